@@ -1,0 +1,291 @@
+//! Requests to and from the payloads of frames.
+//!
+//! Place in the flow: the second half of step 2 (decode) in the server; sending in a client.
+//!
+//! Every payload is one TLV DataInput (list). A `key` is a string (0x01) or bytes (0x07); the two are the same key.
+//!
+//! ```text
+//! HELLO  [map { "client": string, ... }]     unknown entries are ignored
+//! PING   [anything ...]                      comes back as it was
+//! GET    [key]
+//! SET    [key, value]  or  [key, value, expiry, condition]
+//!        expiry     null | int64 milliseconds from now | timestamp
+//!        condition  null | int32 1 only if absent | int32 2 only if present | int64 only if it has this version
+//! DELETE [key]
+//! EXISTS [key]
+//! BATCH  [[int32 op, ...the operation's own payload...], ...]
+//! STATS  []
+//! ```
+
+use super::batch::{encode_batch_payload, Batch};
+use super::frame::{self, Frame, FrameHeader, PROTOCOL_VERSION};
+use super::hello::{decode_hello, encode_hello};
+use crate::command::Condition;
+use crate::error::{ErrorCode, ProtocolError};
+use crate::limits::{MAX_KEY_BYTES, MAX_PING_BYTES};
+use crate::request::{Expiry, Operation, Request, RequestOptions, Set};
+use crate::tlv::{Decoder, Encoder, ValueRef};
+
+const CONDITION_IF_ABSENT: i32 = 1;
+const CONDITION_IF_PRESENT: i32 = 2;
+
+/// Decodes the request of a frame. Nothing is copied. `max_value_bytes` bounds an encoded value.
+///
+/// # Errors
+/// What was wrong, as the reply will say it. The stream itself is still sound: only this request fails.
+#[inline]
+pub fn decode_request<'a>(
+    frame: &Frame<'a>,
+    max_value_bytes: usize,
+) -> Result<(Request<'a>, RequestOptions), ProtocolError> {
+    if frame.header.version != PROTOCOL_VERSION {
+        return Err(unsupported_version(frame.header.version));
+    }
+    let operation = Operation::from_code(frame.header.op).ok_or_else(|| unknown_operation(frame.header.op))?;
+    let (options, payload) = frame::take_options(frame)?;
+    let mut decoder = Decoder::new(payload);
+    let count = decoder.list()?;
+    let request = match operation {
+        Operation::Hello => decode_hello(count, &mut decoder)?,
+        Operation::Ping => decode_ping(payload)?,
+        Operation::Stats => {
+            expect_count(count, 0, "STATS takes no arguments")?;
+            Request::Stats
+        }
+        Operation::Batch => return Ok((Request::Batch(Batch::decode(payload, max_value_bytes)?), options)),
+        _ => decode_keyed(operation, count, &mut decoder, max_value_bytes)?,
+    };
+    if !matches!(request, Request::Ping { .. }) {
+        decoder.finish()?;
+    }
+    Ok((request, options))
+}
+
+/// Decodes the arguments of an operation on one key, `count` values of a list that was entered.
+#[inline]
+pub(crate) fn decode_keyed<'a>(
+    operation: Operation,
+    count: usize,
+    decoder: &mut Decoder<'a>,
+    max_value_bytes: usize,
+) -> Result<Request<'a>, ProtocolError> {
+    match operation {
+        Operation::Get => {
+            expect_count(count, 1, "GET takes one key")?;
+            Ok(Request::Get { key: decode_key(decoder)? })
+        }
+        Operation::Delete => {
+            expect_count(count, 1, "DELETE takes one key")?;
+            Ok(Request::Delete { key: decode_key(decoder)? })
+        }
+        Operation::Exists => {
+            expect_count(count, 1, "EXISTS takes one key")?;
+            Ok(Request::Exists { key: decode_key(decoder)? })
+        }
+        Operation::Set => decode_set(count, decoder, max_value_bytes),
+        Operation::Hello | Operation::Ping | Operation::Batch | Operation::Stats => Err(ProtocolError::new(
+            ErrorCode::InvalidArgument,
+            format!("{} is not allowed in a BATCH; it takes GET, SET, DELETE and EXISTS", operation.name()),
+        )),
+    }
+}
+
+#[inline]
+fn decode_set<'a>(
+    count: usize,
+    decoder: &mut Decoder<'a>,
+    max_value_bytes: usize,
+) -> Result<Request<'a>, ProtocolError> {
+    if count != 2 && count != 4 {
+        return Err(wrong_count(count, "SET takes key and value, or key, value, expiry and condition"));
+    }
+    let key = decode_key(decoder)?;
+    let value = decoder.raw_value()?;
+    if value.len() > max_value_bytes {
+        return Err(value_too_large(value.len(), max_value_bytes));
+    }
+    let mut set = Set::new(key, value);
+    if count == 4 {
+        set.expiry = decode_expiry(decoder.value()?)?;
+        set.condition = decode_condition(decoder.value()?)?;
+    }
+    Ok(Request::Set(set))
+}
+
+fn decode_expiry(value: ValueRef<'_>) -> Result<Expiry, ProtocolError> {
+    match value {
+        ValueRef::Null => Ok(Expiry::Never),
+        ValueRef::Int64(ms) if ms > 0 => Ok(Expiry::AfterMs(ms as u64)),
+        ValueRef::Timestamp(at_us) if at_us > 0 => Ok(Expiry::AtUs(at_us)),
+        other => Err(ProtocolError::new(
+            ErrorCode::InvalidArgument,
+            format!("expiry of SET: null, an int64 of milliseconds above 0, or a timestamp above 0; got {other:?}"),
+        )),
+    }
+}
+
+fn decode_condition(value: ValueRef<'_>) -> Result<Condition, ProtocolError> {
+    match value {
+        ValueRef::Null => Ok(Condition::Always),
+        ValueRef::Int32(CONDITION_IF_ABSENT) => Ok(Condition::IfAbsent),
+        ValueRef::Int32(CONDITION_IF_PRESENT) => Ok(Condition::IfPresent),
+        ValueRef::Int64(version) if version >= 0 => Ok(Condition::IfVersion(version as u64)),
+        other => Err(ProtocolError::new(
+            ErrorCode::InvalidArgument,
+            format!(
+                "condition of SET: null, int32 1 (if absent), int32 2 (if present) or an int64 version; got {other:?}"
+            ),
+        )),
+    }
+}
+
+#[inline]
+fn decode_key<'a>(decoder: &mut Decoder<'a>) -> Result<&'a [u8], ProtocolError> {
+    let key = decoder.key()?;
+    if key.len() > MAX_KEY_BYTES {
+        return Err(key_too_large(key.len()));
+    }
+    Ok(key)
+}
+
+fn decode_ping(payload: &[u8]) -> Result<Request<'_>, ProtocolError> {
+    if payload.len() > MAX_PING_BYTES {
+        return Err(ProtocolError::new(
+            ErrorCode::InvalidArgument,
+            format!("PING payload of {} bytes; at most {MAX_PING_BYTES}", payload.len()),
+        ));
+    }
+    let mut decoder = Decoder::new(payload);
+    decoder.raw_value()?;
+    decoder.finish()?;
+    Ok(Request::Ping { payload })
+}
+
+#[inline]
+pub(crate) fn expect_count(count: usize, expected: usize, rule: &str) -> Result<(), ProtocolError> {
+    if count == expected {
+        Ok(())
+    } else {
+        Err(wrong_count(count, rule))
+    }
+}
+
+#[cold]
+fn wrong_count(count: usize, rule: &str) -> ProtocolError {
+    ProtocolError::new(ErrorCode::InvalidArgument, format!("{rule}; got {count} values"))
+}
+
+#[cold]
+fn key_too_large(bytes: usize) -> ProtocolError {
+    ProtocolError::new(ErrorCode::KeyTooLarge, format!("key of {bytes} bytes; at most {MAX_KEY_BYTES}"))
+}
+
+#[cold]
+fn value_too_large(bytes: usize, limit: usize) -> ProtocolError {
+    ProtocolError::new(
+        ErrorCode::ValueTooLarge,
+        format!("value of {bytes} encoded bytes; this server's limit is {limit} (--max-value-size)"),
+    )
+}
+
+#[cold]
+fn unsupported_version(version: u8) -> ProtocolError {
+    ProtocolError::new(
+        ErrorCode::UnsupportedVersion,
+        format!("protocol version {version}; this server speaks {PROTOCOL_VERSION}"),
+    )
+}
+
+#[cold]
+fn unknown_operation(code: u8) -> ProtocolError {
+    ProtocolError::new(
+        ErrorCode::UnknownOperation,
+        format!("operation {code:#04x}; this server knows 0x01 to {:#04x}", Operation::ALL.len()),
+    )
+}
+
+/// Appends the frame of `request` to `out`.
+#[inline]
+pub fn encode_request(out: &mut Vec<u8>, request_id: u32, request: &Request<'_>, options: &RequestOptions) {
+    let header = FrameHeader {
+        version: PROTOCOL_VERSION,
+        op: request.operation().code(),
+        flags: frame::option_flags(options),
+        request_id,
+    };
+    let start = frame::begin(out, header);
+    frame::put_option_fields(out, options);
+    match request {
+        Request::Hello(hello) => encode_hello(out, hello),
+        Request::Ping { payload } => out.extend_from_slice(payload),
+        Request::Batch(batch) => out.extend_from_slice(batch.payload()),
+        Request::Stats => Encoder::new(out).list(0),
+        Request::Get { .. } | Request::Set(_) | Request::Delete { .. } | Request::Exists { .. } => {
+            Encoder::new(out).list(argument_count(request));
+            encode_arguments(out, request);
+        }
+    }
+    frame::finish(out, start);
+}
+
+/// Appends a BATCH frame of `requests`, each of which must be a GET, SET, DELETE or EXISTS.
+///
+/// # Errors
+/// `BATCH_TOO_LARGE` or `INVALID_ARGUMENT`, before anything is appended.
+pub fn encode_batch(
+    out: &mut Vec<u8>,
+    request_id: u32,
+    requests: &[Request<'_>],
+    options: &RequestOptions,
+) -> Result<(), ProtocolError> {
+    let mut payload = Vec::new();
+    encode_batch_payload(&mut payload, requests)?;
+    let header = FrameHeader {
+        version: PROTOCOL_VERSION,
+        op: Operation::Batch.code(),
+        flags: frame::option_flags(options),
+        request_id,
+    };
+    let start = frame::begin(out, header);
+    frame::put_option_fields(out, options);
+    out.extend_from_slice(&payload);
+    frame::finish(out, start);
+    Ok(())
+}
+
+pub(crate) fn argument_count(request: &Request<'_>) -> usize {
+    match request {
+        Request::Set(set) if set.expiry == Expiry::Never && set.condition == Condition::Always => 2,
+        Request::Set(_) => 4,
+        _ => 1,
+    }
+}
+
+/// Appends the arguments of an operation on one key.
+#[inline]
+pub(crate) fn encode_arguments(out: &mut Vec<u8>, request: &Request<'_>) {
+    let mut encoder = Encoder::new(out);
+    match request {
+        Request::Get { key } | Request::Delete { key } | Request::Exists { key } => encoder.bytes(key),
+        Request::Set(set) => {
+            encoder.bytes(set.key);
+            encoder.raw(set.value);
+            if argument_count(request) == 4 {
+                match set.expiry {
+                    Expiry::Never => encoder.null(),
+                    Expiry::AfterMs(ms) => encoder.int64(i64::try_from(ms).unwrap_or(i64::MAX)),
+                    Expiry::AtUs(at_us) => encoder.timestamp(at_us),
+                }
+                match set.condition {
+                    Condition::Always => encoder.null(),
+                    Condition::IfAbsent => encoder.int32(CONDITION_IF_ABSENT),
+                    Condition::IfPresent => encoder.int32(CONDITION_IF_PRESENT),
+                    Condition::IfVersion(version) => encoder.int64(version as i64),
+                }
+            }
+        }
+        Request::Hello(_) | Request::Ping { .. } | Request::Batch(_) | Request::Stats => {
+            unreachable!("not an operation on one key")
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Replies to and from the payloads of frames.
+//!
+//! Place in the flow: step 9 (reply) in the server; receiving in a client.
+//!
+//! A result is one TLV DataInput. A reply frame carries one; the reply to a BATCH is a list of them.
+//!
+//! ```text
+//! any     [error]                       code and message
+//! HELLO   [map]                         see `hello`
+//! PING    what was sent
+//! GET     [value, int64 version]        []  where the key does not exist
+//! SET     [int64 version]               stored
+//!         [null, int64 version]         not stored; the key has this version
+//!         [null]                        not stored; the key does not exist
+//! DELETE  [boolean]                     whether the key existed
+//! EXISTS  [boolean]
+//! BATCH   [result, result, ...]
+//! STATS   [string]                      JSON
+//! ```
+
+use super::frame::{self, Frame, FrameHeader, HEADER_BYTES, LENGTH_BYTES, PROTOCOL_VERSION, REPLY_BIT};
+use super::hello::{decode_hello_reply, encode_hello_reply};
+use crate::error::{ErrorCode, ProtocolError};
+use crate::limits::MAX_ERROR_MESSAGE_BYTES;
+use crate::request::Operation;
+use crate::response::{HelloReply, ReplyError, Response, SetOutcome, StoredValue};
+use crate::tlv::{Decoder, Encoder, ValueRef};
+
+pub use super::frame::REPLY_FLAG_ERROR;
+
+/// Appends the result of a GET.
+#[inline]
+pub fn put_value(out: &mut Vec<u8>, found: Option<StoredValue<'_>>) {
+    let mut encoder = Encoder::new(out);
+    match found {
+        None => encoder.list(0),
+        Some(StoredValue { value, version }) => {
+            encoder.list(2);
+            encoder.raw(value);
+            encoder.int64(version as i64);
+        }
+    }
+}
+
+/// Appends the result of a SET.
+#[inline]
+pub fn put_set(out: &mut Vec<u8>, outcome: SetOutcome) {
+    let mut encoder = Encoder::new(out);
+    match outcome {
+        SetOutcome::Stored { version } => {
+            encoder.list(1);
+            encoder.int64(version as i64);
+        }
+        SetOutcome::NotStored { current } => {
+            encoder.list(1 + usize::from(current.is_some()));
+            encoder.null();
+            if let Some(version) = current {
+                encoder.int64(version as i64);
+            }
+        }
+    }
+}
+
+/// Appends the result of a DELETE or an EXISTS.
+#[inline]
+pub fn put_boolean(out: &mut Vec<u8>, value: bool) {
+    let mut encoder = Encoder::new(out);
+    encoder.list(1);
+    encoder.boolean(value);
+}
+
+/// Appends the result of a STATS.
+pub fn put_stats(out: &mut Vec<u8>, json: &str) {
+    let mut encoder = Encoder::new(out);
+    encoder.list(1);
+    encoder.string(json);
+}
+
+/// Appends the result of a HELLO.
+pub fn put_hello(out: &mut Vec<u8>, reply: &HelloReply) {
+    encode_hello_reply(out, reply);
+}
+
+/// Appends the result of a request that failed.
+pub fn put_error(out: &mut Vec<u8>, code: ErrorCode, message: &str) {
+    let mut end = message.len().min(MAX_ERROR_MESSAGE_BYTES);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    let mut encoder = Encoder::new(out);
+    encoder.list(1);
+    encoder.error(code.number(), &message[..end]);
+}
+
+/// Appends the head of a BATCH's result: `count` results follow.
+pub fn put_batch_head(out: &mut Vec<u8>, count: usize) {
+    Encoder::new(out).list(count);
+}
+
+/// Appends a reply frame whose result `put` appends.
+#[inline]
+pub fn put_reply(out: &mut Vec<u8>, op: u8, request_id: u32, put: impl FnOnce(&mut Vec<u8>)) {
+    put_reply_with_flags(out, op, request_id, 0, put);
+}
+
+/// Appends a reply frame for a request that failed.
+pub fn put_error_reply(out: &mut Vec<u8>, op: u8, request_id: u32, code: ErrorCode, message: &str) {
+    put_reply_with_flags(out, op, request_id, REPLY_FLAG_ERROR, |out| put_error(out, code, message));
+}
+
+#[inline]
+fn put_reply_with_flags(out: &mut Vec<u8>, op: u8, request_id: u32, flags: u16, put: impl FnOnce(&mut Vec<u8>)) {
+    let header = FrameHeader { version: PROTOCOL_VERSION, op: op | REPLY_BIT, flags, request_id };
+    let start = frame::begin(out, header);
+    put(out);
+    frame::finish(out, start);
+}
+
+/// The length of a reply frame, with its length field, whose result takes `result_bytes`.
+pub const fn reply_bytes(result_bytes: usize) -> usize {
+    HEADER_BYTES + result_bytes
+}
+
+const _: () = assert!(HEADER_BYTES == LENGTH_BYTES + frame::MIN_FRAME_BYTES);
+
+/// Decodes a reply frame. Values are borrowed from it. `batch` names the operations of the BATCH that it answers, which
+/// decide how its results read (a stored null and a SET that was not stored have the same bytes); else it is not used.
+///
+/// # Errors
+/// The reply is not what the protocol allows; the connection should be given up.
+pub fn decode_reply<'a>(frame: &Frame<'a>, batch: &[Operation]) -> Result<Response<'a>, ProtocolError> {
+    let operation = (frame.header.op & REPLY_BIT != 0)
+        .then(|| Operation::from_code(frame.header.op & !REPLY_BIT))
+        .flatten()
+        .ok_or_else(|| unexpected(&format!("operation {:#04x} is not a reply", frame.header.op)))?;
+    if frame.header.version != PROTOCOL_VERSION {
+        return Err(unexpected(&format!("version {}", frame.header.version)));
+    }
+    let mut decoder = Decoder::new(frame.body);
+    let response = if operation == Operation::Batch && frame.header.flags & REPLY_FLAG_ERROR == 0 {
+        let count = decoder.list()?;
+        if count != batch.len() {
+            return Err(unexpected(&format!("{count} results for a batch of {}", batch.len())));
+        }
+        let results = batch.iter().map(|&operation| decode_result(operation, &mut decoder, frame.body));
+        Response::Batch(results.collect::<Result<_, _>>()?)
+    } else {
+        decode_result(operation, &mut decoder, frame.body)?
+    };
+    decoder.finish()?;
+    Ok(response)
+}
+
+fn unexpected(what: &str) -> ProtocolError {
+    ProtocolError::new(ErrorCode::MalformedFrame, format!("unexpected reply: {what}"))
+}
+
+/// The values of one result; no result has more than two, save that of PING.
+fn take_result<'a>(decoder: &mut Decoder<'a>) -> Result<Values<'a>, ProtocolError> {
+    let count = decoder.list()?;
+    let mut values = Values { count, first: None, second: None };
+    if count > 2 {
+        return Err(unexpected(&format!("a result of {count} values")));
+    }
+    if count > 0 {
+        values.first = Some(take_raw(decoder)?);
+    }
+    if count > 1 {
+        values.second = Some(take_raw(decoder)?.1);
+    }
+    Ok(values)
+}
+
+struct Values<'a> {
+    count: usize,
+    /// The first value, as its bytes and decoded.
+    first: Option<(&'a [u8], ValueRef<'a>)>,
+    second: Option<ValueRef<'a>>,
+}
+
+fn take_raw<'a>(decoder: &mut Decoder<'a>) -> Result<(&'a [u8], ValueRef<'a>), ProtocolError> {
+    let before = decoder.remaining();
+    let value = decoder.value()?;
+    Ok((&before[..before.len() - decoder.remaining().len()], value))
+}
+
+fn reply_error(values: &Values<'_>) -> Option<ReplyError> {
+    match values.first {
+        Some((_, ValueRef::Error(error))) if values.count == 1 => {
+            Some(ReplyError { number: error.code, message: error.message.to_owned() })
+        }
+        _ => None,
+    }
+}
+
+fn decode_result<'a>(
+    operation: Operation,
+    decoder: &mut Decoder<'a>,
+    body: &'a [u8],
+) -> Result<Response<'a>, ProtocolError> {
+    if operation == Operation::Ping {
+        let before = decoder.remaining();
+        let ValueRef::List(list) = decoder.value()? else { return Err(unexpected("PING's payload is no list")) };
+        if let (1, Some(ValueRef::Error(error))) = (list.len(), list.iter().next()) {
+            return Ok(Response::Error(ReplyError { number: error.code, message: error.message.to_owned() }));
+        }
+        return Ok(Response::Pong { payload: before });
+    }
+    let values = take_result(decoder)?;
+    if let Some(error) = reply_error(&values) {
+        return Ok(Response::Error(error));
+    }
+    match (operation, values.count, values.first, values.second) {
+        (Operation::Get, 0, ..) => Ok(Response::Value(None)),
+        (Operation::Get, 2, Some((value, _)), Some(ValueRef::Int64(version))) => {
+            Ok(Response::Value(Some(StoredValue { value, version: version as u64 })))
+        }
+        (Operation::Set, 1, Some((_, ValueRef::Int64(version))), None) => {
+            Ok(Response::Set(SetOutcome::Stored { version: version as u64 }))
+        }
+        (Operation::Set, 1, Some((_, ValueRef::Null)), None) => {
+            Ok(Response::Set(SetOutcome::NotStored { current: None }))
+        }
+        (Operation::Set, 2, Some((_, ValueRef::Null)), Some(ValueRef::Int64(version))) => {
+            Ok(Response::Set(SetOutcome::NotStored { current: Some(version as u64) }))
+        }
+        (Operation::Delete, 1, Some((_, ValueRef::Boolean(existed))), None) => Ok(Response::Deleted(existed)),
+        (Operation::Exists, 1, Some((_, ValueRef::Boolean(exists))), None) => Ok(Response::Exists(exists)),
+        (Operation::Stats, 1, Some((_, ValueRef::String(json))), None) => Ok(Response::Stats(json)),
+        (Operation::Hello, 1, Some((_, value)), None) => decode_hello_reply(value).map(Response::Hello),
+        _ => Err(unexpected(&format!("{} bytes do not answer {}", body.len(), operation.name()))),
+    }
+}

@@ -1,0 +1,192 @@
+//! The one closed set of requests, whatever wire they came over.
+//!
+//! Place in the flow: what decode (step 2) returns and what admit, route and execute (steps 3 to 5) take; what a client
+//! builds. Keys and values are borrowed from the bytes that were received: nothing is copied or allocated.
+//!
+//! Invariant: a request that exists is valid: key and value lengths, nesting and text encoding were checked.
+
+use crate::command::Condition;
+use crate::native::batch::Batch;
+
+/// What a client may ask for. The number is the operation code of the native protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Operation {
+    /// Agree on a protocol version, learn the features and the shard map.
+    Hello = 1,
+    /// Is the server there? Sends the payload back.
+    Ping = 2,
+    /// Read a key.
+    Get = 3,
+    /// Write a key.
+    Set = 4,
+    /// Remove a key.
+    Delete = 5,
+    /// Is there a key?
+    Exists = 6,
+    /// Several operations, one result each.
+    Batch = 7,
+    /// The server's figures as JSON.
+    Stats = 8,
+}
+
+impl Operation {
+    /// Every operation, in the order of its code.
+    pub const ALL: [Self; 8] =
+        [Self::Hello, Self::Ping, Self::Get, Self::Set, Self::Delete, Self::Exists, Self::Batch, Self::Stats];
+
+    /// The operation of a code from the wire; `None` for one that this version does not know.
+    #[inline]
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(code).wrapping_sub(1)).copied()
+    }
+
+    /// The code that travels.
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The name in statistics, messages and documents.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hello => "HELLO",
+            Self::Ping => "PING",
+            Self::Get => "GET",
+            Self::Set => "SET",
+            Self::Delete => "DELETE",
+            Self::Exists => "EXISTS",
+            Self::Batch => "BATCH",
+            Self::Stats => "STATS",
+        }
+    }
+}
+
+/// When the reply to a write leaves. It never decides when or whether state changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum AckLevel {
+    /// As the server is configured: `Quorum`.
+    #[default]
+    Default,
+    /// The leader has it in memory: a crash may lose it.
+    Memory,
+    /// It is on the leader's disk.
+    Fsync,
+    /// It is on the disks of a majority; on a node that stands alone, the same as `Fsync`.
+    Quorum,
+}
+
+/// How fresh a read must be. A node that stands alone always answers with its newest state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ReadLevel {
+    /// At least as new as anything acknowledged before the read was sent.
+    #[default]
+    Linearizable,
+    /// As the leader's lease allows.
+    Lease,
+    /// At least as new as this maximum age.
+    Bounded {
+        /// In milliseconds.
+        max_age_ms: u32,
+    },
+    /// Whatever the asked replica has.
+    Any,
+}
+
+/// What a client may ask for beside the operation itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct RequestOptions {
+    /// When the reply to a write leaves.
+    pub ack: AckLevel,
+    /// How fresh a read must be.
+    pub read: ReadLevel,
+    /// Milliseconds from receipt after which the request must no longer be executed; at least 1.
+    pub deadline_ms: Option<u32>,
+}
+
+/// When a written key ceases to exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Expiry {
+    /// Never.
+    #[default]
+    Never,
+    /// This many milliseconds after the server has taken the write; at least 1.
+    AfterMs(u64),
+    /// At this time, in microseconds since the epoch.
+    AtUs(i64),
+}
+
+/// A write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Set<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// One encoded TLV value, kept and returned as it is.
+    pub value: &'a [u8],
+    /// When the key ceases to exist.
+    pub expiry: Expiry,
+    /// When to store at all.
+    pub condition: Condition,
+}
+
+impl<'a> Set<'a> {
+    /// An unconditional write that never expires.
+    pub fn new(key: &'a [u8], value: &'a [u8]) -> Self {
+        Self { key, value, expiry: Expiry::Never, condition: Condition::Always }
+    }
+}
+
+/// A client's introduction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Hello<'a> {
+    /// The client's name and version, for the server's logs and statistics.
+    pub client: Option<&'a str>,
+}
+
+/// One request. See [`Operation`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// Agree on a protocol version, learn the features and the shard map.
+    Hello(Hello<'a>),
+    /// Send `payload` (an encoded DataInput) back.
+    Ping {
+        /// The encoded list that comes back.
+        payload: &'a [u8],
+    },
+    /// Read a key.
+    Get {
+        /// The key.
+        key: &'a [u8],
+    },
+    /// Write a key.
+    Set(Set<'a>),
+    /// Remove a key.
+    Delete {
+        /// The key.
+        key: &'a [u8],
+    },
+    /// Is there a key?
+    Exists {
+        /// The key.
+        key: &'a [u8],
+    },
+    /// Several operations on keys.
+    Batch(Batch<'a>),
+    /// The server's figures.
+    Stats,
+}
+
+impl Request<'_> {
+    /// Which operation this is.
+    pub fn operation(&self) -> Operation {
+        match self {
+            Self::Hello(_) => Operation::Hello,
+            Self::Ping { .. } => Operation::Ping,
+            Self::Get { .. } => Operation::Get,
+            Self::Set(_) => Operation::Set,
+            Self::Delete { .. } => Operation::Delete,
+            Self::Exists { .. } => Operation::Exists,
+            Self::Batch(_) => Operation::Batch,
+            Self::Stats => Operation::Stats,
+        }
+    }
+}
