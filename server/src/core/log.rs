@@ -1,0 +1,290 @@
+//! The core's log at work: the pure writer, its segment files, and the background work that keeps segments ready.
+//!
+//! Place in the flow: step 6 (log). The turn appends sealed entries, hands the writer's writes to the ring, and brings the
+//! completions back; what became durable by that is told in [`CoreLog::take_durable`].
+//!
+//! Invariants:
+//! - A write that failed or was short ends the process: nothing that depends on it was acknowledged, and nothing will be.
+//! - A segment exists, zeroed and synced, before it is written: so a full disk shows when the next one is made, while the
+//!   present one still has room, and turns into refused writes, never into lost ones.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use eyot_raft_glue::{EntryKind, Index, ShardId};
+use eyot_ring::{AlignedBuffer, Ring};
+
+use crate::error::{Stop, StopReason};
+use crate::replication::Sealed;
+use crate::wal::{
+    segment, LogIdentity, LogOptions, LogWriter, Recovered, SegmentEnd, SegmentError, SegmentFile, SegmentRequest,
+    Sequence,
+};
+
+/// How long after a failed attempt to make a segment the next one is made.
+const SEGMENT_RETRY: Duration = Duration::from_secs(1);
+/// Without `--sync-writes`, bytes that are written before the flush interval has passed.
+const FLUSH_BYTES: usize = 1 << 20;
+
+/// An entry that was handed to the log and is not durable.
+#[derive(Debug, Clone, Copy)]
+struct Unsynced {
+    sequence: Sequence,
+    local_shard: u16,
+    index: Index,
+}
+
+type Created = Result<SegmentFile, SegmentError>;
+
+/// The log of one core.
+#[derive(Debug)]
+pub struct CoreLog {
+    writer: LogWriter,
+    directory: PathBuf,
+    /// Open segments by number, oldest first.
+    files: VecDeque<(u64, SegmentFile)>,
+    unsynced: VecDeque<Unsynced>,
+    /// A segment being made: its request, and where the result will be put.
+    making: Option<(SegmentRequest, Rc<RefCell<Option<Created>>>)>,
+    retry_at: Option<Instant>,
+    /// The tail of the log before this start, to be given back once this start's first batch is durable.
+    old_tail: Option<SegmentEnd>,
+    first_sequence: Sequence,
+    sync_writes: bool,
+    flush_interval: Duration,
+    /// Without `--sync-writes`: since when something waits for its write.
+    waiting_since: Option<Instant>,
+}
+
+impl CoreLog {
+    /// Opens the log where `recovered` ended, with its first segment ready. Blocks.
+    ///
+    /// # Errors
+    /// [`StopReason::DiskFull`] or [`StopReason::DataDirectory`].
+    pub fn open(
+        wal_directory: &Path,
+        identity: LogIdentity,
+        options: LogOptions,
+        recovered: &Recovered,
+        sync_writes: bool,
+        flush_interval: Duration,
+    ) -> Result<Self, Stop> {
+        recovered.clean_up().map_err(|error| segment_stop(&error))?;
+        let directory =
+            segment::create_log_directory(wal_directory, identity.log_id).map_err(|error| segment_stop(&error))?;
+        let mut writer = LogWriter::new(identity, options, recovered.start);
+        let mut files = VecDeque::new();
+        if let Some(spare) = recovered.spare {
+            let file = segment::open_spare(&directory, spare.number).map_err(|error| segment_stop(&error))?;
+            writer.segment_ready(spare.number, file.bytes);
+            files.push_back((spare.number, file));
+        } else if let Some(wanted) = writer.wants_segment() {
+            let file =
+                segment::create(&directory, wanted.number, wanted.bytes).map_err(|error| segment_stop(&error))?;
+            writer.segment_ready(wanted.number, file.bytes);
+            files.push_back((wanted.number, file));
+        }
+        if files.iter().any(|(_, file)| !file.direct) {
+            tracing::warn!(
+                directory = %directory.display(),
+                "the file system refuses O_DIRECT: log writes go through the page cache, as durable and slower"
+            );
+        }
+        Ok(Self {
+            writer,
+            directory,
+            files,
+            unsynced: VecDeque::new(),
+            making: None,
+            retry_at: None,
+            old_tail: recovered.start.previous_end,
+            first_sequence: recovered.start.next_sequence,
+            sync_writes,
+            flush_interval,
+            waiting_since: None,
+        })
+    }
+
+    /// Appends an entry of a shard.
+    pub fn append(&mut self, shard: ShardId, local_shard: u16, sealed: Sealed<'_>) {
+        let sequence = self.writer.append(shard, sealed.position, EntryKind::Commands, sealed.payload);
+        if self.sync_writes {
+            self.unsynced.push_back(Unsynced { sequence, local_shard, index: sealed.position.index });
+        }
+    }
+
+    /// Hands to the ring what should be written now. `flush`: whatever there is.
+    pub fn submit(&mut self, ring: &mut Ring, now: Instant, flush: bool) {
+        if !self.sync_writes && !flush && !self.is_flush_due(now) {
+            return;
+        }
+        while let Some(write) = self.writer.next_write() {
+            let file = self.file(write.segment);
+            ring.write(file, write.sequence.0, write.buffer, write.offset);
+        }
+        while let Some(number) = self.writer.segment_retired() {
+            self.files.retain(|(open, _)| *open != number);
+        }
+        if !self.writer.has_open_records() {
+            self.waiting_since = None;
+        }
+    }
+
+    fn file(&self, number: u64) -> i32 {
+        let (_, segment) =
+            self.files.iter().find(|(open, _)| *open == number).expect("the writer was given this segment");
+        segment.file.as_raw_fd()
+    }
+
+    fn is_flush_due(&mut self, now: Instant) -> bool {
+        if !self.writer.has_open_records() {
+            return false;
+        }
+        let since = *self.waiting_since.get_or_insert(now);
+        now.duration_since(since) >= self.flush_interval || self.writer.pending_bytes() >= FLUSH_BYTES
+    }
+
+    /// A write has ended. Returns how many bytes it wrote.
+    ///
+    /// # Errors
+    /// [`StopReason::LogWriteFailed`]: the process must end.
+    pub fn written(
+        &mut self,
+        sequence: u64,
+        buffer: AlignedBuffer,
+        result: std::io::Result<usize>,
+    ) -> Result<usize, Stop> {
+        let wanted = buffer.len();
+        match result {
+            Ok(count) if count == wanted => {
+                self.writer.written(Sequence(sequence), buffer);
+                Ok(wanted)
+            }
+            Ok(count) => Err(self.write_failed(&format!("short write: {count} of {wanted} bytes"))),
+            Err(error) => Err(self.write_failed(&error.to_string())),
+        }
+    }
+
+    fn write_failed(&self, problem: &str) -> Stop {
+        Stop::new(
+            StopReason::LogWriteFailed,
+            format!("log {}: {problem}", self.directory.display()),
+            "check the disk (dmesg, smartctl). What was acknowledged is on disk; restart once the disk is sound",
+        )
+    }
+
+    /// The next entry that became durable, in log order: its shard's local number and its index.
+    pub fn take_durable(&mut self) -> Option<(u16, Index)> {
+        let first = self.unsynced.front()?;
+        if first.sequence > self.writer.durable() {
+            return None;
+        }
+        let Unsynced { local_shard, index, .. } = self.unsynced.pop_front()?;
+        Some((local_shard, index))
+    }
+
+    /// Starts and finishes the background work. Returns whether some is under way, for which the executor must get turns.
+    pub fn maintain(&mut self, now: Instant) -> bool {
+        if let Some((request, slot)) = &self.making {
+            let (request, created) = (*request, slot.borrow_mut().take());
+            let Some(created) = created else { return true };
+            self.making = None;
+            self.made(request, created, now);
+        }
+        if self.retry_at.is_some_and(|retry_at| now < retry_at) {
+            return false;
+        }
+        if let Some(request) = self.writer.wants_segment() {
+            self.make(request);
+            return true;
+        }
+        if self.writer.durable() >= self.first_sequence {
+            if let Some(old_tail) = self.old_tail.take() {
+                self.give_back(old_tail);
+            }
+        }
+        false
+    }
+
+    fn make(&mut self, request: SegmentRequest) {
+        let slot = Rc::new(RefCell::new(None));
+        let (result, directory) = (Rc::clone(&slot), self.directory.clone());
+        self.making = Some((request, slot));
+        glommio::spawn_local(async move {
+            let created = glommio::executor()
+                .spawn_blocking(move || segment::create(&directory, request.number, request.bytes))
+                .await;
+            *result.borrow_mut() = Some(created);
+        })
+        .detach();
+    }
+
+    fn made(&mut self, request: SegmentRequest, created: Created, now: Instant) {
+        match created {
+            Ok(file) => {
+                if self.retry_at.take().is_some() {
+                    tracing::info!(segment = request.number, "disk space is back: writes are taken again");
+                }
+                self.writer.segment_ready(request.number, file.bytes);
+                self.files.push_back((request.number, file));
+            }
+            Err(error) => {
+                if self.retry_at.is_none() {
+                    let left_bytes = self.writer.writable_bytes();
+                    tracing::error!(%error, left_bytes, "no new log segment: writes will be refused when the present one is full");
+                }
+                self.retry_at = Some(now + SEGMENT_RETRY);
+            }
+        }
+    }
+
+    fn give_back(&self, old_tail: SegmentEnd) {
+        let directory = self.directory.clone();
+        glommio::spawn_local(async move {
+            let truncated = glommio::executor().spawn_blocking(move || segment::truncate(&directory, old_tail)).await;
+            if let Err(error) = truncated {
+                // Only space is lost by it; the next start tries the next tail.
+                tracing::warn!(%error, "the unused end of an old segment could not be given back");
+            }
+        })
+        .detach();
+    }
+
+    /// Whether the last attempt to make a segment failed.
+    pub fn is_disk_full(&self) -> bool {
+        self.retry_at.is_some()
+    }
+
+    /// Bytes that were appended and are not on disk.
+    pub fn pending_bytes(&self) -> usize {
+        self.writer.pending_bytes()
+    }
+
+    /// Room in the segments that exist.
+    pub fn writable_bytes(&self) -> u64 {
+        self.writer.writable_bytes()
+    }
+
+    /// Whether nothing waits for the disk.
+    pub fn is_settled(&self) -> bool {
+        self.writer.pending_bytes() == 0
+    }
+
+    /// When the turn must look at the log again even if nothing happens.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let flush = self.waiting_since.map(|since| since + self.flush_interval);
+        [flush, self.retry_at].into_iter().flatten().min()
+    }
+}
+
+fn segment_stop(error: &SegmentError) -> Stop {
+    let (reason, remedy) = match error {
+        SegmentError::NoSpace { .. } => (StopReason::DiskFull, "free space, or choose another disk with --data-dir"),
+        _ => (StopReason::DataDirectory, "check the permissions and the health of the data directory's disk"),
+    };
+    Stop::new(reason, error.to_string(), remedy)
+}

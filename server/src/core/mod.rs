@@ -1,0 +1,94 @@
+//! The core: one thread, one ring, one turn.
+//!
+//! Place in the flow: runs all nine steps for the connections and keys of one processor. A turn is:
+//!
+//! ```text
+//! enter the ring: submit what the last turn queued, make due what is due; sleep here when there is nothing to do
+//! for each completion: one closed Event enum
+//! drain the inbox: batches of other cores
+//! shards with new commands: one entry each, handed to the log
+//! log: what may be written now, in one write for all shards
+//! outboxes: one batch per other core; wake it if it sleeps
+//! connections with replies: one send each
+//! ```
+//!
+//! Invariants:
+//! - Run to completion: no await, no lock and no other thread's memory between a request and its reply.
+//! - A turn is bounded: [`EVENTS_PER_TURN`] completions of at most one receive buffer each, [`MESSAGES_PER_TURN`] messages.
+//! - The executor's own tasks (making log segments) get a turn whenever some are outstanding; else glommio costs nothing.
+
+mod clock;
+mod log;
+mod outlet;
+mod requests;
+mod shared;
+mod startup;
+mod turn;
+
+pub use shared::Shared;
+pub use startup::{recovery_stop, spawn, CoreStart, Ready};
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Instant;
+
+use eyot_ring::{Ring, Sleeper};
+
+use self::clock::TurnClock;
+use self::log::CoreLog;
+use crate::metrics::Metrics;
+use crate::net::connections::Connections;
+use crate::replication::ShardDriver;
+use crate::router::mesh::Mesh;
+use crate::router::scatter::Gathers;
+use crate::security::admit::WriteBudget;
+
+/// Completions that one turn handles: at 16 KiB each, at most 4 MiB of requests before replies leave.
+pub const EVENTS_PER_TURN: usize = 256;
+/// Messages that one turn takes from the inbox: a few of every other core.
+pub const MESSAGES_PER_TURN: usize = 256;
+
+/// Everything of a core that is not the ring: what requests are executed on.
+#[derive(Debug)]
+pub(crate) struct Work {
+    core: u16,
+    shared: Arc<Shared>,
+    max_frame_bytes: usize,
+    max_value_bytes: usize,
+    clock: TurnClock,
+    connections: Connections,
+    shards: Vec<ShardDriver>,
+    /// Shards with an open entry, by their local numbers.
+    open_shards: Vec<u16>,
+    log: CoreLog,
+    mesh: Mesh,
+    gathers: Gathers,
+    metrics: Metrics,
+    /// What the admission of writes is decided from, renewed every turn.
+    budget: WriteBudget,
+}
+
+/// One core at work.
+#[derive(Debug)]
+pub(crate) struct Core {
+    ring: Ring,
+    sleeper: Sleeper,
+    listeners: Vec<TcpListener>,
+    work: Work,
+    /// When the next sweep for expired keys is due.
+    next_sweep: Instant,
+    /// When accepting is tried again after it failed.
+    accept_again: Option<Instant>,
+    /// Listeners on which accepting has ended.
+    listeners_stopped: Vec<u32>,
+    /// Set while the node stops.
+    stopping: Option<Stopping>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Stopping {
+    /// When what is still in flight is given up.
+    give_up_at: Instant,
+    /// Whether this core has told that it has nothing in flight.
+    settled: bool,
+}

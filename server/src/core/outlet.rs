@@ -1,0 +1,145 @@
+//! Where results go: to a connection, into a gather, or to the core that asked.
+//!
+//! Place in the flow: step 9 (reply). The only writer of replies; the one place that counts a request as answered.
+
+use eyot_protocol::native::reply::{put_batch_head, put_error, put_error_reply, put_reply, reply_bytes};
+use eyot_protocol::request::Operation;
+use eyot_protocol::ErrorCode;
+
+use super::clock::TurnClock;
+use crate::metrics::Metrics;
+use crate::net::connection::{Connection, Stage};
+use crate::net::connections::Connections;
+use crate::router::mesh::Mesh;
+use crate::router::scatter::{Gathered, Gathers, Progress};
+use crate::router::{Reply, ReplySink, ReplyTo};
+
+/// Whether `operation` is a write, which later reads of its connection must see.
+#[inline]
+pub fn is_write(operation: Operation) -> bool {
+    matches!(operation, Operation::Set | Operation::Delete | Operation::Batch)
+}
+
+/// The parts of a core that replies pass through, borrowed for a while.
+#[derive(Debug)]
+pub struct Outlet<'a> {
+    /// This core's number.
+    pub core: u16,
+    /// The longest reply.
+    pub max_frame_bytes: usize,
+    /// See [`Connections`].
+    pub connections: &'a mut Connections,
+    /// See [`Gathers`].
+    pub gathers: &'a mut Gathers,
+    /// See [`Mesh`].
+    pub mesh: &'a mut Mesh,
+    /// See [`Metrics`].
+    pub metrics: &'a mut Metrics,
+    /// The turn's time.
+    pub clock: TurnClock,
+}
+
+impl ReplySink for Outlet<'_> {
+    #[inline]
+    fn reply(&mut self, to: &ReplyTo, reply: Reply<'_>) {
+        if to.core != self.core {
+            self.mesh.reply(to, reply);
+        } else if to.gathered {
+            self.gather(to, |out| reply.put(out));
+        } else {
+            let failed = reply.is_error();
+            self.answer(to, |out| match reply {
+                Reply::Error(code, message) => put_error_reply(out, to.operation.code(), to.number, code, message),
+                _ => put_reply(out, to.operation.code(), to.number, |out| reply.put(out)),
+            });
+            self.metrics.errors += u64::from(failed);
+        }
+    }
+}
+
+impl Outlet<'_> {
+    /// Takes a result that another core has encoded.
+    pub fn encoded(&mut self, to: &ReplyTo, result: &[u8], failed: bool) {
+        if to.gathered {
+            self.gather(to, |out| out.extend_from_slice(result));
+            return;
+        }
+        if failed {
+            // The frame's error flag must say so: decode the little that an error is, and write it as one.
+            let (code, message) = read_error(result);
+            self.reply(to, Reply::Error(code, message));
+            return;
+        }
+        self.answer(to, |out| {
+            put_reply(out, to.operation.code(), to.number, |out| out.extend_from_slice(result));
+        });
+    }
+
+    /// Writes a whole reply to the connection that waits for it, if it still is there.
+    #[inline]
+    pub fn answer(&mut self, to: &ReplyTo, put: impl FnOnce(&mut Vec<u8>)) {
+        self.metrics.answered(to.operation, to.arrived_us, self.clock.monotonic_us());
+        let Some(connection) = self.connections.get_of(to.key, to.generation) else { return };
+        connection.in_flight -= 1;
+        if is_write(to.operation) {
+            connection.writes_in_flight -= 1;
+        }
+        if connection.stage == Stage::Ended {
+            return;
+        }
+        let review = needs_review(connection);
+        put(self.connections.output(to.key));
+        if review {
+            self.connections.review(to.key);
+        }
+    }
+
+    fn gather(&mut self, to: &ReplyTo, put: impl FnOnce(&mut Vec<u8>)) {
+        // One reply holds all results: beyond the longest frame, the rest says so instead.
+        let fits = self.gathers.bytes(to.key) < self.max_frame_bytes;
+        let progress = self.gathers.put(to.key, to.generation, to.number, |out| {
+            if fits {
+                put(out);
+            } else {
+                put_error(
+                    out,
+                    ErrorCode::BatchTooLarge,
+                    "the results before this one fill a reply; the operation itself was executed. Ask for less at once",
+                );
+            }
+        });
+        if let Progress::Complete(gathered) = progress {
+            self.answer_gathered(&gathered);
+        }
+    }
+
+    /// Answers a BATCH.
+    pub fn answer_gathered(&mut self, gathered: &Gathered) {
+        let to = gathered.reply_to;
+        self.answer(&to, |out| {
+            put_reply(out, to.operation.code(), to.number, |out| {
+                put_batch_head(out, gathered.len());
+                gathered.results().for_each(|result| out.extend_from_slice(result));
+            });
+        });
+    }
+}
+
+/// Whether the connection was paused or is finishing, so that an answer may be what it waits for.
+#[inline]
+fn needs_review(connection: &Connection) -> bool {
+    connection.stage != Stage::Open || connection.receiving != crate::net::connection::Receiving::Armed
+}
+
+/// The code and words of an encoded error result, which a core of this process has written.
+fn read_error(result: &[u8]) -> (ErrorCode, &str) {
+    let mut decoder = eyot_protocol::tlv::Decoder::new(result);
+    match (decoder.list(), decoder.value()) {
+        (Ok(1), Ok(eyot_protocol::tlv::ValueRef::Error(error))) => {
+            (ErrorCode::from_number(error.code).unwrap_or(ErrorCode::Unknown), error.message)
+        }
+        other => {
+            unreachable!("a core of this process wrote {other:?} as an error of {} bytes", reply_bytes(result.len()))
+        }
+    }
+}

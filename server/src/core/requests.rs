@@ -1,0 +1,351 @@
+//! From bytes to executed requests.
+//!
+//! Place in the flow: steps 2 (decode) to 5 (execute), on the core that holds the connection; and step 5 again on the core
+//! that owns the key, for what another core forwarded.
+//!
+//! Invariants:
+//! - A request is decoded in place; it is copied only into the log's entry or into the batch for another core.
+//! - Requests of one connection reach each shard in the order in which they came.
+
+use eyot_protocol::command::Command;
+use eyot_protocol::native::batch::Batch;
+use eyot_protocol::native::reply::{put_error_reply, put_hello, put_reply, put_stats};
+use eyot_protocol::native::{decode_request, split_frame, Frame, Split};
+use eyot_protocol::request::{AckLevel, Expiry, Operation, Request, RequestOptions, Set};
+use eyot_protocol::response::HelloReply;
+use eyot_protocol::ErrorCode;
+
+use super::outlet::{is_write, Outlet};
+use super::Work;
+use crate::metrics::{report_json, CoreReport};
+use crate::net::connection::Stage;
+use crate::replication::{Read, WriteAck};
+use crate::router::mesh::{ForwardedOperation, ForwardedRequest, Message, RequestBatch};
+use crate::router::{Reply, ReplySink, ReplyTo};
+
+/// How a request on one key is to be executed, beside what it says.
+#[derive(Debug, Clone, Copy)]
+struct Terms {
+    ack: WriteAck,
+    after_own_writes: bool,
+    deadline_us: u64,
+}
+
+impl Work {
+    /// Takes what connection `key` has sent.
+    pub(super) fn received(&mut self, key: u32, bytes: &[u8]) {
+        if self.connections.get_mut(key).stage != Stage::Open {
+            return;
+        }
+        if self.connections.get_mut(key).input.is_empty() && !self.connections.get_mut(key).is_full() {
+            let consumed = self.parse(key, bytes);
+            if consumed < bytes.len() {
+                self.keep(key, &bytes[consumed..]);
+            }
+        } else {
+            self.keep(key, bytes);
+            self.parse_kept(key);
+        }
+    }
+
+    fn keep(&mut self, key: u32, bytes: &[u8]) {
+        if self.connections.get_mut(key).stage == Stage::Open && !self.connections.keep_input(key, bytes) {
+            let message = "too many unfinished requests on this core; reconnect and retry with backoff";
+            self.fail_stream(key, 0, 0, ErrorCode::Busy, message);
+        }
+    }
+
+    /// Parses what connection `key` has sent and could not be parsed when it came.
+    pub(super) fn parse_kept(&mut self, key: u32) {
+        let connection = self.connections.get_mut(key);
+        if connection.stage != Stage::Open || connection.is_full() || connection.input.is_empty() {
+            return;
+        }
+        let input = self.connections.take_input(key);
+        let consumed = self.parse(key, &input);
+        self.connections.put_input_back(key, input, consumed);
+    }
+
+    /// Executes the whole frames of `input`, until the connection is full. Returns how many bytes were consumed.
+    fn parse(&mut self, key: u32, input: &[u8]) -> usize {
+        let mut consumed = 0;
+        loop {
+            match split_frame(&input[consumed..], self.max_frame_bytes) {
+                Ok(Split::Frame { frame, consumed: length }) => {
+                    consumed += length;
+                    self.request(key, &frame);
+                }
+                Ok(Split::Incomplete { .. }) => return consumed,
+                Err(error) => {
+                    self.fail_stream(key, 0, 0, error.code, &error.message);
+                    return input.len();
+                }
+            }
+            let connection = self.connections.get_mut(key);
+            if connection.is_full() || connection.stage != Stage::Open {
+                self.connections.review(key);
+                return consumed;
+            }
+        }
+    }
+
+    /// Tells connection `key` what is wrong with its stream, answers what it asked before, and closes.
+    fn fail_stream(&mut self, key: u32, op: u8, request_id: u32, code: ErrorCode, message: &str) {
+        self.metrics.errors += 1;
+        put_error_reply(self.connections.output(key), op, request_id, code, message);
+        self.connections.get_mut(key).finish();
+        self.connections.review(key);
+    }
+
+    fn request(&mut self, key: u32, frame: &Frame<'_>) {
+        let (request, options) = match decode_request(frame, self.max_value_bytes) {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                self.metrics.errors += 1;
+                let output = self.connections.output(key);
+                put_error_reply(output, frame.header.op, frame.header.request_id, error.code, &error.message);
+                return;
+            }
+        };
+        let connection = self.connections.get_mut(key);
+        let operation = request.operation();
+        let after_own_writes = connection.writes_in_flight > 0;
+        connection.in_flight += 1;
+        connection.writes_in_flight += u32::from(is_write(operation));
+        let to = ReplyTo {
+            core: self.core,
+            operation,
+            gathered: false,
+            key,
+            generation: connection.generation,
+            number: frame.header.request_id,
+            arrived_us: self.clock.monotonic_us(),
+        };
+        let terms = self.terms(&options, after_own_writes);
+        match request {
+            Request::Get { .. } | Request::Set(_) | Request::Delete { .. } | Request::Exists { .. } => {
+                self.dispatch(&to, &request, terms);
+            }
+            Request::Batch(batch) => self.scatter(&to, &batch, terms),
+            Request::Ping { payload } => self.outlet().answer(&to, |out| {
+                put_reply(out, to.operation.code(), to.number, |out| out.extend_from_slice(payload));
+            }),
+            Request::Hello(hello) => {
+                tracing::debug!(core = self.core, client = hello.client, "hello");
+                let reply = HelloReply { core: self.core, ..self.shared.hello.clone() };
+                self.outlet().answer(&to, |out| {
+                    put_reply(out, to.operation.code(), to.number, |out| put_hello(out, &reply));
+                });
+            }
+            Request::Stats => self.ask_reports(&to),
+        }
+    }
+
+    fn terms(&self, options: &RequestOptions, after_own_writes: bool) -> Terms {
+        let ack = if options.ack == AckLevel::Memory { WriteAck::Memory } else { WriteAck::Applied };
+        let deadline_us = options.deadline_ms.map_or(u64::MAX, |ms| self.clock.monotonic_us() + u64::from(ms) * 1000);
+        Terms { ack, after_own_writes, deadline_us }
+    }
+
+    /// Sends a request on one key to where the key lives.
+    #[inline]
+    fn dispatch(&mut self, to: &ReplyTo, request: &Request<'_>, terms: Terms) {
+        let (key, value, operation) = match request {
+            Request::Get { key } => (*key, &[][..], ForwardedOperation::Get),
+            Request::Exists { key } => (*key, &[][..], ForwardedOperation::Exists),
+            Request::Delete { key } => (*key, &[][..], ForwardedOperation::Delete),
+            Request::Set(Set { key, value, expiry, condition }) => {
+                (*key, *value, ForwardedOperation::Set { expiry: *expiry, condition: *condition })
+            }
+            Request::Hello(_) | Request::Ping { .. } | Request::Batch(_) | Request::Stats => {
+                unreachable!("not a request on one key")
+            }
+        };
+        let route = self.shared.routes.route(key);
+        let head = ForwardedRequest {
+            reply_to: *to,
+            operation,
+            ack: terms.ack,
+            after_own_writes: terms.after_own_writes,
+            slot: route.slot,
+            local_shard: route.local_shard,
+            deadline_us: terms.deadline_us,
+            key_bytes: key.len() as u32,
+            value_bytes: value.len() as u32,
+        };
+        if route.core == self.core {
+            self.execute(&head, key, value);
+        } else if self.mesh.may_forward(route.core) {
+            self.metrics.forwarded += 1;
+            self.mesh.forward(route.core, head, key, value);
+        } else {
+            let message = "the core that owns the key is behind; not applied. Retry with backoff";
+            self.outlet().reply(to, Reply::Error(ErrorCode::Busy, message));
+        }
+    }
+
+    /// Executes a request on a key of this core.
+    #[inline]
+    fn execute(&mut self, head: &ForwardedRequest, key: &[u8], value: &[u8]) {
+        if self.clock.monotonic_us() > head.deadline_us {
+            let message = "the deadline passed before the request was executed; not applied";
+            self.outlet().reply(&head.reply_to, Reply::Error(ErrorCode::DeadlineExceeded, message));
+            return;
+        }
+        let now_us = self.clock.wall_us();
+        let command = match head.operation {
+            ForwardedOperation::Get | ForwardedOperation::Exists => {
+                let exists_only = head.operation == ForwardedOperation::Exists;
+                let read = Read { slot: head.slot, key, exists_only, after_own_writes: head.after_own_writes };
+                let (shards, mut outlet) = self.shards_and_outlet();
+                shards[usize::from(head.local_shard)].read(&read, now_us, &head.reply_to, &mut outlet);
+                return;
+            }
+            ForwardedOperation::Delete => Command::Delete { key },
+            ForwardedOperation::Set { expiry, condition } => {
+                Command::Set { key, value, expires_at_us: absolute(expiry, now_us), condition }
+            }
+        };
+        let bytes = if value.is_empty() { 0 } else { key.len() + value.len() };
+        if let Err((code, message)) = self.budget.admit(bytes) {
+            self.outlet().reply(&head.reply_to, Reply::Error(code, message));
+            return;
+        }
+        self.budget.pending_log_bytes += command.encoded_bytes();
+        let shard = &mut self.shards[usize::from(head.local_shard)];
+        if !shard.has_open_entry() {
+            self.open_shards.push(head.local_shard);
+        }
+        shard.write(&command, now_us, head.ack, head.reply_to);
+        if shard.open_entry_is_full() {
+            self.seal(head.local_shard);
+        }
+    }
+
+    /// Takes a BATCH apart.
+    fn scatter(&mut self, to: &ReplyTo, batch: &Batch<'_>, mut terms: Terms) {
+        if batch.is_empty() {
+            self.outlet().answer(to, |out| {
+                put_reply(out, to.operation.code(), to.number, |out| {
+                    eyot_protocol::native::reply::put_batch_head(out, 0);
+                });
+            });
+            return;
+        }
+        if !self.gathers.has_room() {
+            let message = "too many batches under way on this core; not applied. Retry with backoff";
+            self.outlet().reply(to, Reply::Error(ErrorCode::Busy, message));
+            return;
+        }
+        let (key, generation) = self.gathers.open(*to, batch.len());
+        for (position, request) in batch.requests().enumerate() {
+            let operation = request.operation();
+            let part = ReplyTo { operation, gathered: true, key, generation, number: position as u32, ..*to };
+            self.dispatch(&part, &request, terms);
+            terms.after_own_writes |= is_write(operation);
+        }
+    }
+
+    /// Takes what another core has sent.
+    pub(super) fn message(&mut self, message: Message) {
+        match message {
+            Message::Requests(batch) => self.forwarded(batch),
+            Message::Replies(from, batch) => {
+                self.mesh.answered(from, batch.heads.len());
+                let mut outlet = self.outlet();
+                let mut start = 0;
+                for (to, length, failed) in &batch.heads {
+                    let end = start + *length as usize;
+                    outlet.encoded(to, &batch.bytes[start..end], *failed);
+                    start = end;
+                }
+                self.mesh.recycle_replies(batch);
+            }
+            Message::ReportWanted(from, gather) => {
+                let report = Box::new(self.report());
+                self.mesh.post(from, Message::Report(gather, report));
+            }
+            Message::Report(gather, report) => self.put_report(gather, *report),
+        }
+    }
+
+    fn forwarded(&mut self, batch: Box<RequestBatch>) {
+        let mut start = 0;
+        for head in &batch.heads {
+            let (key_end, end) =
+                (start + head.key_bytes as usize, start + head.key_bytes as usize + head.value_bytes as usize);
+            self.execute(head, &batch.bytes[start..key_end], &batch.bytes[key_end..end]);
+            start = end;
+        }
+        self.mesh.recycle_requests(batch);
+    }
+
+    fn ask_reports(&mut self, to: &ReplyTo) {
+        let gather = self.gathers.open_reports(*to, usize::from(self.mesh.core_count()));
+        for core in (0..self.mesh.core_count()).filter(|&core| core != self.core) {
+            self.mesh.post(core, Message::ReportWanted(self.core, gather));
+        }
+        let report = self.report();
+        self.put_report(gather, report);
+    }
+
+    fn put_report(&mut self, gather: u32, report: CoreReport) {
+        if let Some((to, reports)) = self.gathers.put_report(gather, report) {
+            let json = report_json(&self.shared.report, self.clock.uptime(), &reports);
+            self.outlet().answer(&to, |out| {
+                put_reply(out, Operation::Stats.code(), to.number, |out| put_stats(out, &json));
+            });
+        }
+    }
+
+    fn report(&self) -> CoreReport {
+        let sum = |figure: fn(&crate::shard::Shard) -> usize| -> u64 {
+            self.shards.iter().map(|driver| figure(driver.shard()) as u64).sum()
+        };
+        CoreReport {
+            core: self.core,
+            processor: self.shared.settings.processors[usize::from(self.core)],
+            keys: sum(crate::shard::Shard::key_count),
+            expiring_keys: sum(crate::shard::Shard::expiring_key_count),
+            memory_bytes: sum(crate::shard::Shard::memory_bytes),
+            entries: self.shards.iter().map(|driver| driver.last_index().0).sum(),
+            shards: self.shards.len() as u16,
+            connections: self.connections.len() as u64,
+            log_pending_bytes: self.log.pending_bytes() as u64,
+            read_only: self.log.is_disk_full(),
+            metrics: self.metrics.snapshot(),
+        }
+    }
+
+    /// The parts that replies pass through.
+    #[inline]
+    pub(super) fn outlet(&mut self) -> Outlet<'_> {
+        self.shards_and_outlet().1
+    }
+
+    #[inline]
+    pub(super) fn shards_and_outlet(&mut self) -> (&mut [crate::replication::ShardDriver], Outlet<'_>) {
+        let Self { core, max_frame_bytes, shards, connections, gathers, mesh, metrics, clock, .. } = self;
+        let outlet = Outlet {
+            core: *core,
+            max_frame_bytes: *max_frame_bytes,
+            connections,
+            gathers,
+            mesh,
+            metrics,
+            clock: *clock,
+        };
+        (shards, outlet)
+    }
+}
+
+fn absolute(expiry: Expiry, now_us: i64) -> Option<i64> {
+    match expiry {
+        Expiry::Never => None,
+        Expiry::AtUs(at_us) => Some(at_us),
+        Expiry::AfterMs(ms) => {
+            let after_us = i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(1000);
+            Some(now_us.saturating_add(after_us))
+        }
+    }
+}

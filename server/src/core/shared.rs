@@ -1,0 +1,76 @@
+//! What the cores of a node have in common: immutable facts, and three counters.
+//!
+//! Place in the flow: made by `main`, read by every core. Nothing here is written on the request path.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use eyot_protocol::response::HelloReply;
+use eyot_ring::Waker;
+
+use crate::config::Settings;
+use crate::metrics::ReportContext;
+use crate::router::Routes;
+
+/// What every core knows.
+#[derive(Debug)]
+pub struct Shared {
+    /// The configuration.
+    pub settings: Settings,
+    /// Which core owns which key.
+    pub routes: Routes,
+    /// The answer to HELLO, save the core's number.
+    pub hello: HelloReply,
+    /// What STATS says of the node.
+    pub report: ReportContext,
+    /// When the node started.
+    pub started: Instant,
+    /// Wakes each core.
+    pub wakers: Vec<Waker>,
+    /// Connections that are open, over all cores.
+    pub connections: AtomicUsize,
+    /// Set once: stop taking requests, finish what is in flight.
+    pub stopping: AtomicBool,
+    /// Cores that have nothing in flight any more.
+    pub settled_cores: AtomicUsize,
+}
+
+impl Shared {
+    /// Asks every core to stop.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.wakers.iter().for_each(Waker::wake);
+    }
+
+    /// Whether the node is stopping.
+    #[inline]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// A core has nothing in flight any more. The last one wakes the others, which wait for that.
+    pub fn core_settled(&self) {
+        if self.settled_cores.fetch_add(1, Ordering::SeqCst) + 1 == self.wakers.len() {
+            self.wakers.iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Whether every core has settled.
+    pub fn all_settled(&self) -> bool {
+        self.settled_cores.load(Ordering::SeqCst) == self.wakers.len()
+    }
+
+    /// Takes a place for a connection; whether there was one.
+    pub fn take_connection(&self) -> bool {
+        let taken = self.connections.fetch_add(1, Ordering::Relaxed) < self.settings.max_connections;
+        if !taken {
+            self.give_connection_back();
+        }
+        taken
+    }
+
+    /// Gives a connection's place back.
+    pub fn give_connection_back(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,225 @@
+//! Bringing a core up: recover, open the log, make the ring, listen, run.
+//!
+//! Place in the flow: before step 1. Each core does this on its own pinned thread, so that its memory is its own, and
+//! waits once for the others: no core may write before every core has read, since they read each other's logs when
+//! their number has changed.
+
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver as InboxReceiver, Sender as InboxSender};
+use eyot_raft_glue::EntryPosition;
+use eyot_ring::{Ring, RingOptions, Sleeper, Waker};
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+
+use super::clock::TurnClock;
+use super::log::CoreLog;
+use super::{Core, Shared, Work};
+use crate::error::{Stop, StopReason};
+use crate::metrics::Metrics;
+use crate::net::connections::Connections;
+use crate::net::listener::BoundListeners;
+use crate::replication::ShardDriver;
+use crate::router::mesh::{Mesh, Message};
+use crate::router::scatter::Gathers;
+use crate::security::admit::WriteBudget;
+use crate::shard::Shard;
+use crate::wal::{self, LogIdentity, LogOptions, Recovered, RecoveryError, RecoveryScope};
+
+/// Memory that the executor registers for direct I/O of its own, which a core does not do: the smallest that it takes.
+const EXECUTOR_IO_MEMORY: usize = 512 * 1024;
+/// How soon the executor looks at its own timers and foreign wakes while a core is busy.
+const EXECUTOR_PREEMPT: Duration = Duration::from_millis(1);
+
+/// What a core needs to start.
+#[derive(Debug)]
+pub struct CoreStart {
+    /// Its number.
+    pub core: u16,
+    /// What all cores share.
+    pub shared: Arc<Shared>,
+    /// Where it sleeps.
+    pub sleeper: Sleeper,
+    /// Its inbox.
+    pub inbox: InboxReceiver<Message>,
+    /// The inboxes and wakers of all cores.
+    pub ways: Vec<(InboxSender<Message>, Waker)>,
+    /// Its sockets.
+    pub listeners: BoundListeners,
+    /// The node's random number.
+    pub node_uuid: u128,
+    /// The number of this start.
+    pub epoch: u64,
+    /// Where the logs are.
+    pub wal_directory: std::path::PathBuf,
+    /// Tells `main` how it goes.
+    pub progress: Sender<Result<Ready, Stop>>,
+    /// Says, by being closed or by a message, that the core may go on.
+    pub go: Receiver<()>,
+}
+
+/// How far a core is.
+#[derive(Debug, Clone)]
+pub enum Ready {
+    /// It has read its log.
+    Recovered {
+        /// Its number.
+        core: u16,
+        /// Entries, and bytes of log.
+        records: u64,
+        /// Commands in those entries.
+        commands: u64,
+        /// See `records`.
+        bytes: u64,
+        /// How long it took.
+        elapsed: Duration,
+    },
+    /// It accepts connections.
+    Listening,
+}
+
+/// Starts a core on its own pinned thread. The thread ends with the node, or with the reason why the node must end.
+///
+/// # Errors
+/// The executor could not be made.
+pub fn spawn(start: CoreStart) -> Result<ExecutorJoinHandle<Result<(), Stop>>, Stop> {
+    let processor = start.shared.settings.processors[usize::from(start.core)];
+    LocalExecutorBuilder::new(Placement::Fixed(processor))
+        .name(&format!("core-{}", start.core))
+        .io_memory(EXECUTOR_IO_MEMORY)
+        .preempt_timer(EXECUTOR_PREEMPT)
+        .spawn(move || async move {
+            let progress = start.progress.clone();
+            match bring_up(start) {
+                Ok(core) => core.run().await,
+                // `main` has more to say about it than this thread, if it is still there.
+                Err(stop) => progress.send(Err(stop.clone())).map_err(|_| stop),
+            }
+        })
+        .map_err(|error| {
+            Stop::new(
+                StopReason::IoUringRefused,
+                format!("executor on processor {processor}: {error}"),
+                "run `eyot-server --preflight`, which checks each need by itself",
+            )
+        })
+}
+
+fn bring_up(start: CoreStart) -> Result<Core, Stop> {
+    let CoreStart { core, shared, sleeper, inbox, ways, listeners, node_uuid, epoch, wal_directory, progress, go } =
+        start;
+    let settings = &shared.settings;
+    let started = Instant::now();
+    let (shards, recovered, commands) = recover(core, &shared, node_uuid, epoch, &wal_directory)?;
+    for tail in &recovered.torn_tails {
+        tracing::warn!(
+            core, file = %tail.file.display(), offset = tail.offset, bytes = tail.bytes, sequence = tail.sequence.0,
+            "the log ends in a write that was interrupted; nothing in it was acknowledged; it is cut off"
+        );
+    }
+    let elapsed = started.elapsed();
+    let done = Ready::Recovered { core, records: recovered.records, commands, bytes: recovered.bytes, elapsed };
+    if progress.send(Ok(done)).is_err() || go.recv().is_err() {
+        return Err(Stop::new(
+            StopReason::Usage,
+            "the node stops before it has started",
+            "see the message before this one",
+        ));
+    }
+    let log = CoreLog::open(
+        &wal_directory,
+        LogIdentity { node_id: node_uuid, log_id: core },
+        LogOptions { segment_bytes: settings.segment_bytes, ..LogOptions::default() },
+        &recovered,
+        settings.sync_writes,
+        settings.flush_interval,
+    )?;
+    let ring = Ring::new(RingOptions::default()).map_err(|error| crate::preflight::ring_stop(&error))?;
+    let listeners = listeners.listen(settings.address)?;
+    let clock = TurnClock::new(shared.started);
+    let memory_limit_bytes =
+        settings.max_memory_bytes.map_or(u64::MAX, |bytes| (bytes / u64::from(settings.core_count())).max(1));
+    let work = Work {
+        core,
+        max_frame_bytes: settings.max_frame_bytes(),
+        max_value_bytes: settings.max_value_bytes,
+        clock,
+        connections: Connections::default(),
+        shards,
+        open_shards: Vec::new(),
+        log,
+        mesh: Mesh::new(core, inbox, ways),
+        gathers: Gathers::default(),
+        metrics: Metrics::new(settings.enable_metrics),
+        budget: WriteBudget {
+            memory_bytes: 0,
+            memory_limit_bytes,
+            pending_log_bytes: 0,
+            writable_log_bytes: 0,
+            disk_full: false,
+        },
+        shared,
+    };
+    let core = Core {
+        ring,
+        sleeper,
+        listeners,
+        work,
+        next_sweep: clock.now(),
+        accept_again: None,
+        listeners_stopped: Vec::new(),
+        stopping: None,
+    };
+    // The core begins to accept with its first turn; the sockets listen already.
+    if progress.send(Ok(Ready::Listening)).is_err() {
+        tracing::debug!("nobody waits for this core");
+    }
+    Ok(core)
+}
+
+/// Reads the core's shards back from the logs.
+fn recover(
+    core: u16,
+    shared: &Shared,
+    node_uuid: u128,
+    epoch: u64,
+    wal_directory: &std::path::Path,
+) -> Result<(Vec<ShardDriver>, Recovered, u64), Stop> {
+    let shard_count = shared.routes.shard_cores().len() as u16;
+    let mut shards: Vec<Shard> =
+        shared.routes.shards_of_core(core).map(|id| Shard::new(id, shard_count, node_uuid as u64)).collect();
+    let first = shards.first().map_or(0, |shard| shard.id().0);
+    let scope =
+        RecoveryScope { node_id: node_uuid, core, core_count: shared.settings.core_count(), shard_count, epoch };
+    let mut commands = 0_u64;
+    let recovered = wal::recover(wal_directory, scope, &mut |record| {
+        // A core's shards are neighbours, so a shard's place among them is its distance from the first.
+        let shard = &mut shards[usize::from(record.shard.0 - first)];
+        shard.apply(record.position.index, record.payload, |_, _| commands += 1)?;
+        Ok(())
+    })
+    .map_err(|error| recovery_stop(&error))?;
+    let drivers = shards
+        .into_iter()
+        .map(|shard| {
+            let position = recovered.positions.iter().find(|(id, _)| *id == shard.id());
+            ShardDriver::new(shard, position.map_or(EntryPosition::default(), |(_, position)| *position))
+        })
+        .collect();
+    Ok((drivers, recovered, commands))
+}
+
+/// How the node ends over a log that cannot be read.
+pub fn recovery_stop(error: &RecoveryError) -> Stop {
+    let (reason, remedy) = match error {
+        RecoveryError::ForeignNode { .. } | RecoveryError::Misplaced { .. } | RecoveryError::NewerFormat { .. } => {
+            (StopReason::DataDirectoryForeign, "put the right files back, or choose another --data-dir")
+        }
+        RecoveryError::Io { .. } => {
+            (StopReason::DataDirectory, "check the permissions and the health of the data directory's disk")
+        }
+        _ => (StopReason::LogDamaged, "restore the data directory from a backup; nothing was changed by this start"),
+    };
+    Stop::new(reason, error.to_string(), remedy)
+}

@@ -1,0 +1,420 @@
+//! The loop.
+//!
+//! Place in the flow: see the module's head.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use eyot_protocol::ErrorCode;
+use eyot_raft_glue::ShardId;
+use eyot_ring::{Event, Received, Wait};
+
+use super::{Core, Stopping, Work, EVENTS_PER_TURN, MESSAGES_PER_TURN};
+use crate::error::{Stop, StopReason};
+use crate::net::connection::{Receiving, Stage};
+use crate::security::admit::WriteBudget;
+
+/// How often a core with expiring keys looks for those whose time has come. Reads never see them, so this is only about
+/// their memory.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
+/// Keys that one shard's sweep may remove in a turn: a few dozen microseconds.
+const SWEEP_BUDGET: usize = 200;
+/// How long after a failed accept (out of file descriptors, mostly) the next one is tried.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// How long a stopping node waits for clients that do not take their replies.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+/// While the executor has work of its own, it gets a turn at least this often.
+const EXECUTOR_TURN: Duration = Duration::from_millis(1);
+/// A stopping core looks this often whether the others have settled, should a wake-up be lost to a dying one.
+const STOP_TURN: Duration = Duration::from_millis(20);
+
+impl Core {
+    /// Runs until the node stops.
+    ///
+    /// # Errors
+    /// What ends the process at once.
+    pub(super) async fn run(mut self) -> Result<(), Stop> {
+        for (number, listener) in self.listeners.iter().enumerate() {
+            self.ring.accept(listener.as_raw_fd(), number as u32);
+        }
+        self.ring.watch(self.sleeper.descriptor(), 0);
+        let mut events = Vec::with_capacity(EVENTS_PER_TURN);
+        loop {
+            let executor_busy = self.work.log.maintain(self.work.clock.now());
+            if executor_busy {
+                glommio::executor().yield_task_queue_now().await;
+            }
+            self.enter(executor_busy)?;
+            self.work.begin_turn();
+            self.ring.reap(EVENTS_PER_TURN, &mut events);
+            for event in events.drain(..) {
+                self.event(event)?;
+            }
+            self.work.drain_inbox();
+            self.sweep();
+            self.work.end_requests(&mut self.ring);
+            self.review_connections();
+            self.work.mesh.flush();
+            self.work.connections.send_all(&mut self.ring);
+            self.work.end_turn();
+            if self.is_done() {
+                return self.flush_everything().await;
+            }
+        }
+    }
+
+    /// Submits, and sleeps if there is nothing to do.
+    fn enter(&mut self, executor_busy: bool) -> Result<(), Stop> {
+        if self.has_work() || self.spin() {
+            return self.ring.enter(Wait::No).map_err(|error| ring_failed(&error));
+        }
+        let mut wait = self.longest_sleep();
+        if executor_busy {
+            wait = shorter(wait, EXECUTOR_TURN);
+        }
+        self.sleeper.announce();
+        // Whatever was put into the inbox before the announcement is seen here; whatever comes after it wakes.
+        let late = self.work.mesh.has_messages() || (self.stopping.is_none() && self.work.shared.is_stopping());
+        let entered = self.ring.enter(if late { Wait::No } else { wait });
+        self.sleeper.awake();
+        self.work.metrics.sleeps += 1;
+        entered.map_err(|error| ring_failed(&error))
+    }
+
+    /// Whether a turn would find something to do at once.
+    fn has_work(&mut self) -> bool {
+        self.ring.has_due()
+            || self.work.mesh.has_messages()
+            || self.work.mesh.has_unsent()
+            || self.work.connections.has_work()
+            || (self.stopping.is_none() && self.work.shared.is_stopping())
+    }
+
+    /// Looks for work a little longer before sleeping: a sleep and its wake-up cost more than a few microseconds of looking.
+    fn spin(&mut self) -> bool {
+        let spin = self.work.shared.settings.spin;
+        if spin.is_zero() {
+            return false;
+        }
+        // What was queued must be on its way before anything can come back.
+        if self.ring.queued() > 0 {
+            if self.ring.enter(Wait::No).is_err() {
+                return true;
+            }
+            if self.has_work() {
+                return true;
+            }
+        }
+        let started = Instant::now();
+        while started.elapsed() < spin {
+            for _ in 0..16 {
+                if self.has_work() {
+                    return true;
+                }
+                std::hint::spin_loop();
+            }
+        }
+        false
+    }
+
+    fn longest_sleep(&self) -> Wait {
+        let now = Instant::now();
+        let until = |deadline: Instant| deadline.saturating_duration_since(now);
+        let mut wait = Wait::Forever;
+        if self.work.shards.iter().any(|driver| driver.shard().expiring_key_count() > 0) {
+            wait = shorter(wait, until(self.next_sweep));
+        }
+        for deadline in [self.work.log.next_deadline(), self.accept_again].into_iter().flatten() {
+            wait = shorter(wait, until(deadline));
+        }
+        if self.stopping.is_some() {
+            wait = shorter(wait, STOP_TURN);
+        }
+        wait
+    }
+
+    fn event(&mut self, event: Event) -> Result<(), Stop> {
+        match event {
+            Event::Received { token, received, armed } => self.received(token, received, armed),
+            Event::Sent { token, buffer, result } => self.work.connections.sent(token, buffer, result),
+            Event::Written { token, buffer, result } => {
+                let bytes = self.work.log.written(token, buffer, result)?;
+                self.work.metrics.log_writes += 1;
+                self.work.metrics.log_bytes += bytes as u64;
+            }
+            Event::Accepted { token, socket, armed } => self.accepted(token, socket, armed),
+            Event::Woken { armed, .. } => {
+                if !armed {
+                    self.ring.watch(self.sleeper.descriptor(), 0);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn accepted(&mut self, token: u32, socket: std::io::Result<OwnedFd>, armed: bool) {
+        match socket {
+            Ok(_) if self.stopping.is_some() => return,
+            Ok(socket) if self.work.shared.take_connection() => {
+                self.work.metrics.accepted += 1;
+                self.work.connections.open(&mut self.ring, socket);
+            }
+            Ok(socket) => {
+                self.work.metrics.refused += 1;
+                self.work.shared.connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let message = "the connection limit is reached (--max-connections); retry later";
+                self.work.connections.refuse(socket, ErrorCode::TooManyConnections, message);
+            }
+            Err(error) if self.stopping.is_none() => {
+                tracing::warn!(%error, "a connection could not be accepted; trying again in {ACCEPT_RETRY:?}");
+            }
+            Err(_) => {}
+        }
+        if !armed && self.stopping.is_none() {
+            self.accept_again = Some(self.work.clock.now() + ACCEPT_RETRY);
+            self.listeners_stopped.push(token);
+        }
+    }
+
+    fn received(&mut self, key: u32, received: Received, armed: bool) {
+        if !armed {
+            self.work.connections.get_mut(key).receiving = Receiving::Stopped;
+        }
+        match received {
+            Received::Bytes(bytes) => {
+                self.work.received(key, self.ring.bytes(&bytes));
+                self.ring.recycle(bytes);
+            }
+            Received::NoBuffer | Received::Cancelled => {}
+            Received::Closed => {
+                // The client may have closed only its half: what it asked before is still answered.
+                self.work.connections.get_mut(key).peer_closed = true;
+            }
+            Received::Failed(_) => self.work.connections.end(key),
+        }
+        let connection = self.work.connections.get_mut(key);
+        if connection.receiving != Receiving::Armed || connection.is_full() || connection.stage != Stage::Open {
+            self.work.connections.review(key);
+        }
+    }
+
+    /// Decides for each connection whose state may have changed: read on, pause, end, or give up its slot.
+    fn review_connections(&mut self) {
+        let reviews = self.work.connections.take_reviews();
+        for &key in &reviews {
+            self.review(key);
+        }
+        self.work.connections.give_reviews_back(reviews);
+    }
+
+    fn review(&mut self, key: u32) {
+        let Some(connection) = self.work.connections.find(key) else { return };
+        if connection.peer_closed && !connection.is_full() {
+            self.work.parse_kept(key);
+        }
+        let connection = self.work.connections.get_mut(key);
+        if connection.peer_closed && !connection.is_full() {
+            connection.finish();
+        }
+        if connection.stage == Stage::Finishing && connection.is_settled() {
+            self.work.connections.end(key);
+        }
+        let connection = self.work.connections.get_mut(key);
+        match (connection.stage, connection.receiving) {
+            (Stage::Open, Receiving::Armed) if connection.is_full() => {
+                connection.receiving = Receiving::Stopping;
+                self.ring.cancel_receive(key);
+            }
+            (Stage::Open, _) if connection.peer_closed => {}
+            (Stage::Open, Receiving::Stopped) if !connection.is_full() && connection.input.is_empty() => {
+                connection.receiving = Receiving::Armed;
+                self.ring.receive(connection.socket.as_raw_fd(), key);
+            }
+            (Stage::Open, _) if connection.has_drained() && !connection.input.is_empty() => self.resume(key),
+            (Stage::Finishing | Stage::Ended, Receiving::Armed) => {
+                connection.receiving = Receiving::Stopping;
+                self.ring.cancel_receive(key);
+            }
+            _ => {}
+        }
+        if self.work.connections.get_mut(key).is_over() {
+            self.work.connections.remove(key);
+            self.work.shared.give_connection_back();
+        }
+    }
+
+    /// Goes on with a connection that was paused: first with what it had sent, then with what it sends.
+    fn resume(&mut self, key: u32) {
+        let before = self.work.connections.get_mut(key).input.len();
+        self.work.parse_kept(key);
+        let connection = self.work.connections.get_mut(key);
+        let progressed = connection.input.len() < before;
+        if connection.stage == Stage::Open && connection.receiving == Receiving::Stopped && !connection.is_full() {
+            connection.receiving = Receiving::Armed;
+            self.ring.receive(connection.socket.as_raw_fd(), key);
+        } else if progressed {
+            self.work.connections.review(key);
+        }
+    }
+
+    fn sweep(&mut self) {
+        let now = self.work.clock.now();
+        if self.accept_again.is_some_and(|again| now >= again) {
+            self.accept_again = None;
+            for token in std::mem::take(&mut self.listeners_stopped) {
+                self.ring.accept(self.listeners[token as usize].as_raw_fd(), token);
+            }
+        }
+        if now >= self.next_sweep {
+            self.next_sweep = now + SWEEP_INTERVAL;
+            self.work.sweep();
+        }
+        if self.stopping.is_none() && self.work.shared.is_stopping() {
+            self.begin_to_stop();
+        }
+    }
+
+    fn begin_to_stop(&mut self) {
+        self.stopping = Some(Stopping { give_up_at: self.work.clock.now() + STOP_GRACE, settled: false });
+        for number in 0..self.listeners.len() {
+            self.ring.cancel_accept(number as u32);
+        }
+        for key in self.work.connections.keys() {
+            self.work.connections.get_mut(key).finish();
+            self.work.connections.review(key);
+        }
+    }
+
+    /// Whether the core may end: it has answered everything, and so has every other, which may have asked it.
+    fn is_done(&mut self) -> bool {
+        let Some(stopping) = &mut self.stopping else { return false };
+        let given_up = self.work.clock.now() >= stopping.give_up_at;
+        if !stopping.settled && (given_up || (self.work.connections.is_empty() && self.work.is_settled())) {
+            stopping.settled = true;
+            if given_up && !self.work.connections.is_empty() {
+                let connections = self.work.connections.len();
+                tracing::warn!(connections, "closing connections that did not take their replies in {STOP_GRACE:?}");
+            }
+            self.work.shared.core_settled();
+        }
+        stopping.settled && self.work.shared.all_settled()
+    }
+
+    /// Writes what is not on disk yet and waits for it.
+    async fn flush_everything(&mut self) -> Result<(), Stop> {
+        let mut events = Vec::new();
+        while !self.work.log.is_settled() {
+            if self.work.log.maintain(Instant::now()) {
+                glommio::executor().yield_task_queue_now().await;
+            }
+            self.work.log.submit(&mut self.ring, Instant::now(), true);
+            self.ring.enter(Wait::For(EXECUTOR_TURN)).map_err(|error| ring_failed(&error))?;
+            self.ring.reap(EVENTS_PER_TURN, &mut events);
+            for event in events.drain(..) {
+                if let Event::Written { token, buffer, result } = event {
+                    self.work.log.written(token, buffer, result)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Work {
+    fn begin_turn(&mut self) {
+        self.clock.read();
+        self.metrics.turns += 1;
+        let memory_bytes = self.shards.iter().map(|driver| driver.shard().memory_bytes() as u64).sum();
+        self.budget = WriteBudget {
+            memory_bytes,
+            memory_limit_bytes: self.budget.memory_limit_bytes,
+            pending_log_bytes: self.log.pending_bytes(),
+            writable_log_bytes: self.log.writable_bytes(),
+            disk_full: self.log.is_disk_full(),
+        };
+    }
+
+    fn drain_inbox(&mut self) {
+        for _ in 0..MESSAGES_PER_TURN {
+            let Some(message) = self.mesh.receive() else { return };
+            self.message(message);
+        }
+    }
+
+    fn sweep(&mut self) {
+        if self.budget.disk_full {
+            return;
+        }
+        let now_us = self.clock.wall_us();
+        for (local_shard, driver) in self.shards.iter_mut().enumerate() {
+            let was_open = driver.has_open_entry();
+            driver.sweep(now_us, SWEEP_BUDGET);
+            if !was_open && driver.has_open_entry() {
+                self.open_shards.push(local_shard as u16);
+            }
+        }
+    }
+
+    /// Closes the turn's entries, moves the log on, and answers what became durable.
+    fn end_requests(&mut self, ring: &mut eyot_ring::Ring) {
+        let mut open_shards = std::mem::take(&mut self.open_shards);
+        for local_shard in open_shards.drain(..) {
+            self.seal(local_shard);
+        }
+        self.open_shards = open_shards;
+        let now_us = self.clock.wall_us();
+        while let Some((local_shard, index)) = self.log.take_durable() {
+            let (shards, mut outlet) = self.shards_and_outlet();
+            shards[usize::from(local_shard)].persisted(index, now_us, &mut outlet);
+        }
+        self.log.submit(ring, self.clock.now(), false);
+    }
+
+    /// Hands a shard's open entry to the log. Without `--sync-writes`, that commits it.
+    pub(super) fn seal(&mut self, local_shard: u16) {
+        let Self { core, shards, log, connections, gathers, mesh, metrics, clock, max_frame_bytes, shared, .. } = self;
+        let mut outlet = super::outlet::Outlet {
+            core: *core,
+            max_frame_bytes: *max_frame_bytes,
+            connections,
+            gathers,
+            mesh,
+            metrics,
+            clock: *clock,
+        };
+        let driver = &mut shards[usize::from(local_shard)];
+        let shard: ShardId = driver.shard().id();
+        driver.seal(&mut outlet, |sealed| log.append(shard, local_shard, sealed));
+        if !shared.settings.sync_writes {
+            let last = driver.last_index();
+            driver.persisted(last, clock.wall_us(), &mut outlet);
+        }
+    }
+
+    fn end_turn(&mut self) {
+        if self.metrics.has_turn_counts() {
+            self.metrics.end_turn(self.clock.turn());
+        }
+    }
+
+    /// Whether nothing waits for the disk or for another core.
+    fn is_settled(&self) -> bool {
+        self.shards.iter().all(|driver| driver.waiting() == 0) && self.mesh.under_way() == 0 && self.gathers.is_empty()
+    }
+}
+
+fn shorter(wait: Wait, limit: Duration) -> Wait {
+    match wait {
+        Wait::Forever => Wait::For(limit),
+        Wait::For(duration) => Wait::For(duration.min(limit)),
+        Wait::No => Wait::No,
+    }
+}
+
+fn ring_failed(error: &std::io::Error) -> Stop {
+    Stop::new(
+        StopReason::RingFailed,
+        format!("io_uring_enter: {error}"),
+        "what was acknowledged is on disk; restart the node, and report this with the kernel's version",
+    )
+}

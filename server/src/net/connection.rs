@@ -1,0 +1,125 @@
+//! One connection: what has come and is not a whole frame, what has to go, and how it ends.
+//!
+//! Place in the flow: steps 2 (decode) and 9 (reply).
+//!
+//! Invariants:
+//! - At most one send is in flight; replies gather in `output` meanwhile.
+//! - A connection that owes its client [`MAX_OUTPUT_BYTES`] or has [`MAX_IN_FLIGHT`] requests unanswered is not read from:
+//!   what it sends then waits in the kernel, and at last in the client.
+//! - The slot of a connection is given up only after its last operation has ended, so that no completion can reach
+//!   whoever gets the slot next; results of other cores are told by the generation.
+
+use std::net::{Shutdown, TcpStream};
+
+/// Replies that may wait for a client, in bytes, before its requests do.
+pub const MAX_OUTPUT_BYTES: usize = 1 << 20;
+/// Requests of one connection that may wait for the disk or for other cores.
+pub const MAX_IN_FLIGHT: u32 = 16 * 1024;
+
+/// Whether the ring receives for a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receiving {
+    /// It does.
+    Armed,
+    /// It was asked to stop, and may still bring something.
+    Stopping,
+    /// It does not.
+    Stopped,
+}
+
+/// Where a connection is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Requests are taken.
+    Open,
+    /// No more requests are taken; what was asked is still answered. The client has closed its half, or the node stops, or
+    /// the stream cannot be followed any further.
+    Finishing,
+    /// Nothing more is said: the connection is broken, or done. It ends with its last operation.
+    Ended,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// The socket.
+    pub socket: TcpStream,
+    /// Told from earlier holders of the same slot by this.
+    pub generation: u32,
+    /// Where it is in its life.
+    pub stage: Stage,
+    /// Whether the ring receives for it.
+    pub receiving: Receiving,
+    /// Bytes that came and were not consumed: part of a frame, or whole ones while reading is paused.
+    pub input: Vec<u8>,
+    /// Replies that were not handed to the ring yet.
+    pub output: Vec<u8>,
+    /// Bytes of the send in flight; 0: none.
+    pub sending_bytes: usize,
+    /// Whether the client has closed its half: nothing more will come, what came is still to be answered.
+    pub peer_closed: bool,
+    /// Whether it is in the list of those that have something to send.
+    pub queued: bool,
+    /// Requests that are not answered.
+    pub in_flight: u32,
+    /// Writes among them.
+    pub writes_in_flight: u32,
+}
+
+impl Connection {
+    /// A new connection.
+    pub fn new(socket: TcpStream, generation: u32) -> Self {
+        Self {
+            socket,
+            generation,
+            stage: Stage::Open,
+            receiving: Receiving::Stopped,
+            input: Vec::new(),
+            output: Vec::new(),
+            sending_bytes: 0,
+            peer_closed: false,
+            queued: false,
+            in_flight: 0,
+            writes_in_flight: 0,
+        }
+    }
+
+    /// Whether it should not be read from for now.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.output.len() + self.sending_bytes >= MAX_OUTPUT_BYTES || self.in_flight >= MAX_IN_FLIGHT
+    }
+
+    /// Whether a connection that was full has drained enough to be read from again: half, so that it does not flutter.
+    pub fn has_drained(&self) -> bool {
+        self.output.len() + self.sending_bytes <= MAX_OUTPUT_BYTES / 2 && self.in_flight <= MAX_IN_FLIGHT / 2
+    }
+
+    /// Whether everything that was asked is answered and sent.
+    pub fn is_settled(&self) -> bool {
+        self.in_flight == 0 && self.output.is_empty() && self.sending_bytes == 0
+    }
+
+    /// Takes no more requests.
+    pub fn finish(&mut self) {
+        if self.stage == Stage::Open {
+            self.stage = Stage::Finishing;
+        }
+    }
+
+    /// Says nothing more and makes the operations in flight end.
+    pub fn end(&mut self) {
+        if self.stage != Stage::Ended {
+            self.stage = Stage::Ended;
+            self.input = Vec::new();
+            self.output = Vec::new();
+            // An error means that the other side was faster.
+            let _: std::io::Result<()> = self.socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Whether its slot may be given up.
+    pub fn is_over(&self) -> bool {
+        self.stage == Stage::Ended && self.receiving == Receiving::Stopped && self.sending_bytes == 0 && !self.queued
+    }
+}

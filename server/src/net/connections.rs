@@ -1,0 +1,212 @@
+//! The connections of one core.
+//!
+//! Place in the flow: steps 1, 2 and 9. Holds no policy of requests; it knows bytes.
+//!
+//! Invariant: memory of connections is bounded: slots by the connection limit, unfinished frames by
+//! [`MAX_UNFINISHED_BYTES`] over all of them, replies by each connection's own bound, spare buffers by a count and a size.
+
+use std::net::TcpStream;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use eyot_protocol::native::reply::put_error_reply;
+use eyot_protocol::ErrorCode;
+use eyot_ring::Ring;
+use slab::Slab;
+
+use super::connection::{Connection, Receiving, Stage};
+
+/// Bytes of unfinished frames that a core keeps over all its connections. Beyond it, the connection that brings more is
+/// closed: a frame's announced length is a promise that somebody has to pay for. Four of the largest values by default.
+pub const MAX_UNFINISHED_BYTES: usize = 256 << 20;
+/// Output buffers kept for reuse.
+const SPARE_BUFFERS_MAX: usize = 256;
+/// An output buffer larger than this is given back to the allocator.
+const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// The connections of one core.
+#[derive(Debug, Default)]
+pub struct Connections {
+    slots: Slab<Connection>,
+    /// Those with something to send, each once.
+    to_send: Vec<u32>,
+    /// Those that may be over, or that may be read from again.
+    to_review: Vec<u32>,
+    spare_buffers: Vec<Vec<u8>>,
+    unfinished_bytes: usize,
+    next_generation: u32,
+}
+
+impl Connections {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Takes a connection in and begins to receive.
+    pub fn open(&mut self, ring: &mut Ring, socket: OwnedFd) -> u32 {
+        let key = self.insert(socket);
+        let connection = &mut self.slots[key as usize];
+        connection.receiving = Receiving::Armed;
+        ring.receive(connection.socket.as_raw_fd(), key);
+        key
+    }
+
+    /// Tells a connection why it cannot be taken, then closes it.
+    pub fn refuse(&mut self, socket: OwnedFd, code: ErrorCode, message: &str) {
+        let key = self.insert(socket);
+        put_error_reply(self.output(key), 0, 0, code, message);
+        self.slots[key as usize].finish();
+        self.review(key);
+    }
+
+    fn insert(&mut self, socket: OwnedFd) -> u32 {
+        self.next_generation = self.next_generation.wrapping_add(1);
+        self.slots.insert(Connection::new(TcpStream::from(socket), self.next_generation)) as u32
+    }
+
+    /// The connection in slot `key`.
+    #[inline]
+    pub fn get_mut(&mut self, key: u32) -> &mut Connection {
+        &mut self.slots[key as usize]
+    }
+
+    /// The connection in slot `key`, if there is one.
+    pub fn find(&mut self, key: u32) -> Option<&mut Connection> {
+        self.slots.get_mut(key as usize)
+    }
+
+    /// The connection in slot `key`, if it still is the one of `generation`.
+    #[inline]
+    pub fn get_of(&mut self, key: u32, generation: u32) -> Option<&mut Connection> {
+        self.slots.get_mut(key as usize).filter(|connection| connection.generation == generation)
+    }
+
+    /// Where replies to connection `key` are appended. What is appended leaves at the end of the turn.
+    #[inline]
+    pub fn output(&mut self, key: u32) -> &mut Vec<u8> {
+        let connection = &mut self.slots[key as usize];
+        if !connection.queued {
+            connection.queued = true;
+            self.to_send.push(key);
+            if connection.output.capacity() == 0 {
+                connection.output = self.spare_buffers.pop().unwrap_or_default();
+            }
+        }
+        &mut connection.output
+    }
+
+    /// Has connection `key` looked at before the turn ends.
+    pub fn review(&mut self, key: u32) {
+        self.to_review.push(key);
+    }
+
+    /// Those that were marked for review.
+    pub fn take_reviews(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.to_review)
+    }
+
+    /// Takes the list of [`Connections::take_reviews`] back for reuse.
+    pub fn give_reviews_back(&mut self, mut reviews: Vec<u32>) {
+        reviews.clear();
+        if self.to_review.is_empty() {
+            self.to_review = reviews;
+        }
+    }
+
+    /// Keeps `bytes` of connection `key` for later. Returns whether they were kept: beyond the bound they are not.
+    pub fn keep_input(&mut self, key: u32, bytes: &[u8]) -> bool {
+        if self.unfinished_bytes + bytes.len() > MAX_UNFINISHED_BYTES {
+            return false;
+        }
+        self.unfinished_bytes += bytes.len();
+        self.slots[key as usize].input.extend_from_slice(bytes);
+        true
+    }
+
+    /// Takes the kept bytes of connection `key`.
+    pub fn take_input(&mut self, key: u32) -> Vec<u8> {
+        let input = std::mem::take(&mut self.slots[key as usize].input);
+        self.unfinished_bytes -= input.len();
+        input
+    }
+
+    /// Puts the bytes of [`Connections::take_input`] from `consumed` on back; drops memory that is not needed any more.
+    pub fn put_input_back(&mut self, key: u32, mut input: Vec<u8>, consumed: usize) {
+        if consumed == input.len() {
+            return;
+        }
+        input.drain(..consumed);
+        if input.capacity() > SPARE_BUFFER_BYTES_MAX && input.len() < input.capacity() / 4 {
+            input.shrink_to(input.len() * 2);
+        }
+        self.unfinished_bytes += input.len();
+        self.slots[key as usize].input = input;
+    }
+
+    /// Ends connection `key`: nothing more is read or said.
+    pub fn end(&mut self, key: u32) {
+        let connection = &mut self.slots[key as usize];
+        self.unfinished_bytes -= connection.input.len();
+        connection.end();
+        self.review(key);
+    }
+
+    /// Gives up the slot of connection `key`, which is over.
+    pub fn remove(&mut self, key: u32) {
+        let connection = self.slots.remove(key as usize);
+        debug_assert!(connection.is_over());
+    }
+
+    /// Hands each connection's replies to the ring: one send a connection.
+    pub fn send_all(&mut self, ring: &mut Ring) {
+        for key in self.to_send.drain(..) {
+            let connection = &mut self.slots[key as usize];
+            connection.queued = false;
+            if connection.stage == Stage::Ended {
+                connection.output = Vec::new();
+                self.to_review.push(key);
+            } else if connection.sending_bytes == 0 && !connection.output.is_empty() {
+                let buffer = std::mem::take(&mut connection.output);
+                connection.sending_bytes = buffer.len();
+                ring.send(connection.socket.as_raw_fd(), key, buffer);
+            }
+        }
+    }
+
+    /// A send has ended.
+    pub fn sent(&mut self, key: u32, mut buffer: Vec<u8>, result: std::io::Result<usize>) {
+        let connection = &mut self.slots[key as usize];
+        let wanted = std::mem::take(&mut connection.sending_bytes);
+        if result.is_ok_and(|count| count == wanted) {
+            if !connection.output.is_empty() && !connection.queued {
+                connection.queued = true;
+                self.to_send.push(key);
+            }
+        } else {
+            self.unfinished_bytes -= connection.input.len();
+            connection.end();
+        }
+        if connection.stage != Stage::Open || connection.receiving != Receiving::Armed {
+            self.to_review.push(key);
+        }
+        if self.spare_buffers.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= SPARE_BUFFER_BYTES_MAX {
+            buffer.clear();
+            self.spare_buffers.push(buffer);
+        }
+    }
+
+    /// The keys of all connections.
+    pub fn keys(&self) -> Vec<u32> {
+        self.slots.iter().map(|(key, _)| key as u32).collect()
+    }
+
+    /// Whether something waits to be sent or reviewed.
+    pub fn has_work(&self) -> bool {
+        !self.to_send.is_empty() || !self.to_review.is_empty()
+    }
+}

@@ -1,0 +1,289 @@
+//! The driver of one shard.
+//!
+//! Place in the flow: see the module's head.
+//!
+//! ```text
+//!   write ─► open entry ─ seal ─► write-ahead log
+//!                │                    │ persisted
+//!                ▼                    ▼
+//!            waiters of it ──► pending entries ─ committed ─► apply ─► replies, waiting reads
+//! ```
+
+use std::collections::VecDeque;
+
+use eyot_protocol::command::{Command, Condition, EntryBuilder};
+use eyot_protocol::response::{SetOutcome, StoredValue};
+use eyot_raft_glue::{EntryPosition, Index, ShardLog, Standalone, Version};
+
+use crate::router::{Reply, ReplySink, ReplyTo};
+use crate::shard::{Outcome, Shard};
+
+/// Bytes at which an open entry is sealed before the turn ends: bounds what one record of the log has to hold beside a
+/// single larger command, and what is copied at once.
+pub const MAX_ENTRY_BYTES: usize = 1 << 20;
+/// Payload buffers kept for reuse, a few turns' worth.
+const SPARE_PAYLOADS_MAX: usize = 8;
+/// A payload buffer larger than this is given back to the allocator.
+const SPARE_PAYLOAD_BYTES_MAX: usize = 256 * 1024;
+
+/// When a write is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteAck {
+    /// When its entry is in the log's memory.
+    Memory,
+    /// When its entry was applied.
+    Applied,
+}
+
+/// A read of one key.
+#[derive(Debug, Clone, Copy)]
+pub struct Read<'a> {
+    /// The key's slot.
+    pub slot: u16,
+    /// The key.
+    pub key: &'a [u8],
+    /// Whether only its existence is asked for.
+    pub exists_only: bool,
+    /// Whether its connection has writes that are not answered: any of them may be among what this shard has not applied.
+    pub after_own_writes: bool,
+}
+
+/// An entry for the write-ahead log.
+#[derive(Debug, Clone, Copy)]
+pub struct Sealed<'a> {
+    /// Its place in the shard's log.
+    pub position: EntryPosition,
+    /// Its commands.
+    pub payload: &'a [u8],
+}
+
+/// A write that waits for its entry; `None` where nobody does (a sweep's delete, or answered already).
+#[derive(Debug)]
+struct Waiter {
+    reply_to: Option<ReplyTo>,
+    ack: WriteAck,
+    /// A SET without a condition: its outcome is known before it is applied.
+    unconditional: bool,
+}
+
+#[derive(Debug)]
+struct PendingEntry {
+    index: Index,
+    payload: Vec<u8>,
+    waiters: Vec<Waiter>,
+}
+
+#[derive(Debug)]
+struct WaitingRead {
+    until: Index,
+    exists_only: bool,
+    slot: u16,
+    key: Box<[u8]>,
+    reply_to: ReplyTo,
+}
+
+/// One shard, its log, and who waits for what.
+pub struct ShardDriver {
+    shard: Shard,
+    log: Standalone,
+    open: EntryBuilder,
+    open_waiters: Vec<Waiter>,
+    /// Sealed and not applied, in the order of their indexes.
+    pending: VecDeque<PendingEntry>,
+    /// In no order of `until`: bounded by the requests in flight of the connections.
+    waiting_reads: Vec<WaitingRead>,
+    /// The newest entry with a write that was answered from memory; reads wait for it.
+    answered_from_memory: Index,
+    spare_payloads: Vec<Vec<u8>>,
+}
+
+impl std::fmt::Debug for ShardDriver {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("ShardDriver")
+            .field("shard", &self.shard.id())
+            .field("log", &self.log)
+            .field("pending", &self.pending.len())
+            .field("waiting_reads", &self.waiting_reads.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl ShardDriver {
+    /// A driver for a shard whose log was recovered up to `last`.
+    pub fn new(shard: Shard, last: EntryPosition) -> Self {
+        Self {
+            shard,
+            log: Standalone::recovered(last),
+            open: EntryBuilder::default(),
+            open_waiters: Vec::new(),
+            pending: VecDeque::new(),
+            waiting_reads: Vec::new(),
+            answered_from_memory: Index(0),
+            spare_payloads: Vec::new(),
+        }
+    }
+
+    /// The engine, to read from.
+    pub fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    /// Whether commands wait to be sealed.
+    pub fn has_open_entry(&self) -> bool {
+        !self.open.is_empty()
+    }
+
+    /// Whether the open entry should be sealed before more is added.
+    pub fn open_entry_is_full(&self) -> bool {
+        self.open.is_full() || self.open.payload_bytes() >= MAX_ENTRY_BYTES
+    }
+
+    /// Bytes of the entry that is not sealed yet.
+    pub fn open_bytes(&self) -> usize {
+        self.open.payload_bytes()
+    }
+
+    /// The newest entry that was sealed.
+    pub fn last_index(&self) -> Index {
+        self.log.last()
+    }
+
+    /// How many writes and reads wait.
+    pub fn waiting(&self) -> usize {
+        self.pending.len() + self.open_waiters.len() + self.waiting_reads.len()
+    }
+
+    /// Adds a write to the open entry. `now_us` is the wall clock, by which expiry is decided.
+    pub fn write(&mut self, command: &Command<'_>, now_us: i64, ack: WriteAck, reply_to: ReplyTo) {
+        if self.open.is_empty() && self.open.payload_bytes() == 0 {
+            if let Some(spare) = self.spare_payloads.pop() {
+                self.open = EntryBuilder::with_buffer(spare);
+            }
+        }
+        let unconditional = matches!(command, Command::Set { condition: Condition::Always, .. });
+        self.open.push(command, now_us);
+        self.open_waiters.push(Waiter { reply_to: Some(reply_to), ack, unconditional });
+    }
+
+    /// Answers a read, at once or when what it has to wait for is applied.
+    #[inline]
+    pub fn read(&mut self, read: &Read<'_>, now_us: i64, reply_to: &ReplyTo, replies: &mut impl ReplySink) {
+        let until = if read.after_own_writes {
+            if self.open.is_empty() {
+                self.log.last()
+            } else {
+                self.log.last().next()
+            }
+        } else {
+            self.answered_from_memory
+        };
+        if until <= self.log.last_applied() {
+            answer_read(&self.shard, read, now_us, reply_to, replies);
+            return;
+        }
+        self.waiting_reads.push(WaitingRead {
+            until,
+            exists_only: read.exists_only,
+            slot: read.slot,
+            key: Box::from(read.key),
+            reply_to: *reply_to,
+        });
+    }
+
+    /// Adds deletes of keys whose time has come, at most `budget`, to the open entry.
+    pub fn sweep(&mut self, now_us: i64, budget: usize) -> usize {
+        let Self { shard, open, open_waiters, .. } = self;
+        shard.sweep(now_us, budget, |key, version| {
+            if !open.is_full() {
+                open.push(&Command::Expire { key, version: version.0 }, now_us);
+                open_waiters.push(Waiter { reply_to: None, ack: WriteAck::Applied, unconditional: false });
+            }
+        })
+    }
+
+    /// Closes the open entry and hands it to `log`; answers what may be answered from memory.
+    pub fn seal(&mut self, replies: &mut impl ReplySink, log: impl FnOnce(Sealed<'_>)) {
+        if self.open.is_empty() {
+            return;
+        }
+        let position = self.log.propose();
+        let payload = self.open.take();
+        log(Sealed { position, payload: &payload });
+        let mut waiters = std::mem::take(&mut self.open_waiters);
+        for (place, waiter) in waiters.iter_mut().enumerate() {
+            if waiter.ack == WriteAck::Memory && waiter.unconditional {
+                if let Some(reply_to) = waiter.reply_to.take() {
+                    let version = Version::new(position.index, place as u16).0;
+                    replies.reply(&reply_to, Reply::Set(SetOutcome::Stored { version }));
+                    self.answered_from_memory = position.index;
+                }
+            }
+        }
+        self.pending.push_back(PendingEntry { index: position.index, payload, waiters });
+    }
+
+    /// Entries up to `index` are on disk: applies what is committed by that, and answers who waited.
+    pub fn persisted(&mut self, index: Index, now_us: i64, replies: &mut impl ReplySink) {
+        self.log.persisted(index);
+        while self.pending.front().is_some_and(|entry| entry.index <= self.log.committed()) {
+            let entry = self.pending.pop_front().expect("just seen");
+            self.apply(entry, replies);
+        }
+        self.answer_waiting_reads(now_us, replies);
+    }
+
+    fn apply(&mut self, mut entry: PendingEntry, replies: &mut impl ReplySink) {
+        let waiters = &entry.waiters;
+        self.shard
+            .apply(entry.index, &entry.payload, |place, outcome| {
+                if let Some(reply_to) = &waiters[usize::from(place)].reply_to {
+                    replies.reply(reply_to, reply_of(outcome));
+                }
+            })
+            .expect("an entry of this process decodes");
+        self.log.applied(entry.index);
+        entry.waiters.clear();
+        if self.open_waiters.capacity() == 0 {
+            self.open_waiters = entry.waiters;
+        }
+        if self.spare_payloads.len() < SPARE_PAYLOADS_MAX && entry.payload.capacity() <= SPARE_PAYLOAD_BYTES_MAX {
+            self.spare_payloads.push(entry.payload);
+        }
+    }
+
+    fn answer_waiting_reads(&mut self, now_us: i64, replies: &mut impl ReplySink) {
+        let applied = self.log.last_applied();
+        let Self { shard, waiting_reads, .. } = self;
+        waiting_reads.retain(|waiting| {
+            let waits = waiting.until > applied;
+            if !waits {
+                let WaitingRead { exists_only, slot, ref key, ref reply_to, .. } = *waiting;
+                let read = Read { slot, key, exists_only, after_own_writes: false };
+                answer_read(shard, &read, now_us, reply_to, replies);
+            }
+            waits
+        });
+    }
+}
+
+#[inline]
+fn answer_read(shard: &Shard, read: &Read<'_>, now_us: i64, reply_to: &ReplyTo, replies: &mut impl ReplySink) {
+    if read.exists_only {
+        replies.reply(reply_to, Reply::Boolean(shard.exists(read.slot, read.key, now_us)));
+    } else {
+        let found = shard.get(read.slot, read.key, now_us);
+        let found = found.map(|stored| StoredValue { value: stored.value, version: stored.version.0 });
+        replies.reply(reply_to, Reply::Value(found));
+    }
+}
+
+fn reply_of(outcome: Outcome) -> Reply<'static> {
+    match outcome {
+        Outcome::Stored { version } => Reply::Set(SetOutcome::Stored { version: version.0 }),
+        Outcome::NotStored { current } => {
+            Reply::Set(SetOutcome::NotStored { current: current.map(|version| version.0) })
+        }
+        Outcome::Deleted(existed) | Outcome::Expired(existed) => Reply::Boolean(existed),
+    }
+}

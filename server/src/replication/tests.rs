@@ -1,0 +1,148 @@
+//! The driver against a list of replies: who is answered, when, and with what.
+//!
+//! Place in the flow: tests of `replication`.
+
+use eyot_protocol::command::{Command, Condition};
+use eyot_protocol::key::slot;
+use eyot_protocol::request::Operation;
+use eyot_protocol::response::SetOutcome;
+use eyot_raft_glue::{EntryPosition, Index, ShardId, Version};
+
+use super::*;
+use crate::router::{Reply, ReplySink, ReplyTo};
+use crate::shard::Shard;
+
+const NOW_US: i64 = 1_000_000;
+
+/// Keeps `(number of the request, its result)`.
+#[derive(Default)]
+struct Replies(Vec<(u32, String)>);
+
+impl ReplySink for Replies {
+    fn reply(&mut self, to: &ReplyTo, reply: Reply<'_>) {
+        let text = match reply {
+            Reply::Value(None) => "none".to_owned(),
+            Reply::Value(Some(found)) => format!("{:?}", found.value),
+            Reply::Set(SetOutcome::Stored { version }) => format!("stored {}", Version(version)),
+            Reply::Set(SetOutcome::NotStored { current }) => {
+                format!("kept {:?}", current.map(|v| Version(v).to_string()))
+            }
+            Reply::Boolean(value) => value.to_string(),
+            Reply::Error(code, _) => code.name().to_owned(),
+        };
+        self.0.push((to.number, text));
+    }
+}
+
+impl Replies {
+    fn take(&mut self) -> Vec<(u32, String)> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+fn to(number: u32) -> ReplyTo {
+    ReplyTo { core: 0, operation: Operation::Get, gathered: false, key: 0, generation: 0, number, arrived_us: 0 }
+}
+
+fn driver() -> ShardDriver {
+    ShardDriver::new(Shard::new(ShardId(0), 1, 7), EntryPosition::default())
+}
+
+fn set<'a>(key: &'a [u8], value: &'a [u8]) -> Command<'a> {
+    Command::Set { key, value, expires_at_us: None, condition: Condition::Always }
+}
+
+fn read(driver: &mut ShardDriver, key: &[u8], after_own_writes: bool, number: u32, replies: &mut Replies) {
+    let read = Read { slot: slot(key), key, exists_only: false, after_own_writes };
+    driver.read(&read, NOW_US, &to(number), replies);
+}
+
+#[test]
+fn a_write_is_answered_once_its_entry_is_on_disk_and_not_before() {
+    let (mut driver, mut replies) = (driver(), Replies::default());
+    driver.write(&set(b"k", &[1]), NOW_US, WriteAck::Applied, to(1));
+    driver.write(&Command::Delete { key: b"absent" }, NOW_US, WriteAck::Applied, to(2));
+    let mut sealed = None;
+    driver.seal(&mut replies, |entry| sealed = Some(entry.position.index));
+    assert_eq!(sealed, Some(Index(1)));
+    read(&mut driver, b"k", false, 3, &mut replies);
+    assert_eq!(replies.take(), [(3, "none".to_owned())], "state changes when the entry is applied");
+    driver.persisted(Index(1), NOW_US, &mut replies);
+    assert_eq!(replies.take(), [(1, "stored 1.0".to_owned()), (2, "false".to_owned())]);
+    read(&mut driver, b"k", false, 4, &mut replies);
+    assert_eq!(replies.take(), [(4, "[1]".to_owned())]);
+    assert_eq!(driver.waiting(), 0);
+}
+
+#[test]
+fn a_read_of_the_same_connection_waits_for_its_writes_sealed_or_not() {
+    let (mut driver, mut replies) = (driver(), Replies::default());
+    driver.write(&set(b"k", &[1]), NOW_US, WriteAck::Applied, to(1));
+    read(&mut driver, b"k", true, 2, &mut replies);
+    driver.seal(&mut replies, |_| {});
+    driver.write(&set(b"k", &[2]), NOW_US, WriteAck::Applied, to(3));
+    read(&mut driver, b"k", true, 4, &mut replies);
+    assert!(replies.take().is_empty());
+    driver.persisted(Index(1), NOW_US, &mut replies);
+    assert_eq!(replies.take(), [(1, "stored 1.0".to_owned()), (2, "[1]".to_owned())]);
+    driver.seal(&mut replies, |_| {});
+    driver.persisted(Index(2), NOW_US, &mut replies);
+    assert_eq!(replies.take(), [(3, "stored 2.0".to_owned()), (4, "[2]".to_owned())]);
+}
+
+#[test]
+fn an_answer_from_memory_is_seen_by_every_later_read() {
+    let (mut driver, mut replies) = (driver(), Replies::default());
+    let conditional = Command::Set { key: b"c", value: &[9], expires_at_us: None, condition: Condition::IfPresent };
+    driver.write(&set(b"k", &[1]), NOW_US, WriteAck::Memory, to(1));
+    driver.write(&conditional, NOW_US, WriteAck::Memory, to(2));
+    driver.seal(&mut replies, |_| {});
+    assert_eq!(replies.take(), [(1, "stored 1.0".to_owned())], "a conditional write's outcome is not known yet");
+    read(&mut driver, b"k", false, 3, &mut replies);
+    assert!(replies.take().is_empty(), "older state must not be shown any more");
+    driver.persisted(Index(1), NOW_US, &mut replies);
+    assert_eq!(replies.take(), [(2, "kept None".to_owned()), (3, "[1]".to_owned())]);
+}
+
+#[test]
+fn several_entries_become_durable_at_once_and_are_applied_in_order() {
+    let (mut driver, mut replies) = (driver(), Replies::default());
+    for number in 1..=3 {
+        driver.write(&set(b"k", &[number as u8]), NOW_US, WriteAck::Applied, to(number));
+        driver.seal(&mut replies, |_| {});
+    }
+    driver.persisted(Index(3), NOW_US, &mut replies);
+    let answered: Vec<u32> = replies.take().into_iter().map(|(number, _)| number).collect();
+    assert_eq!(answered, [1, 2, 3]);
+    read(&mut driver, b"k", false, 9, &mut replies);
+    assert_eq!(replies.take(), [(9, "[3]".to_owned())]);
+}
+
+#[test]
+fn expired_keys_are_removed_by_a_logged_delete() {
+    let (mut driver, mut replies) = (driver(), Replies::default());
+    let expires_at_us = Some(NOW_US + 10_000);
+    let command = Command::Set { key: b"k", value: &[1], expires_at_us, condition: Condition::Always };
+    driver.write(&command, NOW_US, WriteAck::Applied, to(1));
+    driver.seal(&mut replies, |_| {});
+    driver.persisted(Index(1), NOW_US, &mut replies);
+    let later_us = NOW_US + 10_000_000;
+    let mut swept = 0;
+    for step in 0..200 {
+        swept += driver.sweep(later_us + step * 100_000, 100);
+    }
+    assert!(swept > 0, "the sweep offers the key");
+    assert_eq!(driver.shard().key_count(), 1, "and only the log removes it");
+    driver.seal(&mut replies, |_| {});
+    driver.persisted(Index(2), later_us, &mut replies);
+    assert_eq!(driver.shard().key_count(), 0);
+}
+
+#[test]
+fn a_full_entry_says_so() {
+    let mut driver = driver();
+    let value = vec![0; MAX_ENTRY_BYTES];
+    assert!(!driver.open_entry_is_full());
+    driver.write(&set(b"k", &value), NOW_US, WriteAck::Applied, to(1));
+    assert!(driver.open_entry_is_full());
+}

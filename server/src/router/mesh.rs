@@ -1,0 +1,283 @@
+//! Messages between cores: one batch of requests and one of results per pair of cores and turn.
+//!
+//! Place in the flow: step 4 (route) on the way there, step 9 (reply) on the way back. A core's inbox is one bounded
+//! channel; a full one is tried again next turn, while what waits is bounded by the requests that are allowed to be under
+//! way ([`MAX_FORWARDED_PER_CORE`]). So two full inboxes cannot block each other.
+//!
+//! ```text
+//! a batch    heads:  | ForwardedRequest | ForwardedRequest | ...
+//!            bytes:  | key, value       | key, value       | ...      (no gaps; heads hold the lengths)
+//! ```
+//!
+//! Invariant: the batches between two cores arrive in the order in which they were sent, so a connection's requests to one
+//! shard keep their order.
+
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use eyot_protocol::command::Condition;
+use eyot_protocol::request::Expiry;
+use eyot_ring::Waker;
+
+use super::reply_to::{Reply, ReplyTo};
+use crate::metrics::CoreReport;
+use crate::replication::WriteAck;
+
+/// Requests under way from one core to another, at most. Beyond it a request is answered BUSY: the other core is that far
+/// behind, and more waiting would only be more memory.
+pub const MAX_FORWARDED_PER_CORE: usize = 64 * 1024;
+/// Messages that an inbox holds: a few turns of every other core's two batches.
+pub const INBOX_MESSAGES: usize = 4096;
+/// Buffers kept for reuse, a few turns' worth for a handful of cores.
+const SPARE_BATCHES_MAX: usize = 32;
+/// A batch's buffer larger than this is given back to the allocator.
+const SPARE_BYTES_MAX: usize = 256 * 1024;
+
+/// What is done with the key of a forwarded request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardedOperation {
+    /// GET.
+    Get,
+    /// EXISTS.
+    Exists,
+    /// DELETE.
+    Delete,
+    /// SET, whose value follows the key.
+    Set {
+        /// When the key ceases to exist.
+        expiry: Expiry,
+        /// When to store at all.
+        condition: Condition,
+    },
+}
+
+/// The head of one forwarded request.
+#[derive(Debug, Clone, Copy)]
+pub struct ForwardedRequest {
+    /// Who waits.
+    pub reply_to: ReplyTo,
+    /// What is done.
+    pub operation: ForwardedOperation,
+    /// When a write is answered.
+    pub ack: WriteAck,
+    /// Whether the connection has writes that are not answered.
+    pub after_own_writes: bool,
+    /// The key's slot.
+    pub slot: u16,
+    /// The shard's place on the owning core.
+    pub local_shard: u16,
+    /// Not to be executed after this time of the node's monotonic clock; `u64::MAX`: any time.
+    pub deadline_us: u64,
+    /// Bytes of the key.
+    pub key_bytes: u32,
+    /// Bytes of the value, after the key.
+    pub value_bytes: u32,
+}
+
+/// Requests of one core to another.
+#[derive(Debug, Default)]
+pub struct RequestBatch {
+    /// Their heads.
+    pub heads: Vec<ForwardedRequest>,
+    /// Their keys and values.
+    pub bytes: Vec<u8>,
+}
+
+/// Results of one core for another.
+#[derive(Debug, Default)]
+pub struct ReplyBatch {
+    /// Who waits, how long the result is, and whether it is an error.
+    pub heads: Vec<(ReplyTo, u32, bool)>,
+    /// The encoded results.
+    pub bytes: Vec<u8>,
+}
+
+/// What an inbox brings.
+#[derive(Debug)]
+pub enum Message {
+    /// Requests for keys of this core.
+    Requests(Box<RequestBatch>),
+    /// Results that this core's connections wait for, from core `.0`.
+    Replies(u16, Box<ReplyBatch>),
+    /// Core `.0` wants this core's figures, for the gather with this key.
+    ReportWanted(u16, u32),
+    /// The figures, for that gather.
+    Report(u32, Box<CoreReport>),
+}
+
+/// The way to one core.
+#[derive(Debug)]
+struct Outbox {
+    inbox: Sender<Message>,
+    waker: Waker,
+    requests: Box<RequestBatch>,
+    replies: Box<ReplyBatch>,
+    /// Single messages, sent before the batches.
+    others: Vec<Message>,
+    /// Requests forwarded there and not answered.
+    under_way: usize,
+}
+
+/// One core's ways to the others, and its own inbox.
+#[derive(Debug)]
+pub struct Mesh {
+    core: u16,
+    inbox: Receiver<Message>,
+    outboxes: Vec<Outbox>,
+    /// Outboxes that hold something.
+    dirty: Vec<u16>,
+    #[allow(clippy::vec_box)] // The boxes themselves are what is reused: a message carries one.
+    spare_requests: Vec<Box<RequestBatch>>,
+    #[allow(clippy::vec_box)] // As above.
+    spare_replies: Vec<Box<ReplyBatch>>,
+}
+
+impl Mesh {
+    /// The mesh of `core`. `ways` are the inboxes and wakers of every core, its own among them.
+    pub fn new(core: u16, inbox: Receiver<Message>, ways: Vec<(Sender<Message>, Waker)>) -> Self {
+        let outboxes = ways
+            .into_iter()
+            .map(|(inbox, waker)| Outbox {
+                inbox,
+                waker,
+                requests: Box::default(),
+                replies: Box::default(),
+                others: Vec::new(),
+                under_way: 0,
+            })
+            .collect();
+        Self { core, inbox, outboxes, dirty: Vec::new(), spare_requests: Vec::new(), spare_replies: Vec::new() }
+    }
+
+    /// How many cores there are.
+    pub fn core_count(&self) -> u16 {
+        self.outboxes.len() as u16
+    }
+
+    /// The next message, if there is one.
+    pub fn receive(&self) -> Option<Message> {
+        self.inbox.try_recv().ok()
+    }
+
+    /// Whether the inbox holds something.
+    pub fn has_messages(&self) -> bool {
+        !self.inbox.is_empty()
+    }
+
+    /// Whether something waits to be flushed.
+    pub fn has_unsent(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Whether another request may be forwarded to `core`.
+    pub fn may_forward(&self, core: u16) -> bool {
+        self.outboxes[usize::from(core)].under_way < MAX_FORWARDED_PER_CORE
+    }
+
+    /// Requests that are under way to other cores.
+    pub fn under_way(&self) -> usize {
+        self.outboxes.iter().map(|outbox| outbox.under_way).sum()
+    }
+
+    /// Adds a request to this turn's batch for `core`.
+    #[inline]
+    pub fn forward(&mut self, core: u16, head: ForwardedRequest, key: &[u8], value: &[u8]) {
+        debug_assert_ne!(core, self.core);
+        self.mark(core);
+        let outbox = &mut self.outboxes[usize::from(core)];
+        outbox.under_way += 1;
+        outbox.requests.heads.push(head);
+        outbox.requests.bytes.extend_from_slice(key);
+        outbox.requests.bytes.extend_from_slice(value);
+    }
+
+    /// Adds a result to this turn's batch for the core that waits for it.
+    #[inline]
+    pub fn reply(&mut self, to: &ReplyTo, reply: Reply<'_>) {
+        self.mark(to.core);
+        let batch = &mut self.outboxes[usize::from(to.core)].replies;
+        let start = batch.bytes.len();
+        reply.put(&mut batch.bytes);
+        batch.heads.push((*to, (batch.bytes.len() - start) as u32, reply.is_error()));
+    }
+
+    /// Adds a single message for `core`.
+    pub fn post(&mut self, core: u16, message: Message) {
+        self.mark(core);
+        self.outboxes[usize::from(core)].others.push(message);
+    }
+
+    /// Notes that `count` forwarded requests were answered by `core`.
+    pub fn answered(&mut self, core: u16, count: usize) {
+        let outbox = &mut self.outboxes[usize::from(core)];
+        assert!(outbox.under_way >= count, "core {core} answered more than it was asked");
+        outbox.under_way -= count;
+    }
+
+    #[inline]
+    fn mark(&mut self, core: u16) {
+        let outbox = &self.outboxes[usize::from(core)];
+        if outbox.requests.heads.is_empty() && outbox.replies.heads.is_empty() && outbox.others.is_empty() {
+            self.dirty.push(core);
+        }
+    }
+
+    /// Sends what this turn has gathered, one message a kind and core, and wakes those that sleep.
+    pub fn flush(&mut self) {
+        let Self { core: own, outboxes, dirty, spare_requests, spare_replies, .. } = self;
+        dirty.retain(|&core| {
+            let outbox = &mut outboxes[usize::from(core)];
+            let mut room = true;
+            while room && !outbox.others.is_empty() {
+                room = send(&outbox.inbox, outbox.others.remove(0), |message| outbox.others.insert(0, message));
+            }
+            if room && !outbox.replies.heads.is_empty() {
+                let batch = std::mem::replace(&mut outbox.replies, spare_replies.pop().unwrap_or_default());
+                room = send(&outbox.inbox, Message::Replies(*own, batch), |message| {
+                    let Message::Replies(_, batch) = message else { unreachable!("the message just sent") };
+                    outbox.replies = batch;
+                });
+            }
+            if room && !outbox.requests.heads.is_empty() {
+                let batch = std::mem::replace(&mut outbox.requests, spare_requests.pop().unwrap_or_default());
+                room = send(&outbox.inbox, Message::Requests(batch), |message| {
+                    let Message::Requests(batch) = message else { unreachable!("the message just sent") };
+                    outbox.requests = batch;
+                });
+            }
+            outbox.waker.wake();
+            !room
+        });
+    }
+
+    /// Takes a batch's memory back for reuse.
+    pub fn recycle_requests(&mut self, mut batch: Box<RequestBatch>) {
+        if self.spare_requests.len() < SPARE_BATCHES_MAX && batch.bytes.capacity() <= SPARE_BYTES_MAX {
+            batch.heads.clear();
+            batch.bytes.clear();
+            self.spare_requests.push(batch);
+        }
+    }
+
+    /// Takes a batch's memory back for reuse.
+    pub fn recycle_replies(&mut self, mut batch: Box<ReplyBatch>) {
+        if self.spare_replies.len() < SPARE_BATCHES_MAX && batch.bytes.capacity() <= SPARE_BYTES_MAX {
+            batch.heads.clear();
+            batch.bytes.clear();
+            self.spare_replies.push(batch);
+        }
+    }
+}
+
+/// Sends `message`, or gives it to `keep` where the inbox is full. Returns whether it was sent. A core that has ended
+/// takes nothing any more, and what is for it can be dropped.
+fn send(inbox: &Sender<Message>, message: Message, keep: impl FnOnce(Message)) -> bool {
+    match inbox.try_send(message) {
+        Ok(()) | Err(TrySendError::Disconnected(_)) => true,
+        Err(TrySendError::Full(message)) => {
+            keep(message);
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,88 @@
+//! The mesh with two cores in one thread.
+//!
+//! Place in the flow: tests of `router::mesh`.
+
+use eyot_protocol::request::Operation;
+use eyot_protocol::ErrorCode;
+use eyot_ring::Sleeper;
+
+use super::*;
+
+fn reply_to(core: u16) -> ReplyTo {
+    ReplyTo { core, operation: Operation::Get, gathered: false, key: 3, generation: 4, number: 5, arrived_us: 6 }
+}
+
+fn head(core: u16) -> ForwardedRequest {
+    ForwardedRequest {
+        reply_to: reply_to(core),
+        operation: ForwardedOperation::Get,
+        ack: WriteAck::Applied,
+        after_own_writes: false,
+        slot: 0,
+        local_shard: 0,
+        deadline_us: u64::MAX,
+        key_bytes: 3,
+        value_bytes: 0,
+    }
+}
+
+/// Two cores with inboxes of `messages`.
+fn pair(messages: usize) -> [Mesh; 2] {
+    let sleepers = [Sleeper::new().unwrap(), Sleeper::new().unwrap()];
+    let channels = [crossbeam_channel::bounded(messages), crossbeam_channel::bounded(messages)];
+    let ways = || (0..2).map(|core| (channels[core].0.clone(), sleepers[core].waker())).collect::<Vec<_>>();
+    [Mesh::new(0, channels[0].1.clone(), ways()), Mesh::new(1, channels[1].1.clone(), ways())]
+}
+
+#[test]
+fn a_turns_requests_travel_as_one_batch_and_so_do_their_results() {
+    let [mut asking, mut owning] = pair(8);
+    asking.forward(1, head(0), b"one", b"");
+    asking.forward(1, head(0), b"two", b"");
+    assert_eq!(asking.under_way(), 2);
+    asking.flush();
+    assert!(!asking.has_unsent());
+    let Some(Message::Requests(batch)) = owning.receive() else { panic!("no requests") };
+    assert_eq!((batch.heads.len(), &batch.bytes[..]), (2, &b"onetwo"[..]));
+    assert!(owning.receive().is_none());
+    for head in &batch.heads {
+        owning.reply(&head.reply_to, Reply::Boolean(true));
+    }
+    owning.recycle_requests(batch);
+    owning.reply(&reply_to(0), Reply::Error(ErrorCode::Busy, "busy"));
+    owning.flush();
+    let Some(Message::Replies(1, batch)) = asking.receive() else { panic!("no replies") };
+    assert_eq!(batch.heads.iter().map(|(_, _, failed)| *failed).collect::<Vec<_>>(), [false, false, true]);
+    assert_eq!(batch.heads.iter().map(|(_, length, _)| *length as usize).sum::<usize>(), batch.bytes.len());
+    asking.answered(1, 2);
+    assert_eq!(asking.under_way(), 0);
+}
+
+#[test]
+fn a_full_inbox_delays_and_loses_nothing() {
+    let [mut asking, owning] = pair(1);
+    for round in 0..3 {
+        asking.forward(1, head(0), format!("k-{round}").as_bytes(), b"");
+        asking.flush();
+    }
+    assert!(asking.has_unsent(), "one message fits");
+    let mut keys = Vec::new();
+    while let Some(Message::Requests(batch)) = owning.receive() {
+        keys.extend_from_slice(&batch.bytes);
+        asking.flush();
+    }
+    assert_eq!(keys, b"k-0k-1k-2");
+    assert!(!asking.has_unsent());
+}
+
+#[test]
+fn what_is_under_way_is_bounded() {
+    let [mut asking, _owning] = pair(8);
+    for _ in 0..MAX_FORWARDED_PER_CORE {
+        assert!(asking.may_forward(1));
+        asking.forward(1, head(0), b"key", b"");
+    }
+    assert!(!asking.may_forward(1));
+    asking.answered(1, 1);
+    assert!(asking.may_forward(1));
+}

@@ -1,0 +1,194 @@
+//! Putting together what several shards answer to one request.
+//!
+//! Place in the flow: between step 4 (route) and step 9 (reply), on the core that holds the connection: for BATCH, whose
+//! operations may belong to many cores, and for STATS, which asks every core.
+//!
+//! Invariant: a gather ends exactly once, when its last part has come; parts that come after that (there are none but for
+//! a bug or a closed connection) are told by their generation.
+
+use slab::Slab;
+
+use super::reply_to::ReplyTo;
+use crate::metrics::CoreReport;
+
+/// Gathers that a core has open, at most. Beyond it a BATCH is answered BUSY.
+pub const MAX_GATHERS: usize = 64 * 1024;
+
+/// One part's result: where it stands in the gather's bytes.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    start: u32,
+    length: u32,
+}
+
+#[derive(Debug)]
+struct Gather {
+    reply_to: ReplyTo,
+    generation: u32,
+    missing: usize,
+    parts: Vec<Part>,
+    bytes: Vec<u8>,
+}
+
+/// A gathered BATCH that is complete.
+#[derive(Debug)]
+pub struct Gathered {
+    /// Who waits.
+    pub reply_to: ReplyTo,
+    parts: Vec<Part>,
+    bytes: Vec<u8>,
+}
+
+impl Gathered {
+    /// How many results there are.
+    pub fn len(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// The encoded results, in the order of the operations.
+    pub fn results(&self) -> impl Iterator<Item = &[u8]> {
+        self.parts.iter().map(|part| &self.bytes[part.start as usize..][..part.length as usize])
+    }
+}
+
+/// What a part did to its gather.
+#[derive(Debug)]
+pub enum Progress {
+    /// Others are still missing.
+    Waiting,
+    /// That was the last one.
+    Complete(Gathered),
+    /// The gather is gone.
+    Gone,
+}
+
+#[derive(Debug)]
+struct ReportGather {
+    reply_to: ReplyTo,
+    missing: usize,
+    reports: Vec<CoreReport>,
+}
+
+/// The gathers of one core.
+#[derive(Debug, Default)]
+pub struct Gathers {
+    batches: Slab<Gather>,
+    reports: Slab<ReportGather>,
+    next_generation: u32,
+}
+
+impl Gathers {
+    /// Whether another gather may be opened.
+    pub fn has_room(&self) -> bool {
+        self.batches.len() + self.reports.len() < MAX_GATHERS
+    }
+
+    /// Opens a gather of `parts` results (at least one) for `reply_to`; returns its key and generation.
+    pub fn open(&mut self, reply_to: ReplyTo, parts: usize) -> (u32, u32) {
+        assert!(parts > 0, "a gather of nothing would never end");
+        self.next_generation = self.next_generation.wrapping_add(1);
+        let generation = self.next_generation;
+        let parts = vec![Part { start: 0, length: 0 }; parts];
+        let key = self.batches.insert(Gather { reply_to, generation, missing: parts.len(), parts, bytes: Vec::new() });
+        (key as u32, generation)
+    }
+
+    /// Bytes that the gather holds so far.
+    pub fn bytes(&self, key: u32) -> usize {
+        self.batches.get(key as usize).map_or(0, |gather| gather.bytes.len())
+    }
+
+    /// Adds the result of part `position`, which `put` appends.
+    pub fn put(&mut self, key: u32, generation: u32, position: u32, put: impl FnOnce(&mut Vec<u8>)) -> Progress {
+        let Some(gather) = self.batches.get_mut(key as usize).filter(|gather| gather.generation == generation) else {
+            return Progress::Gone;
+        };
+        let start = gather.bytes.len();
+        put(&mut gather.bytes);
+        let length = gather.bytes.len() - start;
+        assert!(length > 0, "a result is never empty");
+        let part = &mut gather.parts[position as usize];
+        assert!(part.length == 0, "two results for part {position}");
+        *part = Part { start: start as u32, length: length as u32 };
+        gather.missing -= 1;
+        if gather.missing > 0 {
+            return Progress::Waiting;
+        }
+        let Gather { reply_to, parts, bytes, .. } = self.batches.remove(key as usize);
+        Progress::Complete(Gathered { reply_to, parts, bytes })
+    }
+
+    /// Opens a gather of the reports of `cores` cores; returns its key.
+    pub fn open_reports(&mut self, reply_to: ReplyTo, cores: usize) -> u32 {
+        self.reports.insert(ReportGather { reply_to, missing: cores, reports: Vec::with_capacity(cores) }) as u32
+    }
+
+    /// Adds a core's report; returns who waits and all of them when it was the last one.
+    pub fn put_report(&mut self, key: u32, report: CoreReport) -> Option<(ReplyTo, Vec<CoreReport>)> {
+        let gather = &mut self.reports[key as usize];
+        gather.reports.push(report);
+        gather.missing -= 1;
+        if gather.missing > 0 {
+            return None;
+        }
+        let ReportGather { reply_to, mut reports, .. } = self.reports.remove(key as usize);
+        reports.sort_by_key(|report| report.core);
+        Some((reply_to, reports))
+    }
+
+    /// Whether nothing is open.
+    pub fn is_empty(&self) -> bool {
+        self.batches.is_empty() && self.reports.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use eyot_protocol::request::Operation;
+
+    fn reply_to() -> ReplyTo {
+        ReplyTo {
+            core: 0,
+            operation: Operation::Batch,
+            gathered: false,
+            key: 1,
+            generation: 1,
+            number: 9,
+            arrived_us: 0,
+        }
+    }
+
+    #[test]
+    fn results_come_in_any_order_and_leave_in_theirs() {
+        let mut gathers = Gathers::default();
+        let (key, generation) = gathers.open(reply_to(), 3);
+        for (position, text) in [(2, "c"), (0, "aaa")] {
+            let progress = gathers.put(key, generation, position, |out| out.extend_from_slice(text.as_bytes()));
+            assert!(matches!(progress, Progress::Waiting));
+        }
+        let Progress::Complete(gathered) = gathers.put(key, generation, 1, |out| out.push(b'b')) else {
+            panic!("not complete")
+        };
+        assert_eq!(gathered.results().collect::<Vec<_>>(), [&b"aaa"[..], b"b", b"c"]);
+        assert_eq!(gathered.reply_to.number, 9);
+        assert!(gathers.is_empty());
+    }
+
+    #[test]
+    fn a_part_for_a_gather_that_is_gone_is_dropped() {
+        let mut gathers = Gathers::default();
+        let (key, generation) = gathers.open(reply_to(), 1);
+        assert!(matches!(gathers.put(key, generation, 0, |out| out.push(1)), Progress::Complete(_)));
+        assert!(matches!(gathers.put(key, generation, 0, |out| out.push(1)), Progress::Gone));
+        let (again, next) = gathers.open(reply_to(), 1);
+        assert_eq!(again, key);
+        assert!(matches!(gathers.put(key, generation, 0, |out| out.push(1)), Progress::Gone));
+        assert!(matches!(gathers.put(key, next, 0, |out| out.push(1)), Progress::Complete(_)));
+    }
+}

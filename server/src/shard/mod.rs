@@ -1,0 +1,229 @@
+//! The shard engine: the keys of a fixed range of slots, in memory.
+//!
+//! Place in the flow: step 5 (execute) reads it, step 8 (apply) changes it. The caller is the core that owns the shard; it
+//! brings the clock and the log.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `mod` | [`Shard`]: reads, the sweep of expired keys, counts |
+//! | `apply` | [`Shard::apply`]: the only place where state changes |
+//! | `table` | one hash table of entries per slot |
+//! | `entry` | one key with its value, in one heap block |
+//! | `expiry` | the timing wheel that finds expired keys |
+//!
+//! Invariants:
+//! - Pure: no clock, file, socket or random number. State is a function of the entries that were applied: neither `now_us` of
+//!   reads and sweeps nor the hash seed have any part in it.
+//! - A key whose expiry has passed reads as absent at once. Its memory goes when the logged removal is applied, which
+//!   [`Shard::sweep`] proposes.
+//! - Memory is counted as it is taken: [`Shard::memory_bytes`] walks nothing.
+//!
+//! Deliberately not here: which acknowledgement a write waits for, limits on memory, what values mean.
+
+mod apply;
+mod entry;
+mod expiry;
+mod table;
+
+use std::ops::Range;
+
+use eyot_protocol::key;
+use eyot_raft_glue::{ShardId, Version};
+
+use entry::{Entry, Expiry};
+use expiry::{Answer, Wheel};
+use table::Tables;
+
+pub use table::Place;
+
+/// A key's value as it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored<'a> {
+    /// One encoded TLV value.
+    pub value: &'a [u8],
+    /// Where the key's last write stands in the shard's log.
+    pub version: Version,
+    /// When the key ceases to exist, in microseconds since the epoch; `None`: never.
+    pub expires_at_us: Option<i64>,
+}
+
+/// What applying one command did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// A SET took effect. (One whose expiry had passed already has removed the key.)
+    Stored {
+        /// The key's new version.
+        version: Version,
+    },
+    /// The condition of a SET did not hold; nothing changed.
+    NotStored {
+        /// The key's version; `None` when it does not exist or has expired.
+        current: Option<Version>,
+    },
+    /// A DELETE: whether the key existed. An expired one did not, but its memory is free now.
+    Deleted(bool),
+    /// A sweep's logged removal: whether the key still had the version that expired, and is gone now.
+    Expired(bool),
+}
+
+/// The keys of one shard.
+pub struct Shard {
+    id: ShardId,
+    tables: Tables,
+    wheel: Wheel,
+    /// The places of the keys of the entry that is being applied; empty otherwise.
+    places: Vec<Place>,
+}
+
+impl Shard {
+    /// An empty shard: number `id` of `shard_count`. `hash_seed` should be a secret of the process, so that nobody can choose
+    /// keys that fall on each other; it decides nothing that can be seen.
+    ///
+    /// # Panics
+    /// When `id` is not below `shard_count`.
+    pub fn new(id: ShardId, shard_count: u16, hash_seed: u64) -> Self {
+        assert!(id.0 < shard_count, "shard {} of {shard_count}", id.0);
+        let tables = Tables::new(key::slots_of_shard(id.0, shard_count), hash_seed);
+        Self { id, tables, wheel: Wheel::new(), places: Vec::new() }
+    }
+
+    /// Which shard this is.
+    pub fn id(&self) -> ShardId {
+        self.id
+    }
+
+    /// The slots whose keys live here.
+    pub fn slots(&self) -> Range<u16> {
+        self.tables.slots()
+    }
+
+    /// What is stored under `key`, whose slot is `slot`, at the time `now_us`.
+    ///
+    /// # Panics
+    /// When `slot` is not one of [`Shard::slots`]: the request was routed to the wrong shard.
+    #[inline]
+    pub fn get(&self, slot: u16, key: &[u8], now_us: i64) -> Option<Stored<'_>> {
+        self.get_at(self.place(slot, key), key, now_us)
+    }
+
+    /// Whether `key`, whose slot is `slot`, exists at the time `now_us`.
+    ///
+    /// # Panics
+    /// As [`Shard::get`].
+    #[inline]
+    pub fn exists(&self, slot: u16, key: &[u8], now_us: i64) -> bool {
+        self.get(slot, key, now_us).is_some()
+    }
+
+    /// The place of `key`, whose slot is `slot`: hashed once, for [`Shard::prefetch`] and [`Shard::get_at`]. It stays right
+    /// whatever is applied in between.
+    ///
+    /// # Panics
+    /// As [`Shard::get`].
+    #[inline]
+    pub fn place(&self, slot: u16, key: &[u8]) -> Place {
+        let place = self.tables.place(slot, key);
+        place.unwrap_or_else(|| panic!("slot {slot} is not of shard {}", self.id.0))
+    }
+
+    /// Asks the processor to fetch what a read at `place` will touch. Changes nothing.
+    ///
+    /// Pays from about four keys on, in three passes over a pipeline: all places, then all prefetches, then all reads. With
+    /// nothing else between them the prefetches' own cache misses overlap, which makes a read two to four times cheaper
+    /// (`benches/engine.rs`); a pass that both hashes and prefetches gains half of it.
+    #[inline]
+    pub fn prefetch(&self, place: Place) {
+        self.tables.prefetch(place);
+    }
+
+    /// [`Shard::get`] of a key whose [`Shard::place`] is known, without hashing it again.
+    #[inline]
+    pub fn get_at(&self, place: Place, key: &[u8], now_us: i64) -> Option<Stored<'_>> {
+        let entry = self.tables.find(place, key)?;
+        let expires_at_us = entry.expiry().map(|expiry| expiry.at_us);
+        if has_expired(expires_at_us, now_us) {
+            return None;
+        }
+        Some(Stored { value: entry.value(), version: entry.version(), expires_at_us })
+    }
+
+    /// Offers keys whose expiry has passed at `now_us` to `propose`, each with the version to name in the
+    /// [`Command::Expire`](eyot_protocol::command::Command::Expire) that the caller logs; returns how many. A key that is still
+    /// there about a second later is offered again.
+    ///
+    /// `budget` bounds the steps of this call (keys offered, and timers moved closer to their time), so fewer than `budget`
+    /// keys may be offered although more have expired: [`Shard::next_expiry_us`] tells whether there is more to do.
+    pub fn sweep(&mut self, now_us: i64, budget: usize, mut propose: impl FnMut(&[u8], Version)) -> usize {
+        let tables = &self.tables;
+        self.wheel.sweep(now_us, budget, |timer, place| {
+            let is_it = |entry: &Entry| entry.expiry().is_some_and(|expiry| expiry.timer == timer);
+            let entry = tables.find_by(place, is_it);
+            let entry = entry.unwrap_or_else(|| unreachable!("timer {timer:?} outlived its key"));
+            match entry.expiry() {
+                Some(Expiry { at_us, .. }) if at_us > now_us => Answer::NotBefore { expires_at_us: at_us },
+                _ => {
+                    propose(entry.key(), entry.version());
+                    Answer::Offered
+                }
+            }
+        })
+    }
+
+    /// The earliest time at which [`Shard::sweep`] has anything to do, in microseconds since the epoch; `None` when no key has
+    /// an expiry. A sweep then may find that the next key expires only later.
+    pub fn next_expiry_us(&self) -> Option<i64> {
+        self.wheel.next_event_us()
+    }
+
+    /// How many keys are held, those included that have expired and are not yet removed.
+    pub fn key_count(&self) -> usize {
+        self.tables.keys()
+    }
+
+    /// How many of the keys have an expiry.
+    pub fn expiring_key_count(&self) -> usize {
+        self.wheel.timers()
+    }
+
+    /// Bytes that were asked of the allocator for keys, values, tables and timers. What the allocator adds is not in it.
+    pub fn memory_bytes(&self) -> usize {
+        self.tables.memory_bytes() + self.wheel.memory_bytes() + self.places.capacity() * size_of::<Place>()
+    }
+
+    /// A number that is the same for the same content (keys, values, versions, expiries), in whatever order it came and
+    /// whatever the hash seed. Walks over everything.
+    pub fn digest(&self) -> u64 {
+        self.tables.iter().fold(0, |sum, entry| sum.wrapping_add(entry_digest(entry)))
+    }
+}
+
+/// Whether a key with this expiry no longer exists at `now_us`.
+#[inline]
+fn has_expired(expires_at_us: Option<i64>, now_us: i64) -> bool {
+    expires_at_us.is_some_and(|at_us| at_us <= now_us)
+}
+
+fn entry_digest(entry: &Entry) -> u64 {
+    fn absorb(state: u64, word: u64) -> u64 {
+        let mixed = (state ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        mixed ^ (mixed >> 32)
+    }
+    // Lengths first, so that bytes cannot move from the key to the value unseen.
+    let expiry = entry.expiry().map(|expiry| expiry.at_us);
+    let fixed = [
+        entry.key().len() as u64,
+        entry.value().len() as u64,
+        entry.version().0,
+        u64::from(expiry.is_some()),
+        expiry.unwrap_or(0) as u64,
+    ];
+    let state = fixed.into_iter().fold(1, absorb);
+    [entry.key(), entry.value()].into_iter().flat_map(|bytes| bytes.chunks(8)).fold(state, |state, chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        absorb(state, u64::from_le_bytes(word))
+    })
+}
+
+#[cfg(test)]
+mod tests;

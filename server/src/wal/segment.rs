@@ -1,0 +1,292 @@
+//! The files of a log: named, created whole, opened for writing, cut and removed. Everything here blocks.
+//!
+//! Place in the flow: beside step 6, ahead of it: a segment exists, zeroed and durable, before the writer needs it.
+//!
+//! Invariants:
+//! - A file that has a segment's name has its full size on disk, and so has its name: it was zeroed and synced under the
+//!   name `.tmp`, renamed, and the directory synced. A full disk therefore shows here and nowhere else.
+//! - Zeros are written, not only reserved: the later writes overwrite blocks that exist, and no file system metadata
+//!   changes with them.
+//!
+//! Deliberately not here: what the bytes mean (format.rs), and which files are needed (recovery.rs).
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use eyot_ring::AlignedBuffer;
+
+use super::format::{BLOCK_BYTES, SEGMENT_HEADER_BYTES};
+use super::SegmentEnd;
+
+/// One write of zeros: large enough for a disk's full speed, small enough to have at hand.
+const ZERO_WRITE_BYTES: usize = 1024 * 1024;
+const SUFFIX: &str = ".wal";
+const TEMPORARY_SUFFIX: &str = ".tmp";
+
+/// A segment that is open for writing.
+#[derive(Debug)]
+pub struct SegmentFile {
+    /// The file, opened with `O_DSYNC`, so that a completed write is on disk.
+    pub file: File,
+    /// Whether `O_DIRECT` is in force. Where the file system refuses it, writes go through the page cache: correct, slower.
+    pub direct: bool,
+    /// Size of the file.
+    pub bytes: u64,
+}
+
+/// Why a segment could not be made ready.
+#[derive(Debug, thiserror::Error)]
+pub enum SegmentError {
+    /// The disk or the quota is full. Nothing is left behind; it may be tried again when space has returned.
+    #[error("no space for a log segment of {bytes} bytes at {path}: free space, or raise the quota; writes are refused until then")]
+    NoSpace {
+        /// The segment.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// `ENOSPC` or `EDQUOT`.
+        source: io::Error,
+    },
+    /// A file of that name holds something: it is not the writer's to replace.
+    #[error("log segment {path} already holds data: it was not expected there, and is left as it is; move it away if it does not belong there")]
+    InUse {
+        /// The segment.
+        path: PathBuf,
+    },
+    /// Anything else that the system refused.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The directory of one log.
+pub fn log_directory(wal_directory: &Path, log_id: u16) -> PathBuf {
+    wal_directory.join(format!("core-{log_id}"))
+}
+
+/// The file of one segment.
+pub fn segment_path(log_directory: &Path, number: u64) -> PathBuf {
+    log_directory.join(format!("{number:020}{SUFFIX}"))
+}
+
+/// The log's number of a directory's name; `None` for a name that [`log_directory`] does not give.
+pub(super) fn log_id_of(name: &str) -> Option<u16> {
+    let log_id = name.strip_prefix("core-")?.parse().ok()?;
+    (name == format!("core-{log_id}")).then_some(log_id)
+}
+
+/// What a file in a log's directory is, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FileName {
+    /// A segment of this number.
+    Segment(u64),
+    /// A segment that was being created.
+    Temporary,
+    /// Nothing of the log's.
+    Foreign,
+}
+
+pub(super) fn classify(name: &str) -> FileName {
+    if let Some(digits) = name.strip_suffix(SUFFIX) {
+        let is_number = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        return digits
+            .parse()
+            .ok()
+            .filter(|&number| is_number && number > 0)
+            .map_or(FileName::Foreign, FileName::Segment);
+    }
+    if name.ends_with(TEMPORARY_SUFFIX) {
+        FileName::Temporary
+    } else {
+        FileName::Foreign
+    }
+}
+
+/// Creates the directory of one log, if it is missing, and makes its name durable.
+pub fn create_log_directory(wal_directory: &Path, log_id: u16) -> Result<PathBuf, SegmentError> {
+    let directory = log_directory(wal_directory, log_id);
+    match fs::DirBuilder::new().mode(0o700).create(&directory) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            return Err(io_error("create", &directory)(error));
+        }
+        _ => sync_directory(wal_directory)?,
+    }
+    Ok(directory)
+}
+
+/// Creates the segment `number` of `bytes`, all zero, durable, and opens it. An unused spare of that number is replaced.
+///
+/// Takes as long as writing `bytes` to the disk.
+pub fn create(log_directory: &Path, number: u64, bytes: u64) -> Result<SegmentFile, SegmentError> {
+    assert!(
+        bytes > SEGMENT_HEADER_BYTES as u64 && bytes.is_multiple_of(BLOCK_BYTES as u64),
+        "segment of {bytes} bytes"
+    );
+    let path = segment_path(log_directory, number);
+    if is_used(&path)? {
+        return Err(SegmentError::InUse { path });
+    }
+    let temporary = path.with_extension("wal.tmp");
+    let created = create_temporary(&temporary, &path, bytes);
+    if created.is_err() {
+        // A leftover is removed at the next start as well: failing to remove it now adds nothing to the first error.
+        let _ = fs::remove_file(&temporary);
+    }
+    let segment = created?;
+    sync_directory(log_directory)?;
+    Ok(segment)
+}
+
+fn create_temporary(temporary: &Path, path: &Path, bytes: u64) -> Result<SegmentFile, SegmentError> {
+    let no_space_or = |action| refusal(action, temporary, path, bytes);
+    match fs::remove_file(temporary) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(no_space_or("remove")(error)),
+        _ => {}
+    }
+    let file = write_zeros(temporary, bytes).map_err(no_space_or("write zeros to"))?;
+    file.sync_all().map_err(no_space_or("sync"))?;
+    drop(file);
+    let segment = open_for_writing(temporary).map_err(no_space_or("open"))?;
+    fs::rename(temporary, path).map_err(no_space_or("rename"))?;
+    Ok(segment)
+}
+
+/// Turns what the system said into the error that the caller acts by: a full disk is one that heals.
+fn refusal<'a>(
+    action: &'static str,
+    temporary: &'a Path,
+    path: &'a Path,
+    bytes: u64,
+) -> impl FnOnce(io::Error) -> SegmentError + 'a {
+    move |source| match source.raw_os_error() {
+        Some(libc::ENOSPC | libc::EDQUOT) => SegmentError::NoSpace { path: path.to_owned(), bytes, source },
+        _ => SegmentError::Io { action, path: temporary.to_owned(), source },
+    }
+}
+
+/// A new file of `bytes` zeros. Written with `O_DIRECT`, so that 64 MiB of zeros do not push other pages out of the cache.
+fn write_zeros(path: &Path, bytes: u64) -> io::Result<File> {
+    let open =
+        |flags| OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).custom_flags(flags).open(path);
+    let zeros = {
+        let mut zeros = AlignedBuffer::with_capacity(ZERO_WRITE_BYTES);
+        zeros.resize(ZERO_WRITE_BYTES);
+        zeros
+    };
+    let fill = |file: &File| {
+        let mut offset = 0;
+        while offset < bytes {
+            let length = (bytes - offset).min(ZERO_WRITE_BYTES as u64);
+            file.write_all_at(&zeros[..length as usize], offset)?;
+            offset += length;
+        }
+        Ok::<(), io::Error>(())
+    };
+    let direct = open(libc::O_DIRECT).and_then(|file| fill(&file).map(|()| file));
+    match direct {
+        Err(error) if is_refusal(&error) => open(0).and_then(|file| fill(&file).map(|()| file)),
+        outcome => outcome,
+    }
+}
+
+/// Opens a segment that a core will write to.
+fn open_for_writing(path: &Path) -> io::Result<SegmentFile> {
+    let open = |flags| OpenOptions::new().read(true).write(true).custom_flags(flags).open(path);
+    let direct = open(libc::O_DIRECT | libc::O_DSYNC).and_then(|file| {
+        // Some file systems let a file be opened with O_DIRECT and refuse every access: one block shows it.
+        let mut probe = AlignedBuffer::with_capacity(BLOCK_BYTES);
+        probe.resize(BLOCK_BYTES);
+        file.read_exact_at(&mut probe, 0).map(|()| file)
+    });
+    let (file, direct) = match direct {
+        Ok(file) => (file, true),
+        Err(error) if is_refusal(&error) => (open(libc::O_DSYNC)?, false),
+        Err(error) => return Err(error),
+    };
+    let bytes = file.metadata()?.len();
+    Ok(SegmentFile { file, direct, bytes })
+}
+
+/// Opens the spare segment that recovery found all zero, after making sure that it is durable.
+pub fn open_spare(log_directory: &Path, number: u64) -> Result<SegmentFile, SegmentError> {
+    let path = segment_path(log_directory, number);
+    let segment = open_for_writing(&path).map_err(io_error("open", &path))?;
+    segment.file.sync_all().map_err(io_error("sync", &path))?;
+    sync_directory(log_directory)?;
+    Ok(segment)
+}
+
+/// Gives back what a segment holds behind its end. Only once a later segment's header, which names that end, is durable:
+/// a crash in between leaves the file longer than needed, which recovery ignores.
+///
+/// # Panics
+/// When the end is not one that a header can name.
+pub fn truncate(log_directory: &Path, end: SegmentEnd) -> Result<(), SegmentError> {
+    assert!(
+        end.end_offset >= SEGMENT_HEADER_BYTES as u64 && end.end_offset.is_multiple_of(BLOCK_BYTES as u64),
+        "{end:?}"
+    );
+    let path = segment_path(log_directory, end.number);
+    let file = OpenOptions::new().write(true).open(&path).map_err(io_error("open", &path))?;
+    let bytes = file.metadata().map_err(io_error("read the size of", &path))?.len();
+    if bytes > end.end_offset {
+        file.set_len(end.end_offset).map_err(io_error("cut", &path))?;
+        file.sync_all().map_err(io_error("sync", &path))?;
+    }
+    Ok(())
+}
+
+/// Removes files that recovery found to hold nothing of value, and makes that durable.
+pub(super) fn remove(files: &[PathBuf]) -> Result<(), SegmentError> {
+    for path in files {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(io_error("remove", path)(error)),
+            _ => {}
+        }
+        sync_directory(path.parent().expect("a file in a log's directory"))?;
+    }
+    Ok(())
+}
+
+/// Whether a segment's first two blocks, which its first write fills, hold anything.
+fn is_used(path: &Path) -> Result<bool, SegmentError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(io_error("open", path)(error)),
+    };
+    let mut blocks = [0; 2 * BLOCK_BYTES];
+    let mut filled = 0;
+    while filled < blocks.len() {
+        match file.read_at(&mut blocks[filled..], filled as u64).map_err(io_error("read", path))? {
+            0 => break,
+            bytes => filled += bytes,
+        }
+    }
+    Ok(blocks.iter().any(|&byte| byte != 0))
+}
+
+/// Makes the names in `directory` durable.
+pub(crate) fn sync_directory(directory: &Path) -> Result<(), SegmentError> {
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(io_error("sync", directory))
+}
+
+/// Whether a file system said that it does not do `O_DIRECT`.
+pub(super) fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP))
+}
+
+fn io_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> SegmentError + 'a {
+    move |source| SegmentError::Io { action, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests;

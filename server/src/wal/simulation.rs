@@ -1,0 +1,182 @@
+//! A node's logs in a temporary directory, for tests: plays the part of the cores and their rings with plain file writes.
+//!
+//! A write lands when a test says so, whole or in parts, so a test can stop a node between any two of them.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use eyot_raft_glue::{EntryKind, EntryPosition, Index, ShardId, Term};
+use tempfile::TempDir;
+
+use super::format::BLOCK_BYTES;
+use super::recovery::{next_epoch, recover, Recovered, RecoveryError, RecoveryScope};
+use super::segment::{self, SegmentFile};
+use super::{placement, LogIdentity, LogOptions, LogWrite, LogWriter, Sequence, SEGMENT_BYTES_MIN};
+
+pub(super) const NODE_ID: u128 = 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff;
+
+/// Everything of a shard that recovery handed out: term and payload, by index from 1.
+pub(super) type ShardEntries = Vec<(u64, Vec<u8>)>;
+
+/// The disk of a node, and what the node must do when it starts.
+pub(super) struct Node {
+    root: TempDir,
+    pub(super) shard_count: u16,
+    pub(super) options: LogOptions,
+}
+
+impl Node {
+    pub(super) fn new(shard_count: u16) -> Self {
+        Self::in_directory(tempfile::tempdir().unwrap(), shard_count)
+    }
+
+    /// In memory where that is possible: for tests that recover thousands of times.
+    pub(super) fn fast(shard_count: u16) -> Self {
+        let root = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        Self::in_directory(root, shard_count)
+    }
+
+    fn in_directory(root: TempDir, shard_count: u16) -> Self {
+        let options = LogOptions { segment_bytes: SEGMENT_BYTES_MIN, ..LogOptions::default() };
+        Self { root, shard_count, options }
+    }
+
+    pub(super) fn wal(&self) -> &Path {
+        self.root.path()
+    }
+
+    pub(super) fn segment(&self, log_id: u16, number: u64) -> PathBuf {
+        segment::segment_path(&segment::log_directory(self.wal(), log_id), number)
+    }
+
+    pub(super) fn recover_core(
+        &self,
+        core: u16,
+        core_count: u16,
+        entries: &mut [ShardEntries],
+    ) -> Result<Recovered, RecoveryError> {
+        let epoch = next_epoch(self.wal(), NODE_ID)?;
+        let scope = RecoveryScope { node_id: NODE_ID, core, core_count, shard_count: self.shard_count, epoch };
+        recover(self.wal(), scope, &mut |record| {
+            let shard = &mut entries[usize::from(record.shard.0)];
+            assert_eq!(placement(record.shard, scope.shard_count, core_count), core);
+            assert_eq!(record.position.index.0, shard.len() as u64 + 1);
+            shard.push((record.position.term.0, record.payload.to_vec()));
+            Ok(())
+        })
+    }
+
+    /// What every core finds.
+    pub(super) fn recover(&self, core_count: u16) -> Result<(Vec<Recovered>, Vec<ShardEntries>), RecoveryError> {
+        let mut entries = vec![Vec::new(); usize::from(self.shard_count)];
+        let recovered =
+            (0..core_count).map(|core| self.recover_core(core, core_count, &mut entries)).collect::<Result<_, _>>()?;
+        Ok((recovered, entries))
+    }
+
+    /// Starts the node: recovers, cleans up, and opens the logs for writing.
+    pub(super) fn start(&self, core_count: u16) -> (Vec<Core>, Vec<ShardEntries>) {
+        let (recovered, entries) = self.recover(core_count).unwrap();
+        let cores = (0..).zip(&recovered).map(|(core, recovered)| self.open(core, recovered)).collect();
+        (cores, entries)
+    }
+
+    pub(super) fn open(&self, core: u16, recovered: &Recovered) -> Core {
+        recovered.clean_up().unwrap();
+        let directory = segment::create_log_directory(self.wal(), core).unwrap();
+        let identity = LogIdentity { node_id: NODE_ID, log_id: core };
+        let mut writer = LogWriter::new(identity, self.options, recovered.start);
+        let mut files = BTreeMap::new();
+        if let Some(spare) = recovered.spare {
+            let file = segment::open_spare(&directory, spare.number).unwrap();
+            assert_eq!(file.bytes, spare.bytes);
+            writer.segment_ready(spare.number, file.bytes);
+            files.insert(spare.number, file);
+        }
+        let newest = recovered.positions.iter().map(|&(shard, position)| (shard.0, position.index.0)).collect();
+        Core { directory, writer, files, in_flight: Vec::new(), newest }
+    }
+}
+
+/// One core's log, open for writing.
+pub(super) struct Core {
+    pub(super) directory: PathBuf,
+    pub(super) writer: LogWriter,
+    files: BTreeMap<u64, SegmentFile>,
+    pub(super) in_flight: Vec<LogWrite>,
+    /// The newest index of each of the core's shards.
+    newest: BTreeMap<u16, u64>,
+}
+
+impl Core {
+    /// Appends the next entry of `shard`.
+    pub(super) fn append(&mut self, shard: u16, payload: &[u8]) -> Sequence {
+        let newest = self.newest.get_mut(&shard).expect("a shard of this core");
+        *newest += 1;
+        let position = EntryPosition { term: Term(1), index: Index(*newest) };
+        self.writer.append(ShardId(shard), position, EntryKind::Commands, payload)
+    }
+
+    /// Creates the segment that the writer wants.
+    pub(super) fn prepare_segment(&mut self) {
+        if let Some(request) = self.writer.wants_segment() {
+            let file = segment::create(&self.directory, request.number, request.bytes).unwrap();
+            assert_eq!(file.bytes, request.bytes);
+            self.files.insert(request.number, file);
+            self.writer.segment_ready(request.number, request.bytes);
+        }
+    }
+
+    /// Takes every write that may start now; none of them has landed yet.
+    pub(super) fn submit(&mut self) {
+        self.prepare_segment();
+        while let Some(write) = self.writer.next_write() {
+            assert_eq!(write.buffer.len() % BLOCK_BYTES, 0);
+            self.in_flight.push(write);
+            self.prepare_segment();
+        }
+        assert!(self.writer.writes_in_flight() == self.in_flight.len());
+        while let Some(number) = self.writer.segment_retired() {
+            assert!(self.files.remove(&number).is_some(), "segment {number} was retired twice, or never open");
+        }
+    }
+
+    /// The write at `position` of those in flight lands whole.
+    pub(super) fn land(&mut self, position: usize) -> Sequence {
+        let write = self.in_flight.remove(position);
+        self.files[&write.segment].file.write_all_at(&write.buffer, write.offset).unwrap();
+        self.writer.written(write.sequence, write.buffer)
+    }
+
+    /// Only the blocks of the write at `position` for which `lands` holds reach the disk; it does not complete.
+    pub(super) fn land_blocks(&self, position: usize, lands: impl Fn(usize) -> bool) {
+        let write = &self.in_flight[position];
+        for block in (0..write.buffer.len() / BLOCK_BYTES).filter(|block| lands(*block)) {
+            let start = block * BLOCK_BYTES;
+            let file = &self.files[&write.segment].file;
+            file.write_all_at(&self.aligned(&write.buffer[start..start + BLOCK_BYTES]), write.offset + start as u64)
+                .unwrap();
+        }
+    }
+
+    #[allow(clippy::unused_self)] // Reads as a step of landing.
+    fn aligned(&self, bytes: &[u8]) -> eyot_ring::AlignedBuffer {
+        let mut buffer = eyot_ring::AlignedBuffer::with_capacity(bytes.len());
+        buffer.extend_from_slice(bytes);
+        buffer
+    }
+
+    /// Writes everything that is open.
+    pub(super) fn flush(&mut self) {
+        loop {
+            self.submit();
+            if self.in_flight.is_empty() {
+                break;
+            }
+            self.land(0);
+        }
+        assert!(!self.writer.has_open_records());
+        assert_eq!(self.writer.pending_bytes(), 0);
+    }
+}

@@ -1,0 +1,361 @@
+//! Forms the writes of one log: batches of records, placed in segments.
+//!
+//! Place in the flow: step 6. Pure: it makes buffers and says where they belong; the core's ring writes them.
+//!
+//! Group commit by occupancy: records gather in the open batch while earlier writes are in flight; [`LogWriter::next_write`]
+//! closes the open batch as soon as a write may start. No timer is involved.
+//!
+//! Invariants:
+//! - Batches are written in the order of their sequences, each once, at growing offsets; `durable + 1` is the first
+//!   sequence in flight, or the next to be written.
+//! - At most `writes_in_flight_max` writes are in flight, and none while a new segment's first write is formed: the header
+//!   of a segment says where its predecessor ends, so every batch before it must be on disk.
+//! - A segment is begun by one write, header and first batch together.
+//!
+//! Deliberately not here: admission. [`LogWriter::append`] always takes the record; who calls it asks
+//! [`LogWriter::pending_bytes`] and [`LogWriter::writable_bytes`] first.
+
+use std::collections::VecDeque;
+
+use eyot_raft_glue::{EntryKind, EntryPosition, ShardId};
+use eyot_ring::AlignedBuffer;
+
+use super::format::{
+    finish_batch, record_header, BatchPlace, SegmentHeader, BATCH_HEADER_BYTES, BLOCK_BYTES, PAYLOAD_BYTES_MAX,
+    SEGMENT_HEADER_BYTES,
+};
+use super::{LogIdentity, LogOptions, LogStart, SegmentEnd, Sequence};
+
+/// A batch is closed before it would grow beyond this (1 MiB), unless it is a single record: the first record of a batch
+/// waits for the last one's bytes, half a millisecond at this size on a usual disk, and the padding to a block is already
+/// below half a percent.
+pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
+
+/// Buffers kept for reuse: one that gathers and two in flight.
+const SPARE_BUFFERS_MAX: usize = 3;
+/// A kept buffer has at most this capacity: one large value must not hold its memory for ever.
+const SPARE_BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What a new buffer holds before it grows.
+const BUFFER_BYTES_INITIAL: usize = 64 * 1024;
+
+/// A write that the caller must make now: the whole buffer, at the offset, in one piece.
+#[derive(Debug)]
+pub struct LogWrite {
+    /// The number of the segment.
+    pub segment: u64,
+    /// Bytes from the start of the file, a multiple of [`BLOCK_BYTES`].
+    pub offset: u64,
+    /// What to write; its length is a multiple of [`BLOCK_BYTES`]. Give it back with [`LogWriter::written`].
+    pub buffer: AlignedBuffer,
+    /// The batch in it.
+    pub sequence: Sequence,
+}
+
+/// A segment that the writer wants to exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentRequest {
+    /// Its number.
+    pub number: u64,
+    /// Its size: the options' segment size, or more where a batch needs it.
+    pub bytes: u64,
+}
+
+/// A batch that gathers records, or waits for its write.
+#[derive(Debug)]
+struct OpenBatch {
+    /// The batch's header, left free, and its records.
+    buffer: AlignedBuffer,
+    record_count: u32,
+}
+
+impl OpenBatch {
+    fn padded_bytes(&self) -> u64 {
+        self.buffer.len().next_multiple_of(BLOCK_BYTES) as u64
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct InFlight {
+    sequence: Sequence,
+    /// Header, records; without padding and segment header: what [`LogWriter::pending_bytes`] counts.
+    bytes: usize,
+    completed: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct CurrentSegment {
+    number: u64,
+    bytes: u64,
+    /// Where the next batch goes; a multiple of [`BLOCK_BYTES`], `<= bytes`.
+    offset: u64,
+}
+
+/// The writer of one log.
+#[derive(Debug)]
+pub struct LogWriter {
+    identity: LogIdentity,
+    options: LogOptions,
+    start: LogStart,
+    /// Batches not given out yet, oldest first; records go to the last one. Their sequences follow `last_given_out`.
+    batches: VecDeque<OpenBatch>,
+    /// Batches given out and not yet durable, oldest first; at most `writes_in_flight_max` of them are not completed.
+    in_flight: VecDeque<InFlight>,
+    last_given_out: Sequence,
+    /// `<= last_given_out`.
+    durable: Sequence,
+    pending_bytes: usize,
+    current: Option<CurrentSegment>,
+    spare: Option<SegmentRequest>,
+    retired: VecDeque<u64>,
+    spare_buffers: Vec<AlignedBuffer>,
+    batch_bytes_max: usize,
+}
+
+impl LogWriter {
+    /// A writer that goes on where recovery ended. It has no segment yet.
+    ///
+    /// # Panics
+    /// When `options` do not validate, or the log's number is not below the number of cores.
+    pub fn new(identity: LogIdentity, options: LogOptions, start: LogStart) -> Self {
+        options.validate().expect("log options are validated where they are configured");
+        assert!(identity.log_id < start.core_count, "log {} of {} cores", identity.log_id, start.core_count);
+        let before_first = Sequence(start.next_sequence.0 - 1);
+        Self {
+            identity,
+            options,
+            start,
+            batches: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            last_given_out: before_first,
+            durable: before_first,
+            pending_bytes: 0,
+            current: None,
+            spare: None,
+            retired: VecDeque::new(),
+            spare_buffers: Vec::new(),
+            batch_bytes_max: BATCH_BYTES_MAX.min(options.segment_bytes as usize - SEGMENT_HEADER_BYTES),
+        }
+    }
+
+    /// Appends one entry to the open batch and returns the sequence that makes it durable.
+    ///
+    /// # Panics
+    /// When the payload is over [`PAYLOAD_BYTES_MAX`]: admission bounds entries far below.
+    pub fn append(&mut self, shard: ShardId, position: EntryPosition, kind: EntryKind, payload: &[u8]) -> Sequence {
+        assert!(payload.len() <= PAYLOAD_BYTES_MAX, "entry of {} bytes", payload.len());
+        let header = record_header(payload.len(), shard, kind as u8, position);
+        let record_bytes = header.len() + payload.len();
+        let joins = self.batches.back().is_some_and(|batch| batch.buffer.len() + record_bytes <= self.batch_bytes_max);
+        if !joins {
+            let buffer = self.fresh_buffer(BATCH_HEADER_BYTES + record_bytes);
+            self.pending_bytes += BATCH_HEADER_BYTES;
+            self.batches.push_back(OpenBatch { buffer, record_count: 0 });
+        }
+        let batch = self.batches.back_mut().expect("an open batch");
+        batch.buffer.extend_from_slice(&header);
+        batch.buffer.extend_from_slice(payload);
+        batch.record_count += 1;
+        self.pending_bytes += record_bytes;
+        self.last_appended()
+    }
+
+    /// Asks for a last batch without records, which testifies that all batches before it are durable: with it, a bit
+    /// flipped in the last batch with records is told from a torn write. For an orderly shutdown, once
+    /// [`Self::pending_bytes`] is 0. Returns its sequence; `None` if this writer has written nothing.
+    ///
+    /// # Panics
+    /// When anything is pending.
+    pub fn close(&mut self) -> Option<Sequence> {
+        assert_eq!(self.pending_bytes, 0, "closed a log with entries pending");
+        self.current?;
+        let buffer = self.fresh_buffer(BATCH_HEADER_BYTES);
+        self.pending_bytes += BATCH_HEADER_BYTES;
+        self.batches.push_back(OpenBatch { buffer, record_count: 0 });
+        Some(self.last_appended())
+    }
+
+    /// The sequence of the newest batch that has records, or of the batch before the first.
+    fn last_appended(&self) -> Sequence {
+        Sequence(self.last_given_out.0 + self.batches.len() as u64)
+    }
+
+    /// Bytes appended and not yet durable.
+    pub fn pending_bytes(&self) -> usize {
+        self.pending_bytes
+    }
+
+    /// Whether records wait for [`Self::next_write`].
+    pub fn has_open_records(&self) -> bool {
+        !self.batches.is_empty()
+    }
+
+    /// How many writes have been given out and not completed.
+    pub fn writes_in_flight(&self) -> usize {
+        self.in_flight.iter().filter(|write| !write.completed).count()
+    }
+
+    /// The next write, if there is something to write and it may start: the caller must make it, and call
+    /// [`Self::written`] when all of it is on disk. `None` when nothing is open, enough is in flight, the segment is
+    /// missing, or the writes to the last segment must complete first.
+    pub fn next_write(&mut self) -> Option<LogWrite> {
+        let needed = self.batches.front()?.padded_bytes();
+        // The queue is counted, not the writes: a stuck write must not let completed ones gather behind it without bound.
+        if self.in_flight.len() >= self.options.writes_in_flight_max {
+            return None;
+        }
+        let begins_segment = match self.current {
+            Some(current) => current.bytes - current.offset < needed,
+            None => true,
+        };
+        if begins_segment && !self.may_begin_segment(needed) {
+            return None;
+        }
+        let batch = self.batches.pop_front()?;
+        let sequence = self.last_given_out.next();
+        let write = if begins_segment { self.first_write(batch, sequence) } else { self.later_write(batch, sequence) };
+        self.last_given_out = sequence;
+        Some(write)
+    }
+
+    fn may_begin_segment(&self, needed: u64) -> bool {
+        self.in_flight.is_empty() && self.spare.is_some_and(|spare| spare.bytes - SEGMENT_HEADER_BYTES as u64 >= needed)
+    }
+
+    /// Moves to the spare segment: its header and `batch` in one write.
+    fn first_write(&mut self, mut batch: OpenBatch, sequence: Sequence) -> LogWrite {
+        let spare = self.spare.take().expect("a spare segment was checked");
+        let previous_end = match self.current.take() {
+            Some(previous) => {
+                self.retired.push_back(previous.number);
+                Some(SegmentEnd { number: previous.number, end_offset: previous.offset })
+            }
+            None => self.start.previous_end,
+        };
+        let header = SegmentHeader {
+            identity: self.identity,
+            number: spare.number,
+            epoch: self.start.epoch,
+            core_count: self.start.core_count,
+            first_sequence: sequence,
+            durable_sequence: self.durable,
+            previous_end,
+        };
+        self.current =
+            Some(CurrentSegment { number: spare.number, bytes: spare.bytes, offset: SEGMENT_HEADER_BYTES as u64 });
+        // Once per segment, the batch moves up by a block, to make room for the header in front of it.
+        let length = batch.buffer.len();
+        batch.buffer.resize(length + SEGMENT_HEADER_BYTES);
+        batch.buffer.copy_within(..length, SEGMENT_HEADER_BYTES);
+        batch.buffer[..SEGMENT_HEADER_BYTES].copy_from_slice(&header.encode());
+        self.write_from(batch, sequence, SEGMENT_HEADER_BYTES)
+    }
+
+    fn later_write(&mut self, batch: OpenBatch, sequence: Sequence) -> LogWrite {
+        self.write_from(batch, sequence, 0)
+    }
+
+    /// Finishes `batch`, which starts at `lead` bytes of its buffer, and places it at the current offset.
+    fn write_from(&mut self, mut batch: OpenBatch, sequence: Sequence, lead: usize) -> LogWrite {
+        let current = self.current.as_mut().expect("a current segment");
+        let place = BatchPlace { identity: self.identity, segment: current.number, offset: current.offset };
+        let byte_length = batch.buffer.len() - lead;
+        batch.buffer.pad_to_multiple_of(BLOCK_BYTES);
+        let sequences = (sequence, self.durable);
+        finish_batch(&mut batch.buffer[lead..], byte_length, batch.record_count, sequences, &place);
+        let offset = current.offset - lead as u64;
+        current.offset = offset + batch.buffer.len() as u64;
+        assert!(current.offset <= current.bytes, "a batch beyond its segment's end");
+        self.in_flight.push_back(InFlight { sequence, bytes: byte_length, completed: false });
+        LogWrite { segment: current.number, offset, buffer: batch.buffer, sequence }
+    }
+
+    /// The write of `sequence` is on disk, whole. Returns the durable sequence, which follows contiguous completions only.
+    ///
+    /// # Panics
+    /// When no such write is in flight.
+    pub fn written(&mut self, sequence: Sequence, buffer: AlignedBuffer) -> Sequence {
+        let write = self.in_flight.iter_mut().find(|write| write.sequence == sequence && !write.completed);
+        write.expect("a completion belongs to a write in flight").completed = true;
+        while let Some(first) = self.in_flight.front().copied().filter(|write| write.completed) {
+            self.in_flight.pop_front();
+            self.durable = first.sequence;
+            self.pending_bytes -= first.bytes;
+        }
+        self.recycle(buffer);
+        self.durable
+    }
+
+    /// Every batch up to this one is on disk.
+    pub fn durable(&self) -> Sequence {
+        self.durable
+    }
+
+    /// The segment that should be created now, if one is missing: the spare, ahead of its use, or a larger one under the
+    /// same number where a waiting batch does not fit the spare. It keeps asking until [`Self::segment_ready`]: a caller
+    /// that is creating one already finishes that first.
+    pub fn wants_segment(&self) -> Option<SegmentRequest> {
+        let number = self.current.map_or(self.start.next_segment, |current| current.number + 1);
+        let largest_batch = self.batches.front().map_or(0, OpenBatch::padded_bytes);
+        let room_in_current = self.current.map_or(0, |current| current.bytes - current.offset);
+        let needed = if largest_batch > room_in_current { largest_batch + SEGMENT_HEADER_BYTES as u64 } else { 0 };
+        let bytes = needed.max(self.options.segment_bytes);
+        let ready = self.spare.is_some_and(|spare| spare.bytes >= needed);
+        (!ready).then_some(SegmentRequest { number, bytes })
+    }
+
+    /// The segment `number` exists, is durable, all zero and `bytes` long. Where the writer had asked for a larger one in
+    /// place of the spare, the spare's file has been replaced and is not written to.
+    ///
+    /// # Panics
+    /// When it is not the segment that the writer waits for.
+    pub fn segment_ready(&mut self, number: u64, bytes: u64) {
+        let expected = self.current.map_or(self.start.next_segment, |current| current.number + 1);
+        assert_eq!(number, expected, "segment out of order");
+        assert!(
+            bytes > SEGMENT_HEADER_BYTES as u64 && bytes.is_multiple_of(BLOCK_BYTES as u64),
+            "segment of {bytes} bytes"
+        );
+        self.spare = Some(SegmentRequest { number, bytes });
+    }
+
+    /// A segment that is full and has no write in flight: its file may be closed. Each is named once.
+    pub fn segment_retired(&mut self) -> Option<u64> {
+        self.retired.pop_front()
+    }
+
+    /// How many bytes of batches ([`super::format::bytes_at_most`] of each entry) can surely be written to the segments
+    /// that exist. When no further segment can be created, entries beyond it must be refused.
+    pub fn writable_bytes(&self) -> u64 {
+        let room_in_current = self.current.map_or(0, |current| current.bytes - current.offset);
+        let room_in_spare = self.spare.map_or(0, |spare| spare.bytes - SEGMENT_HEADER_BYTES as u64);
+        let waiting: u64 = self.batches.iter().map(OpenBatch::padded_bytes).sum();
+        if waiting <= room_in_current {
+            // What does not fit the current segment's rest leaves that rest unused, so the two do not add up.
+            (room_in_current - waiting).max(room_in_spare)
+        } else {
+            room_in_spare.saturating_sub(waiting)
+        }
+    }
+
+    fn fresh_buffer(&mut self, bytes: usize) -> AlignedBuffer {
+        let needed = bytes + SEGMENT_HEADER_BYTES;
+        let mut buffer = if needed > SPARE_BUFFER_BYTES_MAX {
+            // A large record's buffer is made to measure: growing by doubling would take twice its memory.
+            AlignedBuffer::with_capacity(needed)
+        } else {
+            self.spare_buffers.pop().unwrap_or_else(|| AlignedBuffer::with_capacity(needed.max(BUFFER_BYTES_INITIAL)))
+        };
+        buffer.clear();
+        buffer.resize(BATCH_HEADER_BYTES);
+        buffer
+    }
+
+    fn recycle(&mut self, buffer: AlignedBuffer) {
+        if self.spare_buffers.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= SPARE_BUFFER_BYTES_MAX {
+            self.spare_buffers.push(buffer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

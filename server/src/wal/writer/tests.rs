@@ -1,0 +1,314 @@
+//! The writer without any file: when it writes, where, and what it calls durable.
+
+use eyot_raft_glue::{Index, Term};
+use proptest::prelude::*;
+
+use super::super::format::{bytes_at_most, take_record, BatchHeader};
+use super::super::{SEGMENT_BYTES_MIN, WRITES_IN_FLIGHT_MAX};
+use super::*;
+
+const IDENTITY: LogIdentity = LogIdentity { node_id: 42, log_id: 0 };
+const BLOCK: u64 = BLOCK_BYTES as u64;
+
+fn writer_of(writes_in_flight_max: usize) -> LogWriter {
+    let options = LogOptions { segment_bytes: SEGMENT_BYTES_MIN, writes_in_flight_max };
+    LogWriter::new(IDENTITY, options, LogStart::of_empty_log(1, 1))
+}
+
+/// A writer whose first segment is begun: batch 1 is durable.
+fn running_writer() -> LogWriter {
+    let mut writer = writer_of(2);
+    provide(&mut writer);
+    append(&mut writer, 1, b"first");
+    complete_next(&mut writer);
+    provide(&mut writer);
+    writer
+}
+
+fn provide(writer: &mut LogWriter) -> Option<SegmentRequest> {
+    let request = writer.wants_segment();
+    if let Some(SegmentRequest { number, bytes }) = request {
+        writer.segment_ready(number, bytes);
+    }
+    request
+}
+
+fn append(writer: &mut LogWriter, index: u64, payload: &[u8]) -> Sequence {
+    let position = EntryPosition { term: Term(1), index: Index(index) };
+    writer.append(ShardId(0), position, EntryKind::Commands, payload)
+}
+
+fn complete_next(writer: &mut LogWriter) -> Sequence {
+    let write = writer.next_write().expect("something to write");
+    writer.written(write.sequence, write.buffer)
+}
+
+#[test]
+fn everything_that_arrived_during_a_write_goes_out_together() {
+    let mut writer = writer_of(1);
+    provide(&mut writer);
+    assert_eq!(append(&mut writer, 1, b"a"), Sequence(1));
+    let first = writer.next_write().unwrap();
+    for index in 2..=100 {
+        assert_eq!(append(&mut writer, index, b"b"), Sequence(2));
+        assert!(writer.next_write().is_none());
+    }
+    assert_eq!(writer.written(Sequence(1), first.buffer), Sequence(1));
+    let second = writer.next_write().unwrap();
+    let place = BatchPlace { identity: IDENTITY, segment: 1, offset: second.offset };
+    let header = BatchHeader::decode(&second.buffer, &place).unwrap();
+    assert_eq!((header.record_count, header.durable_sequence), (99, Sequence(1)));
+    assert_eq!(writer.written(second.sequence, second.buffer), Sequence(2));
+    assert!(!writer.has_open_records());
+    assert_eq!(writer.pending_bytes(), 0);
+}
+
+#[test]
+fn a_segment_begins_with_its_header_in_the_first_batchs_write() {
+    let mut writer = writer_of(2);
+    append(&mut writer, 1, b"a");
+    assert!(writer.next_write().is_none(), "there is no segment yet");
+    assert_eq!(provide(&mut writer), Some(SegmentRequest { number: 1, bytes: SEGMENT_BYTES_MIN }));
+    let write = writer.next_write().unwrap();
+    assert_eq!((write.segment, write.offset, write.buffer.len()), (1, 0, 2 * BLOCK_BYTES));
+    let header = SegmentHeader::decode(write.buffer.first_chunk().unwrap()).unwrap();
+    assert_eq!((header.number, header.first_sequence, header.previous_end), (1, Sequence(1), None));
+    let place = BatchPlace { identity: IDENTITY, segment: 1, offset: BLOCK };
+    let batch = &write.buffer[BLOCK_BYTES..];
+    assert!(BatchHeader::decode(batch, &place).unwrap().covers(batch, &place));
+}
+
+#[test]
+fn durability_follows_contiguous_completions_only() {
+    let mut writer = running_writer();
+    append(&mut writer, 2, b"a");
+    let second = writer.next_write().unwrap();
+    append(&mut writer, 3, b"b");
+    let third = writer.next_write().unwrap();
+    append(&mut writer, 4, b"c");
+    assert!(writer.next_write().is_none(), "two are in flight");
+    assert_eq!(writer.written(Sequence(3), third.buffer), Sequence(1));
+    assert!(writer.next_write().is_none(), "the third completed, but the second may be stuck");
+    assert!(writer.pending_bytes() > 0);
+    assert_eq!(writer.written(Sequence(2), second.buffer), Sequence(3));
+    assert_eq!(complete_next(&mut writer), Sequence(4));
+    assert_eq!(writer.pending_bytes(), 0);
+}
+
+#[test]
+fn a_new_segment_waits_for_every_write_to_the_old_one() {
+    let mut writer = running_writer();
+    let large = vec![7; 500 * 1024];
+    append(&mut writer, 2, &large);
+    let second = writer.next_write().unwrap();
+    append(&mut writer, 3, &large);
+    let third = writer.next_write();
+    assert!(third.is_some(), "both fit");
+    append(&mut writer, 4, &large);
+    let third = third.unwrap();
+    writer.written(Sequence(3), third.buffer);
+    assert!(writer.next_write().is_none());
+    writer.written(Sequence(2), second.buffer);
+    let fourth = writer.next_write().unwrap();
+    assert_eq!((fourth.segment, fourth.offset), (2, 0));
+    let header = SegmentHeader::decode(fourth.buffer.first_chunk().unwrap()).unwrap();
+    assert_eq!(header.durable_sequence, Sequence(3));
+    let end = header.previous_end.unwrap();
+    assert_eq!(end.number, 1);
+    assert_eq!(end.end_offset, 3 * BLOCK + 2 * (bytes_at_most(large.len())) - BLOCK);
+    assert_eq!(writer.segment_retired(), Some(1));
+    assert_eq!(writer.segment_retired(), None);
+    assert_eq!(writer.wants_segment(), Some(SegmentRequest { number: 3, bytes: SEGMENT_BYTES_MIN }));
+}
+
+#[test]
+fn an_entry_larger_than_a_segment_gets_one_of_its_size() {
+    let mut writer = running_writer();
+    let huge = vec![9; 3 * 1024 * 1024];
+    let needed = bytes_at_most(huge.len()) + BLOCK;
+    append(&mut writer, 2, b"before");
+    append(&mut writer, 3, &huge);
+    assert_eq!(append(&mut writer, 4, b"after"), Sequence(4), "a large entry has a batch of its own");
+    complete_next(&mut writer);
+    assert!(writer.next_write().is_none(), "the spare is too small");
+    assert_eq!(writer.wants_segment(), Some(SegmentRequest { number: 2, bytes: needed }));
+    writer.segment_ready(2, needed);
+    let write = writer.next_write().unwrap();
+    assert_eq!((write.segment, write.offset, write.buffer.len() as u64), (2, 0, needed));
+    assert_eq!(write.buffer.capacity() as u64, needed, "made to measure");
+    writer.written(write.sequence, write.buffer);
+    assert_eq!(provide(&mut writer), Some(SegmentRequest { number: 3, bytes: SEGMENT_BYTES_MIN }));
+    assert_eq!(complete_next(&mut writer), Sequence(4));
+}
+
+#[test]
+fn a_batch_is_bounded_while_it_waits() {
+    let mut writer = writer_of(1);
+    // With its header of 24 bytes a record takes a kilobyte, 1020 of which fit beside the headers in a segment of 1 MiB.
+    for index in 1..=3000 {
+        assert_eq!(append(&mut writer, index, &[0; 1000]), Sequence(1 + (index - 1) / 1019), "entry {index}");
+    }
+    assert!(writer.pending_bytes() >= 3000 * 1024);
+    assert_eq!(writer.batches.len(), 3);
+    assert!(writer.batches.iter().all(|batch| batch.buffer.len() <= writer.batch_bytes_max));
+}
+
+#[test]
+fn writable_bytes_promise_no_room_twice() {
+    let mut writer = writer_of(1);
+    assert_eq!(writer.writable_bytes(), 0);
+    provide(&mut writer);
+    let room = SEGMENT_BYTES_MIN - BLOCK;
+    assert_eq!(writer.writable_bytes(), room);
+    append(&mut writer, 1, &[0; 600 * 1024]);
+    let batch = bytes_at_most(600 * 1024);
+    assert_eq!(writer.writable_bytes(), room - batch);
+    complete_next(&mut writer);
+    assert_eq!(writer.writable_bytes(), room - batch, "the rest of the only segment");
+    provide(&mut writer);
+    assert_eq!(writer.writable_bytes(), room, "an entry of this size goes to the spare and leaves the rest unused");
+    append(&mut writer, 2, &[0; 600 * 1024]);
+    assert_eq!(writer.writable_bytes(), room - batch, "what waits is bound for the spare");
+}
+
+#[test]
+fn few_and_small_buffers_are_kept() {
+    let mut writer = writer_of(WRITES_IN_FLIGHT_MAX);
+    for index in 1..=40 {
+        provide(&mut writer);
+        append(&mut writer, index, &vec![0; if index % 2 == 0 { 5 * 1024 * 1024 } else { 10 }]);
+        provide(&mut writer);
+        complete_next(&mut writer);
+    }
+    assert!(writer.spare_buffers.len() <= SPARE_BUFFERS_MAX);
+    assert!(writer.spare_buffers.iter().all(|buffer| buffer.capacity() <= SPARE_BUFFER_BYTES_MAX));
+    writer.recycle(AlignedBuffer::with_capacity(SPARE_BUFFER_BYTES_MAX + 1));
+    assert!(writer.spare_buffers.iter().all(|buffer| buffer.capacity() <= SPARE_BUFFER_BYTES_MAX));
+}
+
+#[test]
+fn closing_writes_one_batch_that_testifies_to_the_others() {
+    assert_eq!(writer_of(2).close(), None, "nothing was written, so there is nothing to testify to");
+    let mut writer = running_writer();
+    assert_eq!(writer.close(), Some(Sequence(2)));
+    let write = writer.next_write().unwrap();
+    let place = BatchPlace { identity: IDENTITY, segment: 1, offset: write.offset };
+    let header = BatchHeader::decode(&write.buffer, &place).unwrap();
+    assert_eq!((header.record_count, header.durable_sequence), (0, Sequence(1)));
+}
+
+#[test]
+#[should_panic(expected = "entries pending")]
+fn closing_with_entries_pending_is_a_bug() {
+    let mut writer = running_writer();
+    append(&mut writer, 2, b"a");
+    writer.close();
+}
+
+#[test]
+#[should_panic(expected = "a completion belongs to a write in flight")]
+fn completing_a_write_twice_is_a_bug() {
+    let mut writer = running_writer();
+    writer.written(Sequence(1), AlignedBuffer::with_capacity(1));
+}
+
+#[test]
+#[should_panic(expected = "segment out of order")]
+fn a_segment_nobody_asked_for_is_a_bug() {
+    running_writer().segment_ready(3, SEGMENT_BYTES_MIN);
+}
+
+/// Reads the records of a write back: their indexes.
+fn indexes_in(write: &LogWrite) -> Vec<u64> {
+    let lead = if write.offset == 0 { SEGMENT_HEADER_BYTES } else { 0 };
+    let place = BatchPlace { identity: IDENTITY, segment: write.segment, offset: write.offset + lead as u64 };
+    let batch = &write.buffer[lead..];
+    let header = BatchHeader::decode(batch, &place).unwrap();
+    assert!(header.covers(batch, &place));
+    let mut records = &batch[BATCH_HEADER_BYTES..header.byte_length];
+    (0..header.record_count).map(|_| take_record(&mut records).unwrap().position.index.0).collect()
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Append(usize),
+    Write,
+    Complete(usize),
+    Provide,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => prop_oneof![0_usize..5000, 200_000_usize..600_000].prop_map(Step::Append),
+        3 => Just(Step::Write),
+        3 => (0_usize..8).prop_map(Step::Complete),
+        1 => Just(Step::Provide),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// Whatever the order of completions: records come out once and in order, writes never overlap, what is called
+    /// durable has completed, and what `writable_bytes` promises can be written.
+    #[test]
+    fn any_schedule_keeps_the_invariants(steps in proptest::collection::vec(step(), 1..120), in_flight_max in 1_usize..4) {
+        let mut writer = writer_of(in_flight_max);
+        let mut in_flight: Vec<LogWrite> = Vec::new();
+        let mut completed = std::collections::BTreeSet::new();
+        let (mut appended, mut written, mut end) = (0, 0, (0, 0));
+        for step in steps {
+            match step {
+                Step::Append(bytes) => {
+                    let promised = writer.writable_bytes();
+                    appended += 1;
+                    append(&mut writer, appended, &vec![0; bytes]);
+                    if promised >= bytes_at_most(bytes) {
+                        let room = writer.current.map_or(0, |current| current.bytes - current.offset);
+                        let last = writer.batches.back().unwrap().padded_bytes();
+                        let fits_spare = writer.spare.is_some_and(|spare| spare.bytes - BLOCK >= last);
+                        prop_assert!(fits_spare || room >= last, "promised room is there");
+                    }
+                }
+                Step::Write => {
+                    if let Some(write) = writer.next_write() {
+                        prop_assert!((write.segment, write.offset) >= end);
+                        prop_assert!(write.segment == end.0 || in_flight.is_empty());
+                        end = (write.segment, write.offset + write.buffer.len() as u64);
+                        for index in indexes_in(&write) {
+                            written += 1;
+                            prop_assert_eq!(index, written);
+                        }
+                        in_flight.push(write);
+                        prop_assert!(in_flight.len() <= in_flight_max);
+                    }
+                }
+                Step::Complete(which) if !in_flight.is_empty() => {
+                    let write = in_flight.remove(which % in_flight.len());
+                    completed.insert(write.sequence);
+                    let durable = writer.written(write.sequence, write.buffer);
+                    prop_assert!((1..=durable.0).all(|sequence| completed.contains(&Sequence(sequence))));
+                    prop_assert!(!completed.contains(&durable.next()));
+                }
+                Step::Complete(_) => {}
+                Step::Provide => drop(provide(&mut writer)),
+            }
+        }
+        // Everything comes out in the end.
+        for _ in 0..1000 {
+            provide(&mut writer);
+            while let Some(write) = writer.next_write() {
+                written += indexes_in(&write).len() as u64;
+                in_flight.push(write);
+            }
+            if in_flight.is_empty() {
+                break;
+            }
+            let write = in_flight.remove(0);
+            writer.written(write.sequence, write.buffer);
+        }
+        prop_assert_eq!(written, appended);
+        prop_assert_eq!(writer.pending_bytes(), 0);
+        prop_assert!(!writer.has_open_records());
+    }
+}

@@ -1,0 +1,151 @@
+//! Rules about which module may know what: the part of the layering that `cargo tree` cannot see.
+
+use crate::source::{line_of, lines_with_word, Source};
+use crate::{finding, Finding};
+
+/// Where glommio and the ring may be named: the machine, and the seam to files.
+const MACHINE: [&str; 2] = ["server/src/core/", "server/src/disk/"];
+
+/// Where tokio may be named in the server: the control plane.
+const CONTROL: &str = "server/src/control/";
+
+/// Code that is a function of its arguments: no clock, no socket, no random number.
+const PURE: [&str; 4] = ["server/src/wal/", "server/src/shard/", "protocol/src/", "raft-glue/src/"];
+
+/// The pure code that has no business with files or threads, either (the log writes files: its clock comes in).
+const WITHOUT_FILES: [&str; 3] = ["server/src/shard/", "protocol/src/", "raft-glue/src/"];
+
+/// The only places where `unsafe` may stand: the ring's buffers, and the tables' thin pointers.
+const UNSAFE: [&str; 3] = ["ring/", "server/src/shard/table.rs", "server/src/shard/entry.rs"];
+
+fn is_in(source: &Source, places: &[&str]) -> bool {
+    places.iter().any(|place| source.path.starts_with(place))
+}
+
+pub fn only_the_machine_knows_glommio(source: &Source) -> Vec<Finding> {
+    if !source.is_rust() || !source.path.starts_with("server/src/") || is_in(source, &MACHINE) {
+        return Vec::new();
+    }
+    let code = source.code();
+    let lines = lines_with_word(&code, "glommio").into_iter();
+    lines.map(|line| finding(source, line, "names glommio outside of core/ and disk/")).collect()
+}
+
+pub fn only_the_machine_knows_the_ring(source: &Source) -> Vec<Finding> {
+    const CRATE: &str = "eyot_ring::";
+    if !source.is_rust() || !source.path.starts_with("server/src/") || is_in(source, &MACHINE) {
+        return Vec::new();
+    }
+    let code = source.code();
+    let mut findings = Vec::new();
+    for (at, _) in code.match_indices(CRATE) {
+        let rest = &code[at + CRATE.len()..];
+        // `eyot_ring::{…}` may span lines; a single name ends where the name does.
+        let names = match rest.strip_prefix('{') {
+            Some(group) => group.split('}').next().unwrap_or_default(),
+            None => rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default(),
+        };
+        if names.contains('*') || rest.starts_with('*') || !lines_with_word(names, "Ring").is_empty() {
+            findings.push(finding(source, line_of(&code, at), "names the ring outside of core/ and disk/"));
+        }
+    }
+    findings
+}
+
+pub fn only_the_control_plane_knows_tokio(source: &Source) -> Vec<Finding> {
+    if !source.is_rust() || !source.path.starts_with("server/src/") || is_in(source, &[CONTROL]) {
+        return Vec::new();
+    }
+    let code = source.code();
+    let lines = lines_with_word(&code, "tokio").into_iter();
+    lines.map(|line| finding(source, line, "names tokio outside of control/")).collect()
+}
+
+pub fn pure_code_has_no_clock_socket_or_dice(source: &Source) -> Vec<Finding> {
+    if !source.is_rust() || !is_in(source, &PURE) {
+        return Vec::new();
+    }
+    let code = source.built_code();
+    let mut banned = vec!["SystemTime", "Instant", "std::net", "TcpStream", "UdpSocket", "rand"];
+    if is_in(source, &WITHOUT_FILES) {
+        banned.extend(["std::fs", "std::thread", "std::env", "std::process"]);
+    }
+    let mut findings = Vec::new();
+    for word in banned {
+        for line in lines_with_word(&code, word) {
+            findings.push(finding(source, line, &format!("is pure and names `{word}`: take it as an argument")));
+        }
+    }
+    findings
+}
+
+pub fn unsafe_stays_in_its_places(source: &Source) -> Vec<Finding> {
+    if !source.is_rust() || is_in(source, &UNSAFE) {
+        return Vec::new();
+    }
+    let code = source.code();
+    let lines = lines_with_word(&code, "unsafe").into_iter();
+    lines.map(|line| finding(source, line, "uses `unsafe` outside of its places")).collect()
+}
+
+#[cfg(test)]
+mod planted {
+    use super::*;
+
+    #[test]
+    fn glommio_in_the_network_code_is_found() {
+        let text = "use glommio::Task; // glommio\n";
+        assert_eq!(only_the_machine_knows_glommio(&Source::new("server/src/net/native.rs", text)).len(), 1);
+        assert!(only_the_machine_knows_glommio(&Source::new("server/src/core/mod.rs", text)).is_empty());
+        assert!(only_the_machine_knows_glommio(&Source::new("server/src/net/native.rs", "// glommio\n")).is_empty());
+    }
+
+    #[test]
+    fn the_ring_in_the_log_is_found_and_its_buffers_are_allowed() {
+        let wal = |text: &str| only_the_machine_knows_the_ring(&Source::new("server/src/wal/writer.rs", text)).len();
+        assert_eq!(wal("use eyot_ring::Ring;"), 1);
+        assert_eq!(wal("use eyot_ring::{\n    AlignedBuffer,\n    Ring,\n};"), 1);
+        assert_eq!(wal("use eyot_ring::*;"), 1);
+        assert_eq!(wal("fn write(ring: &mut eyot_ring::Ring) {}"), 1);
+        assert_eq!(wal("use eyot_ring::{AlignedBuffer, BLOCK_BYTES};\nstruct Ring;"), 0);
+        assert!(only_the_machine_knows_the_ring(&Source::new("server/src/disk/a.rs", "eyot_ring::Ring")).is_empty());
+    }
+
+    #[test]
+    fn tokio_on_a_core_is_found() {
+        let text = "let task = tokio::spawn(work);";
+        assert_eq!(only_the_control_plane_knows_tokio(&Source::new("server/src/core/mod.rs", text)).len(), 1);
+        assert!(only_the_control_plane_knows_tokio(&Source::new("server/src/control/http.rs", text)).is_empty());
+        assert!(only_the_control_plane_knows_tokio(&Source::new("client/src/lib.rs", text)).is_empty());
+    }
+
+    #[test]
+    fn a_clock_in_pure_code_is_found_and_in_its_tests_is_not() {
+        let found = |path: &str, text: &str| pure_code_has_no_clock_socket_or_dice(&Source::new(path, text)).len();
+        for planted in [
+            "SystemTime::now()",
+            "std::time::Instant::now()",
+            "use std::net::SocketAddr;",
+            "rand::random()",
+            "use std::{io, net::UdpSocket};",
+        ] {
+            for path in ["server/src/shard/expiry.rs", "server/src/wal/writer.rs", "protocol/src/tlv/mod.rs"] {
+                assert_eq!(found(path, planted), 1, "{planted} in {path}");
+            }
+        }
+        assert_eq!(found("raft-glue/src/log.rs", "use std::fs::File;"), 1);
+        assert_eq!(found("server/src/wal/segment.rs", "use std::fs::File;"), 0);
+        assert_eq!(found("server/src/shard/mod.rs", "#[cfg(test)]\nmod tests {\n    use std::time::Instant;\n}\n"), 0);
+        assert_eq!(found("server/src/core/mod.rs", "Instant::now()"), 0);
+    }
+
+    #[test]
+    fn unsafe_in_the_wrong_place_is_found() {
+        let text = "#![deny(unsafe_code)]\nlet x = unsafe { read(p) };";
+        let found = |path: &str| unsafe_stays_in_its_places(&Source::new(path, text)).len();
+        assert_eq!(found("server/src/net/native.rs"), 1);
+        assert_eq!(found("server/tests/e2e.rs"), 1);
+        assert_eq!(found("ring/src/buffers.rs"), 0);
+        assert_eq!(found("server/src/shard/table.rs"), 0);
+    }
+}
