@@ -175,7 +175,17 @@ pub enum Request<'a> {
     Stats,
 }
 
-impl Request<'_> {
+impl<'a> Request<'a> {
+    /// The key of a request on one key.
+    #[inline]
+    pub fn key(&self) -> Option<&'a [u8]> {
+        match self {
+            Self::Get { key } | Self::Delete { key } | Self::Exists { key } => Some(key),
+            Self::Set(set) => Some(set.key),
+            Self::Hello(_) | Self::Ping { .. } | Self::Batch(_) | Self::Stats => None,
+        }
+    }
+
     /// Which operation this is.
     pub fn operation(&self) -> Operation {
         match self {

@@ -231,3 +231,77 @@ fn decode_result<'a>(
         _ => Err(unexpected(&format!("{} bytes do not answer {}", body.len(), operation.name()))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::native::{split_frame, Split};
+
+    fn decode<'a>(frame: &'a [u8], batch: &[Operation]) -> Result<Response<'a>, ProtocolError> {
+        match split_frame(frame, usize::MAX) {
+            Ok(Split::Frame { frame, consumed }) => {
+                assert_eq!(consumed, HEADER_BYTES + frame.body.len());
+                decode_reply(&frame, batch)
+            }
+            other => panic!("no whole frame: {other:?}"),
+        }
+    }
+
+    fn error_list() -> Vec<u8> {
+        let mut list = Vec::new();
+        put_error(&mut list, ErrorCode::Busy, "later");
+        list
+    }
+
+    #[test]
+    fn a_ping_whose_payload_is_an_error_value_comes_back_as_it_was() {
+        let (mut frame, payload) = (Vec::new(), error_list());
+        put_reply(&mut frame, Operation::Ping.code(), 1, |out| out.extend_from_slice(&payload));
+        assert_eq!(decode(&frame, &[]), Ok(Response::Pong { payload: &payload }));
+    }
+
+    #[test]
+    fn the_flag_decides_whether_a_reply_is_an_error() {
+        for operation in Operation::ALL {
+            let (mut flagged, mut plain) = (Vec::new(), Vec::new());
+            put_error_reply(&mut flagged, operation.code(), 1, ErrorCode::Busy, "later");
+            let expected = ReplyError { number: ErrorCode::Busy.number(), message: "later".to_owned() };
+            assert_eq!(decode(&flagged, &[]), Ok(Response::Error(expected)), "{operation:?}");
+            put_reply(&mut plain, operation.code(), 1, |out| out.extend_from_slice(&error_list()));
+            assert!(!matches!(decode(&plain, &[]), Ok(Response::Error(_))), "{operation:?}");
+        }
+    }
+
+    #[test]
+    fn a_flagged_reply_that_carries_no_error_is_refused() {
+        for operation in Operation::ALL {
+            let mut frame = Vec::new();
+            put_reply_with_flags(&mut frame, operation.code(), 1, REPLY_FLAG_ERROR, |out| put_boolean(out, true));
+            assert_eq!(decode(&frame, &[]).map_err(|error| error.code), Err(ErrorCode::MalformedFrame), "{operation:?}");
+        }
+    }
+
+    #[test]
+    fn in_a_batch_a_list_of_one_error_is_an_error() {
+        let mut frame = Vec::new();
+        put_reply(&mut frame, Operation::Batch.code(), 1, |out| {
+            put_batch_head(out, 2);
+            out.extend_from_slice(&error_list());
+            put_boolean(out, true);
+        });
+        let error = ReplyError { number: ErrorCode::Busy.number(), message: "later".to_owned() };
+        let results = vec![Response::Error(error), Response::Deleted(true)];
+        assert_eq!(decode(&frame, &[Operation::Get, Operation::Delete]), Ok(Response::Batch(results)));
+    }
+
+    #[test]
+    #[should_panic(expected = "PING is not allowed in a BATCH")]
+    fn a_batch_of_other_operations_is_a_bug_of_the_caller() {
+        let mut frame = Vec::new();
+        put_reply(&mut frame, Operation::Batch.code(), 1, |out| {
+            put_batch_head(out, 1);
+            put_boolean(out, true);
+        });
+        let _ = decode(&frame, &[Operation::Ping]);
+    }
+}

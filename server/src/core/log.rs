@@ -230,6 +230,8 @@ impl CoreLog {
                     tracing::info!(segment = request.number, "disk space is back: writes are taken again");
                 }
                 self.writer.segment_ready(request.number, file.bytes);
+                // A spare that turned out too small for one large value is replaced by a larger one of the same number.
+                self.files.retain(|(number, _)| *number != request.number);
                 self.files.push_back((request.number, file));
             }
             Err(error) => {
@@ -267,6 +269,15 @@ impl CoreLog {
     /// Room in the segments that exist.
     pub fn writable_bytes(&self) -> u64 {
         self.writer.writable_bytes()
+    }
+
+    /// Ends the log: an empty batch that proves the last one durable, so that a later start can tell damage in it from an
+    /// interrupted write. To be called when nothing waits for the disk; the batch is then to be submitted.
+    pub fn close(&mut self) {
+        // On a full disk there may be no room for it, and an end of the node must not wait for space.
+        if self.writer.writable_bytes() >= eyot_ring::BLOCK_BYTES as u64 {
+            self.writer.close();
+        }
     }
 
     /// Whether nothing waits for the disk.

@@ -8,10 +8,11 @@
 //! - Requests of one connection reach each shard in the order in which they came.
 
 use eyot_protocol::command::Command;
+use eyot_protocol::error::ProtocolError;
 use eyot_protocol::native::batch::Batch;
 use eyot_protocol::native::reply::{put_error_reply, put_hello, put_reply, put_stats};
-use eyot_protocol::native::{decode_request, split_frame, Frame, Split};
-use eyot_protocol::request::{AckLevel, Expiry, Operation, Request, RequestOptions, Set};
+use eyot_protocol::native::{decode_request, split_frame, Frame, FrameHeader, Split};
+use eyot_protocol::request::{AckLevel, Expiry, Hello, Operation, Request, RequestOptions, Set};
 use eyot_protocol::response::HelloReply;
 use eyot_protocol::ErrorCode;
 
@@ -19,9 +20,25 @@ use super::outlet::{is_write, Outlet};
 use super::Work;
 use crate::metrics::{report_json, CoreReport};
 use crate::net::connection::Stage;
-use crate::replication::{Read, WriteAck};
+use crate::replication::{Read, ReadProgress, WriteAck};
 use crate::router::mesh::{ForwardedOperation, ForwardedRequest, Message, RequestBatch};
-use crate::router::{Reply, ReplySink, ReplyTo};
+use crate::router::{Reply, ReplySink, ReplyTo, Route};
+use crate::shard::Place;
+
+/// Frames that are decoded before the first of them is executed.
+const DECODE_AHEAD: usize = 32;
+/// From this many on, asking for their memory ahead is worth the two extra passes.
+const PREFETCH_FROM: usize = 4;
+
+/// A frame that was decoded and is not executed yet.
+struct Decoded<'a> {
+    header: FrameHeader,
+    request: Result<(Request<'a>, RequestOptions), ProtocolError>,
+    /// Where its key lives, if it is a request on one key.
+    home: Option<(Route, Option<Place>)>,
+    /// Where it ends in the input.
+    end: usize,
+}
 
 /// How a request on one key is to be executed, beside what it says.
 #[derive(Debug, Clone, Copy)]
@@ -67,26 +84,72 @@ impl Work {
     }
 
     /// Executes the whole frames of `input`, until the connection is full. Returns how many bytes were consumed.
+    ///
+    /// Frames are decoded a handful ahead, and the memory that their keys live in is asked for, before the first of them
+    /// is executed: so the waits for memory overlap.
     fn parse(&mut self, key: u32, input: &[u8]) -> usize {
         let mut consumed = 0;
         loop {
-            match split_frame(&input[consumed..], self.max_frame_bytes) {
-                Ok(Split::Frame { frame, consumed: length }) => {
-                    consumed += length;
-                    self.request(key, &frame);
-                }
-                Ok(Split::Incomplete { .. }) => return consumed,
-                Err(error) => {
-                    self.fail_stream(key, 0, 0, error.code, &error.message);
-                    return input.len();
+            let mut ahead: [Option<Decoded<'_>>; DECODE_AHEAD] = [const { None }; DECODE_AHEAD];
+            let (mut end, mut count, mut broken) = (consumed, 0, None);
+            while count < DECODE_AHEAD {
+                match split_frame(&input[end..], self.max_frame_bytes) {
+                    Ok(Split::Frame { frame, consumed: length }) => {
+                        end += length;
+                        ahead[count] = Some(self.decode(&frame, end));
+                        count += 1;
+                    }
+                    Ok(Split::Incomplete { .. }) => break,
+                    Err(error) => {
+                        broken = Some(error);
+                        break;
+                    }
                 }
             }
-            let connection = self.connections.get_mut(key);
-            if connection.is_full() || connection.stage != Stage::Open {
-                self.connections.review(key);
+            if count >= PREFETCH_FROM {
+                for decoded in ahead[..count].iter().flatten() {
+                    if let Some((route, Some(place))) = decoded.home {
+                        self.shards[usize::from(route.local_shard)].shard().prefetch(place);
+                    }
+                }
+            }
+            for decoded in ahead[..count].iter().flatten() {
+                consumed = decoded.end;
+                self.request(key, decoded);
+                let connection = self.connections.get_mut(key);
+                if connection.is_full() || connection.stage != Stage::Open {
+                    self.connections.review(key);
+                    return consumed;
+                }
+            }
+            if let Some(error) = broken {
+                self.fail_stream(key, 0, 0, error.code, &error.message);
+                return input.len();
+            }
+            if count < DECODE_AHEAD {
                 return consumed;
             }
         }
+    }
+
+    /// Decodes a frame, which ends at byte `end` of the input, and finds out where its key lives.
+    #[inline]
+    fn decode<'a>(&self, frame: &Frame<'a>, end: usize) -> Decoded<'a> {
+        let request = decode_request(frame, self.max_value_bytes);
+        let home = match &request {
+            Ok((request, _)) => request.key().map(|key| self.home(key)),
+            Err(_) => None,
+        };
+        Decoded { header: frame.header, request, home, end }
+    }
+
+    /// Where `key` lives; with its place in the table, if that is on this core.
+    #[inline]
+    fn home(&self, key: &[u8]) -> (Route, Option<Place>) {
+        let route = self.shared.routes.route(key);
+        let place = (route.core == self.core)
+            .then(|| self.shards[usize::from(route.local_shard)].shard().place(route.slot, key));
+        (route, place)
     }
 
     /// Tells connection `key` what is wrong with its stream, answers what it asked before, and closes.
@@ -97,13 +160,14 @@ impl Work {
         self.connections.review(key);
     }
 
-    fn request(&mut self, key: u32, frame: &Frame<'_>) {
-        let (request, options) = match decode_request(frame, self.max_value_bytes) {
+    fn request(&mut self, key: u32, decoded: &Decoded<'_>) {
+        let header = decoded.header;
+        let (request, options) = match &decoded.request {
             Ok(decoded) => decoded,
             Err(error) => {
                 self.metrics.errors += 1;
                 let output = self.connections.output(key);
-                put_error_reply(output, frame.header.op, frame.header.request_id, error.code, &error.message);
+                put_error_reply(output, header.op, header.request_id, error.code, &error.message);
                 return;
             }
         };
@@ -118,27 +182,30 @@ impl Work {
             gathered: false,
             key,
             generation: connection.generation,
-            number: frame.header.request_id,
+            number: header.request_id,
             arrived_us: self.clock.monotonic_us(),
         };
-        let terms = self.terms(&options, after_own_writes);
+        let terms = self.terms(options, after_own_writes);
         match request {
             Request::Get { .. } | Request::Set(_) | Request::Delete { .. } | Request::Exists { .. } => {
-                self.dispatch(&to, &request, terms);
+                let home = decoded.home.expect("found when it was decoded");
+                self.dispatch(&to, request, terms, home);
             }
-            Request::Batch(batch) => self.scatter(&to, &batch, terms),
+            Request::Batch(batch) => self.scatter(&to, batch, terms),
             Request::Ping { payload } => self.outlet().answer(&to, |out| {
                 put_reply(out, to.operation.code(), to.number, |out| out.extend_from_slice(payload));
             }),
-            Request::Hello(hello) => {
-                tracing::debug!(core = self.core, client = hello.client, "hello");
-                let reply = HelloReply { core: self.core, ..self.shared.hello.clone() };
-                self.outlet().answer(&to, |out| {
-                    put_reply(out, to.operation.code(), to.number, |out| put_hello(out, &reply));
-                });
-            }
+            Request::Hello(hello) => self.hello(&to, hello),
             Request::Stats => self.ask_reports(&to),
         }
+    }
+
+    fn hello(&mut self, to: &ReplyTo, hello: &Hello<'_>) {
+        tracing::debug!(core = self.core, client = hello.client, "hello");
+        let reply = HelloReply { core: self.core, ..self.shared.hello.clone() };
+        self.outlet().answer(to, |out| {
+            put_reply(out, to.operation.code(), to.number, |out| put_hello(out, &reply));
+        });
     }
 
     fn terms(&self, options: &RequestOptions, after_own_writes: bool) -> Terms {
@@ -149,7 +216,7 @@ impl Work {
 
     /// Sends a request on one key to where the key lives.
     #[inline]
-    fn dispatch(&mut self, to: &ReplyTo, request: &Request<'_>, terms: Terms) {
+    fn dispatch(&mut self, to: &ReplyTo, request: &Request<'_>, terms: Terms, home: (Route, Option<Place>)) {
         let (key, value, operation) = match request {
             Request::Get { key } => (*key, &[][..], ForwardedOperation::Get),
             Request::Exists { key } => (*key, &[][..], ForwardedOperation::Exists),
@@ -161,7 +228,7 @@ impl Work {
                 unreachable!("not a request on one key")
             }
         };
-        let route = self.shared.routes.route(key);
+        let (route, place) = home;
         let head = ForwardedRequest {
             reply_to: *to,
             operation,
@@ -173,8 +240,8 @@ impl Work {
             key_bytes: key.len() as u32,
             value_bytes: value.len() as u32,
         };
-        if route.core == self.core {
-            self.execute(&head, key, value);
+        if let Some(place) = place {
+            self.execute(&head, key, value, place);
         } else if self.mesh.may_forward(route.core) {
             self.metrics.forwarded += 1;
             self.mesh.forward(route.core, head, key, value);
@@ -186,7 +253,7 @@ impl Work {
 
     /// Executes a request on a key of this core.
     #[inline]
-    fn execute(&mut self, head: &ForwardedRequest, key: &[u8], value: &[u8]) {
+    fn execute(&mut self, head: &ForwardedRequest, key: &[u8], value: &[u8], place: Place) {
         if self.clock.monotonic_us() > head.deadline_us {
             let message = "the deadline passed before the request was executed; not applied";
             self.outlet().reply(&head.reply_to, Reply::Error(ErrorCode::DeadlineExceeded, message));
@@ -196,9 +263,8 @@ impl Work {
         let command = match head.operation {
             ForwardedOperation::Get | ForwardedOperation::Exists => {
                 let exists_only = head.operation == ForwardedOperation::Exists;
-                let read = Read { slot: head.slot, key, exists_only, after_own_writes: head.after_own_writes };
-                let (shards, mut outlet) = self.shards_and_outlet();
-                shards[usize::from(head.local_shard)].read(&read, now_us, &head.reply_to, &mut outlet);
+                let read = Read { place, key, exists_only, after_own_writes: head.after_own_writes };
+                self.read(head, &read, now_us);
                 return;
             }
             ForwardedOperation::Delete => Command::Delete { key },
@@ -216,9 +282,22 @@ impl Work {
         if !shard.has_open_entry() {
             self.open_shards.push(head.local_shard);
         }
-        shard.write(&command, now_us, head.ack, head.reply_to);
+        shard.write(&command, place, now_us, head.ack, head.reply_to);
         if shard.open_entry_is_full() {
             self.seal(head.local_shard);
+        }
+    }
+
+    #[inline]
+    fn read(&mut self, head: &ForwardedRequest, read: &Read<'_>, now_us: i64) {
+        loop {
+            let (shards, mut outlet) = self.shards_and_outlet();
+            let driver = &mut shards[usize::from(head.local_shard)];
+            match driver.read(read, now_us, &head.reply_to, &mut outlet) {
+                ReadProgress::Answered | ReadProgress::Waits => return,
+                // At most once: after it, nothing of the open entry is left to wait for.
+                ReadProgress::SealFirst => self.seal(head.local_shard),
+            }
         }
     }
 
@@ -241,7 +320,8 @@ impl Work {
         for (position, request) in batch.requests().enumerate() {
             let operation = request.operation();
             let part = ReplyTo { operation, gathered: true, key, generation, number: position as u32, ..*to };
-            self.dispatch(&part, &request, terms);
+            let home = self.home(request.key().expect("a batch is made of requests on keys"));
+            self.dispatch(&part, &request, terms, home);
             terms.after_own_writes |= is_write(operation);
         }
     }
@@ -271,11 +351,24 @@ impl Work {
 
     fn forwarded(&mut self, batch: Box<RequestBatch>) {
         let mut start = 0;
-        for head in &batch.heads {
-            let (key_end, end) =
-                (start + head.key_bytes as usize, start + head.key_bytes as usize + head.value_bytes as usize);
-            self.execute(head, &batch.bytes[start..key_end], &batch.bytes[key_end..end]);
-            start = end;
+        for heads in batch.heads.chunks(DECODE_AHEAD) {
+            let mut places = [None; DECODE_AHEAD];
+            let mut end = start;
+            for (head, place) in heads.iter().zip(&mut places) {
+                let key = &batch.bytes[end..end + head.key_bytes as usize];
+                let shard = self.shards[usize::from(head.local_shard)].shard();
+                let found = shard.place(head.slot, key);
+                shard.prefetch(found);
+                *place = Some(found);
+                end += (head.key_bytes + head.value_bytes) as usize;
+            }
+            for (head, place) in heads.iter().zip(places) {
+                let key_end = start + head.key_bytes as usize;
+                let end = key_end + head.value_bytes as usize;
+                let place = place.expect("found above");
+                self.execute(head, &batch.bytes[start..key_end], &batch.bytes[key_end..end], place);
+                start = end;
+            }
         }
         self.mesh.recycle_requests(batch);
     }

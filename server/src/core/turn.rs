@@ -300,8 +300,14 @@ impl Core {
         stopping.settled && self.work.shared.all_settled()
     }
 
-    /// Writes what is not on disk yet and waits for it.
+    /// Writes what is not on disk yet, then the log's end.
     async fn flush_everything(&mut self) -> Result<(), Stop> {
+        self.flush().await?;
+        self.work.log.close();
+        self.flush().await
+    }
+
+    async fn flush(&mut self) -> Result<(), Stop> {
         let mut events = Vec::new();
         while !self.work.log.is_settled() {
             if self.work.log.maintain(Instant::now()) {

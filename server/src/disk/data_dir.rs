@@ -83,7 +83,10 @@ pub enum DataDirError {
         path: PathBuf,
     },
     /// The system does not let this user write there.
-    #[error("data directory {path} is not writable: {source}: give the directory to the user that runs the server, or choose another with --data-dir")]
+    #[error(
+        "data directory {path} is not writable: {source}: give the directory to the user that runs the server, or \
+        choose another with --data-dir"
+    )]
     NotWritable {
         /// The directory.
         path: PathBuf,
@@ -99,7 +102,10 @@ pub enum DataDirError {
         source: io::Error,
     },
     /// Another process has it open.
-    #[error("data directory {path} is in use by process {process}: stop that process, or choose another directory with --data-dir")]
+    #[error(
+        "data directory {path} is in use by process {process}: stop that process, or choose another directory \
+        with --data-dir"
+    )]
     Locked {
         /// The directory.
         path: PathBuf,
@@ -107,7 +113,10 @@ pub enum DataDirError {
         process: String,
     },
     /// The identity file does not say what it should.
-    #[error("identity file {path} is damaged: {problem}: restore it from a backup (a cluster's node may also start again with an empty directory)")]
+    #[error(
+        "identity file {path} is damaged: {problem}: restore it from a backup (a cluster's node may also start \
+        again with an empty directory)"
+    )]
     DamagedIdentity {
         /// The file.
         path: PathBuf,
@@ -115,7 +124,10 @@ pub enum DataDirError {
         problem: String,
     },
     /// There are logs, but no identity.
-    #[error("data directory {path} has logs, but no file IDENTITY: restore the file from a backup, without it the logs cannot be read")]
+    #[error(
+        "data directory {path} has logs, but no file IDENTITY: restore the file from a backup, without it the \
+        logs cannot be read"
+    )]
     MissingIdentity {
         /// The directory.
         path: PathBuf,
@@ -131,7 +143,10 @@ pub enum DataDirError {
         found: u32,
     },
     /// Another number of shards was asked for.
-    #[error("data directory {path} has {found} shards, {wanted} were asked for: their number is fixed when the directory is created; leave --shards out, or start with an empty directory")]
+    #[error(
+        "data directory {path} has {found} shards, {wanted} were asked for: their number is fixed when the \
+        directory is created; leave --shards out, or start with an empty directory"
+    )]
     ShardsFixed {
         /// The directory.
         path: PathBuf,
@@ -141,7 +156,10 @@ pub enum DataDirError {
         wanted: u16,
     },
     /// Another node's directory.
-    #[error("data directory {path} belongs to node {found}, not to {wanted}: start with --node-id {found}, or choose this node's own directory with --data-dir")]
+    #[error(
+        "data directory {path} belongs to node {found}, not to {wanted}: start with --node-id {found}, or choose \
+        this node's own directory with --data-dir"
+    )]
     OtherNode {
         /// The directory.
         path: PathBuf,
@@ -354,15 +372,15 @@ enum DecodeError {
 impl Identity {
     fn encode(&self) -> String {
         let Self { node_uuid, node_id, shards, created_at_us } = self;
-        let mut text = format!(
-            "format={FORMAT}\nnode_uuid={node_uuid:032x}\nnode_id={node_id}\nshards={shards}\ncreated_at_us={created_at_us}\n"
-        );
+        let mut text = format!("format={FORMAT}\nnode_uuid={node_uuid:032x}\nnode_id={node_id}\n");
+        writeln!(text, "shards={shards}\ncreated_at_us={created_at_us}").expect("a string takes any text");
         let checksum = crc32c::crc32c(text.as_bytes());
         writeln!(text, "crc32c={checksum:08x}").expect("a string takes any text");
         text
     }
 
-    /// Reads the lines, in their order. The checksum comes first: a later format may have other lines, under the same rule.
+    /// Reads the lines, in their order. The checksum comes first: a later format may have other lines, under the same
+    /// rule.
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let damaged = |problem: &str| DecodeError::Damaged(problem.to_owned());
         let text = std::str::from_utf8(bytes).map_err(|_| damaged("it is not text"))?;

@@ -16,7 +16,7 @@ use eyot_protocol::response::{SetOutcome, StoredValue};
 use eyot_raft_glue::{EntryPosition, Index, ShardLog, Standalone, Version};
 
 use crate::router::{Reply, ReplySink, ReplyTo};
-use crate::shard::{Outcome, Shard};
+use crate::shard::{Outcome, Place, Shard};
 
 /// Bytes at which an open entry is sealed before the turn ends: bounds what one record of the log has to hold beside a
 /// single larger command, and what is copied at once.
@@ -38,8 +38,8 @@ pub enum WriteAck {
 /// A read of one key.
 #[derive(Debug, Clone, Copy)]
 pub struct Read<'a> {
-    /// The key's slot.
-    pub slot: u16,
+    /// The key's place in the table.
+    pub place: Place,
     /// The key.
     pub key: &'a [u8],
     /// Whether only its existence is asked for.
@@ -57,10 +57,70 @@ pub struct Sealed<'a> {
     pub payload: &'a [u8],
 }
 
-/// A write that waits for its entry; `None` where nobody does (a sweep's delete, or answered already).
+/// Buckets of [`UnappliedKeys`]: a few times more than the writes that usually wait, so that few keys share one.
+const UNAPPLIED_BUCKETS: usize = 4096;
+
+/// Which keys have writes that are not applied, told by a few bits of their hashes. A key that shares a bucket with such a
+/// key waits without need, and that is all.
+#[derive(Debug)]
+struct UnappliedKeys {
+    buckets: Box<[UnappliedBucket]>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct UnappliedBucket {
+    writes: u32,
+    /// The newest entry with a write of this bucket; only meaningful while there are any.
+    newest: Index,
+}
+
+impl UnappliedKeys {
+    fn new() -> Self {
+        Self { buckets: vec![UnappliedBucket::default(); UNAPPLIED_BUCKETS].into() }
+    }
+
+    #[inline]
+    fn bucket_of(place: Place) -> u16 {
+        (place.hash() as usize % UNAPPLIED_BUCKETS) as u16
+    }
+
+    #[inline]
+    fn add(&mut self, bucket: u16, entry: Index) {
+        let bucket = &mut self.buckets[usize::from(bucket)];
+        bucket.writes += 1;
+        bucket.newest = entry;
+    }
+
+    #[inline]
+    fn remove(&mut self, bucket: u16) {
+        self.buckets[usize::from(bucket)].writes -= 1;
+    }
+
+    /// The newest entry that may hold a write of the key at `place`.
+    #[inline]
+    fn newest(&self, place: Place) -> Option<Index> {
+        let bucket = self.buckets[usize::from(Self::bucket_of(place))];
+        (bucket.writes > 0).then_some(bucket.newest)
+    }
+}
+
+/// What became of a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadProgress {
+    /// It was answered.
+    Answered,
+    /// It waits for an entry.
+    Waits,
+    /// It has to see writes of the open entry, and none that come after it: seal, then read again.
+    SealFirst,
+}
+
+/// A write that waits for its entry; `reply_to` is `None` where nobody does (a sweep's delete, or answered already).
 #[derive(Debug)]
 struct Waiter {
     reply_to: Option<ReplyTo>,
+    /// Its key's bucket among the [`UnappliedKeys`]; `None` for a sweep's delete, which no read waits for.
+    bucket: Option<u16>,
     ack: WriteAck,
     /// A SET without a condition: its outcome is known before it is applied.
     unconditional: bool,
@@ -77,7 +137,7 @@ struct PendingEntry {
 struct WaitingRead {
     until: Index,
     exists_only: bool,
-    slot: u16,
+    place: Place,
     key: Box<[u8]>,
     reply_to: ReplyTo,
 }
@@ -90,9 +150,10 @@ pub struct ShardDriver {
     open_waiters: Vec<Waiter>,
     /// Sealed and not applied, in the order of their indexes.
     pending: VecDeque<PendingEntry>,
-    /// In no order of `until`: bounded by the requests in flight of the connections.
-    waiting_reads: Vec<WaitingRead>,
-    /// The newest entry with a write that was answered from memory; reads wait for it.
+    /// In the order of `until`. Bounded by the requests in flight of the connections.
+    waiting_reads: VecDeque<WaitingRead>,
+    unapplied: UnappliedKeys,
+    /// The newest entry with a write that was answered from memory; reads of its keys wait for it.
     answered_from_memory: Index,
     spare_payloads: Vec<Vec<u8>>,
 }
@@ -118,7 +179,8 @@ impl ShardDriver {
             open: EntryBuilder::default(),
             open_waiters: Vec::new(),
             pending: VecDeque::new(),
-            waiting_reads: Vec::new(),
+            waiting_reads: VecDeque::new(),
+            unapplied: UnappliedKeys::new(),
             answered_from_memory: Index(0),
             spare_payloads: Vec::new(),
         }
@@ -155,40 +217,56 @@ impl ShardDriver {
     }
 
     /// Adds a write to the open entry. `now_us` is the wall clock, by which expiry is decided.
-    pub fn write(&mut self, command: &Command<'_>, now_us: i64, ack: WriteAck, reply_to: ReplyTo) {
+    pub fn write(&mut self, command: &Command<'_>, place: Place, now_us: i64, ack: WriteAck, reply_to: ReplyTo) {
         if self.open.is_empty() && self.open.payload_bytes() == 0 {
             if let Some(spare) = self.spare_payloads.pop() {
                 self.open = EntryBuilder::with_buffer(spare);
             }
         }
         let unconditional = matches!(command, Command::Set { condition: Condition::Always, .. });
+        let bucket = UnappliedKeys::bucket_of(place);
+        self.unapplied.add(bucket, self.log.last().next());
         self.open.push(command, now_us);
-        self.open_waiters.push(Waiter { reply_to: Some(reply_to), ack, unconditional });
+        self.open_waiters.push(Waiter { reply_to: Some(reply_to), bucket: Some(bucket), ack, unconditional });
     }
 
-    /// Answers a read, at once or when what it has to wait for is applied.
+    /// Answers a read: at once, or when the writes that it has to see are applied. It waits only for writes of its own key.
     #[inline]
-    pub fn read(&mut self, read: &Read<'_>, now_us: i64, reply_to: &ReplyTo, replies: &mut impl ReplySink) {
-        let until = if read.after_own_writes {
-            if self.open.is_empty() {
-                self.log.last()
-            } else {
-                self.log.last().next()
+    pub fn read(
+        &mut self,
+        read: &Read<'_>,
+        now_us: i64,
+        reply_to: &ReplyTo,
+        replies: &mut impl ReplySink,
+    ) -> ReadProgress {
+        let applied = self.log.last_applied();
+        if read.after_own_writes || self.answered_from_memory > applied {
+            if let Some(newest) = self.unapplied.newest(read.place) {
+                let until = if read.after_own_writes { newest } else { newest.min(self.answered_from_memory) };
+                if until > self.log.last() {
+                    return ReadProgress::SealFirst;
+                }
+                if until > applied {
+                    self.wait(read, until, reply_to);
+                    return ReadProgress::Waits;
+                }
             }
-        } else {
-            self.answered_from_memory
-        };
-        if until <= self.log.last_applied() {
-            answer_read(&self.shard, read, now_us, reply_to, replies);
-            return;
         }
-        self.waiting_reads.push(WaitingRead {
+        answer_read(&self.shard, read, now_us, reply_to, replies);
+        ReadProgress::Answered
+    }
+
+    fn wait(&mut self, read: &Read<'_>, until: Index, reply_to: &ReplyTo) {
+        let waiting = WaitingRead {
             until,
             exists_only: read.exists_only,
-            slot: read.slot,
+            place: read.place,
             key: Box::from(read.key),
             reply_to: *reply_to,
-        });
+        };
+        // Nearly always at the end: what comes later waits for what is newer.
+        let at = self.waiting_reads.iter().rposition(|other| other.until <= until).map_or(0, |before| before + 1);
+        self.waiting_reads.insert(at, waiting);
     }
 
     /// Adds deletes of keys whose time has come, at most `budget`, to the open entry.
@@ -197,7 +275,12 @@ impl ShardDriver {
         shard.sweep(now_us, budget, |key, version| {
             if !open.is_full() {
                 open.push(&Command::Expire { key, version: version.0 }, now_us);
-                open_waiters.push(Waiter { reply_to: None, ack: WriteAck::Applied, unconditional: false });
+                open_waiters.push(Waiter {
+                    reply_to: None,
+                    bucket: None,
+                    ack: WriteAck::Applied,
+                    unconditional: false,
+                });
             }
         })
     }
@@ -229,8 +312,9 @@ impl ShardDriver {
         while self.pending.front().is_some_and(|entry| entry.index <= self.log.committed()) {
             let entry = self.pending.pop_front().expect("just seen");
             self.apply(entry, replies);
+            // Between two entries: a read sees the writes before it and none of those after it.
+            self.answer_waiting_reads(now_us, replies);
         }
-        self.answer_waiting_reads(now_us, replies);
     }
 
     fn apply(&mut self, mut entry: PendingEntry, replies: &mut impl ReplySink) {
@@ -243,7 +327,11 @@ impl ShardDriver {
             })
             .expect("an entry of this process decodes");
         self.log.applied(entry.index);
-        entry.waiters.clear();
+        for waiter in entry.waiters.drain(..) {
+            if let Some(bucket) = waiter.bucket {
+                self.unapplied.remove(bucket);
+            }
+        }
         if self.open_waiters.capacity() == 0 {
             self.open_waiters = entry.waiters;
         }
@@ -254,25 +342,21 @@ impl ShardDriver {
 
     fn answer_waiting_reads(&mut self, now_us: i64, replies: &mut impl ReplySink) {
         let applied = self.log.last_applied();
-        let Self { shard, waiting_reads, .. } = self;
-        waiting_reads.retain(|waiting| {
-            let waits = waiting.until > applied;
-            if !waits {
-                let WaitingRead { exists_only, slot, ref key, ref reply_to, .. } = *waiting;
-                let read = Read { slot, key, exists_only, after_own_writes: false };
-                answer_read(shard, &read, now_us, reply_to, replies);
-            }
-            waits
-        });
+        while self.waiting_reads.front().is_some_and(|waiting| waiting.until <= applied) {
+            let WaitingRead { exists_only, place, key, reply_to, .. } =
+                self.waiting_reads.pop_front().expect("just seen");
+            let read = Read { place, key: &key, exists_only, after_own_writes: false };
+            answer_read(&self.shard, &read, now_us, &reply_to, replies);
+        }
     }
 }
 
 #[inline]
 fn answer_read(shard: &Shard, read: &Read<'_>, now_us: i64, reply_to: &ReplyTo, replies: &mut impl ReplySink) {
     if read.exists_only {
-        replies.reply(reply_to, Reply::Boolean(shard.exists(read.slot, read.key, now_us)));
+        replies.reply(reply_to, Reply::Boolean(shard.get_at(read.place, read.key, now_us).is_some()));
     } else {
-        let found = shard.get(read.slot, read.key, now_us);
+        let found = shard.get_at(read.place, read.key, now_us);
         let found = found.map(|stored| StoredValue { value: stored.value, version: stored.version.0 });
         replies.reply(reply_to, Reply::Value(found));
     }

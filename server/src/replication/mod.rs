@@ -8,12 +8,13 @@
 //! - Pure: no I/O, no clock; state changes only when a committed entry is applied.
 //! - A write is answered after its entry was applied; with acknowledgement `memory`, an unconditional SET after its entry
 //!   was handed to the log.
-//! - A read sees every write that was acknowledged before it, and every earlier write of its own connection: where such a
-//!   write is not applied yet, the read waits for it.
+//! - A read sees every write that was acknowledged before it, and every earlier write of its own connection, and none of
+//!   its connection's later ones: where such an earlier write is not applied yet, the read waits for it, and the writes
+//!   that come after the read go into another entry.
 
 mod driver;
 
 #[cfg(test)]
 mod tests;
 
-pub use driver::{Read, Sealed, ShardDriver, WriteAck, MAX_ENTRY_BYTES};
+pub use driver::{Read, ReadProgress, Sealed, ShardDriver, WriteAck, MAX_ENTRY_BYTES};

@@ -52,16 +52,26 @@ fn set<'a>(key: &'a [u8], value: &'a [u8]) -> Command<'a> {
     Command::Set { key, value, expires_at_us: None, condition: Condition::Always }
 }
 
+fn write(driver: &mut ShardDriver, command: &Command<'_>, ack: WriteAck, to: ReplyTo) {
+    let place = driver.shard().place(slot(command.key()), command.key());
+    driver.write(command, place, NOW_US, ack, to);
+}
+
+/// Reads as the core does: seals first where the driver asks for it.
 fn read(driver: &mut ShardDriver, key: &[u8], after_own_writes: bool, number: u32, replies: &mut Replies) {
-    let read = Read { slot: slot(key), key, exists_only: false, after_own_writes };
-    driver.read(&read, NOW_US, &to(number), replies);
+    let place = driver.shard().place(slot(key), key);
+    let read = Read { place, key, exists_only: false, after_own_writes };
+    if driver.read(&read, NOW_US, &to(number), replies) == ReadProgress::SealFirst {
+        driver.seal(replies, |_| {});
+        assert_ne!(driver.read(&read, NOW_US, &to(number), replies), ReadProgress::SealFirst);
+    }
 }
 
 #[test]
 fn a_write_is_answered_once_its_entry_is_on_disk_and_not_before() {
     let (mut driver, mut replies) = (driver(), Replies::default());
-    driver.write(&set(b"k", &[1]), NOW_US, WriteAck::Applied, to(1));
-    driver.write(&Command::Delete { key: b"absent" }, NOW_US, WriteAck::Applied, to(2));
+    write(&mut driver, &set(b"k", &[1]), WriteAck::Applied, to(1));
+    write(&mut driver, &Command::Delete { key: b"absent" }, WriteAck::Applied, to(2));
     let mut sealed = None;
     driver.seal(&mut replies, |entry| sealed = Some(entry.position.index));
     assert_eq!(sealed, Some(Index(1)));
@@ -75,27 +85,39 @@ fn a_write_is_answered_once_its_entry_is_on_disk_and_not_before() {
 }
 
 #[test]
-fn a_read_of_the_same_connection_waits_for_its_writes_sealed_or_not() {
+fn a_read_sees_its_connections_earlier_writes_and_none_of_the_later_ones() {
     let (mut driver, mut replies) = (driver(), Replies::default());
-    driver.write(&set(b"k", &[1]), NOW_US, WriteAck::Applied, to(1));
+    write(&mut driver, &set(b"k", &[1]), WriteAck::Applied, to(1));
     read(&mut driver, b"k", true, 2, &mut replies);
-    driver.seal(&mut replies, |_| {});
-    driver.write(&set(b"k", &[2]), NOW_US, WriteAck::Applied, to(3));
+    write(&mut driver, &set(b"k", &[2]), WriteAck::Applied, to(3));
     read(&mut driver, b"k", true, 4, &mut replies);
-    assert!(replies.take().is_empty());
-    driver.persisted(Index(1), NOW_US, &mut replies);
-    assert_eq!(replies.take(), [(1, "stored 1.0".to_owned()), (2, "[1]".to_owned())]);
+    write(&mut driver, &set(b"k", &[3]), WriteAck::Applied, to(5));
     driver.seal(&mut replies, |_| {});
-    driver.persisted(Index(2), NOW_US, &mut replies);
-    assert_eq!(replies.take(), [(3, "stored 2.0".to_owned()), (4, "[2]".to_owned())]);
+    assert!(replies.take().is_empty());
+    driver.persisted(Index(3), NOW_US, &mut replies);
+    let expected = [(1, "stored 1.0"), (2, "[1]"), (3, "stored 2.0"), (4, "[2]"), (5, "stored 3.0")];
+    assert_eq!(replies.take(), expected.map(|(number, text)| (number, text.to_owned())));
+    assert_eq!(driver.waiting(), 0);
+}
+
+#[test]
+fn a_read_waits_for_no_other_key() {
+    let (mut driver, mut replies) = (driver(), Replies::default());
+    write(&mut driver, &set(b"k", &[1]), WriteAck::Applied, to(1));
+    read(&mut driver, b"other", true, 2, &mut replies);
+    assert_eq!(replies.take(), [(2, "none".to_owned())]);
+    driver.seal(&mut replies, |_| {});
+    driver.persisted(Index(1), NOW_US, &mut replies);
+    read(&mut driver, b"k", true, 3, &mut replies);
+    assert_eq!(replies.take(), [(1, "stored 1.0".to_owned()), (3, "[1]".to_owned())]);
 }
 
 #[test]
 fn an_answer_from_memory_is_seen_by_every_later_read() {
     let (mut driver, mut replies) = (driver(), Replies::default());
     let conditional = Command::Set { key: b"c", value: &[9], expires_at_us: None, condition: Condition::IfPresent };
-    driver.write(&set(b"k", &[1]), NOW_US, WriteAck::Memory, to(1));
-    driver.write(&conditional, NOW_US, WriteAck::Memory, to(2));
+    write(&mut driver, &set(b"k", &[1]), WriteAck::Memory, to(1));
+    write(&mut driver, &conditional, WriteAck::Memory, to(2));
     driver.seal(&mut replies, |_| {});
     assert_eq!(replies.take(), [(1, "stored 1.0".to_owned())], "a conditional write's outcome is not known yet");
     read(&mut driver, b"k", false, 3, &mut replies);
@@ -108,7 +130,7 @@ fn an_answer_from_memory_is_seen_by_every_later_read() {
 fn several_entries_become_durable_at_once_and_are_applied_in_order() {
     let (mut driver, mut replies) = (driver(), Replies::default());
     for number in 1..=3 {
-        driver.write(&set(b"k", &[number as u8]), NOW_US, WriteAck::Applied, to(number));
+        write(&mut driver, &set(b"k", &[number as u8]), WriteAck::Applied, to(number));
         driver.seal(&mut replies, |_| {});
     }
     driver.persisted(Index(3), NOW_US, &mut replies);
@@ -123,7 +145,7 @@ fn expired_keys_are_removed_by_a_logged_delete() {
     let (mut driver, mut replies) = (driver(), Replies::default());
     let expires_at_us = Some(NOW_US + 10_000);
     let command = Command::Set { key: b"k", value: &[1], expires_at_us, condition: Condition::Always };
-    driver.write(&command, NOW_US, WriteAck::Applied, to(1));
+    write(&mut driver, &command, WriteAck::Applied, to(1));
     driver.seal(&mut replies, |_| {});
     driver.persisted(Index(1), NOW_US, &mut replies);
     let later_us = NOW_US + 10_000_000;
@@ -143,6 +165,6 @@ fn a_full_entry_says_so() {
     let mut driver = driver();
     let value = vec![0; MAX_ENTRY_BYTES];
     assert!(!driver.open_entry_is_full());
-    driver.write(&set(b"k", &value), NOW_US, WriteAck::Applied, to(1));
+    write(&mut driver, &set(b"k", &value), WriteAck::Applied, to(1));
     assert!(driver.open_entry_is_full());
 }

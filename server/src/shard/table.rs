@@ -44,7 +44,7 @@ impl Place {
 
     /// The hash that an entry at this place keeps.
     #[inline]
-    pub(super) fn hash(self) -> u32 {
+    pub(crate) fn hash(self) -> u32 {
         self.hash
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Place in the flow: step 6; the writer encodes with it, recovery decodes with it. Pure.
 //!
-//! Invariants: all integers are little-endian; a batch starts on a block of [`BLOCK_BYTES`]; nothing read from a file is
-//! believed before the checksum that covers it has held.
+//! Invariants: all integers are little-endian; a batch starts on a block of [`BLOCK_BYTES`]; nothing read from a file
+//! is believed before the checksum that covers it has held.
 //!
 //! ```text
 //! segment  | block 0: header | batch | batch | ... | zeros, not written yet |
@@ -46,7 +46,8 @@ pub const RECORD_HEADER_BYTES: usize = 24;
 /// Longest payload of a record: an entry of the largest value fits twice, and a batch's length fits its 32 bits.
 pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
-/// Numbers, epochs and sequences stay below it: no log lives that long, and what counts on from a header never overflows.
+/// Numbers, epochs and sequences stay below it: no log lives that long, and what counts on from a header never
+/// overflows.
 const COUNT_MAX: u64 = 1 << 62;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"EYOTWAL\0";
@@ -236,8 +237,8 @@ impl BatchHeader {
     }
 }
 
-/// Writes the header of `batch`: its first [`BATCH_HEADER_BYTES`] were left free, its records follow, `byte_length` bytes
-/// in all, and zeros up to whole blocks.
+/// Writes the header of `batch`: its first [`BATCH_HEADER_BYTES`] were left free, its records follow, `byte_length`
+/// bytes in all, and zeros up to whole blocks.
 ///
 /// # Panics
 /// When `batch` is not in whole blocks or not what `byte_length` says.

@@ -1,7 +1,7 @@
 //! The write-ahead log: what a core knows is on disk, and how it is found again.
 //!
-//! Place in the flow: step 6 (log). A core appends the entries of its shards to its [`LogWriter`], gives the writes that
-//! the writer asks for to its ring, and tells it when they are done; replies leave when [`LogWriter::durable`] has
+//! Place in the flow: step 6 (log). A core appends the entries of its shards to its [`LogWriter`], gives the writes
+//! that the writer asks for to its ring, and tells it when they are done; replies leave when [`LogWriter::durable`] has
 //! reached their batch. At start, [`recover`] reads everything back into the shards before any request is served.
 //!
 //! ```text
@@ -9,14 +9,15 @@
 //! ```
 //!
 //! Invariants:
-//! - One log per core, shared by the core's shards. Its batches are counted 1, 2, 3, … without a gap, across segments and
-//!   restarts; its segments too. A batch is whole or it is not there: one checksum covers it.
+//! - One log per core, shared by the core's shards. Its batches are counted 1, 2, 3, … without a gap, across segments
+//!   and restarts; its segments too. A batch is whole or it is not there: one checksum covers it.
 //! - An acknowledged block is never written again; every start begins a new segment.
-//! - A batch that was acknowledged is found again or its loss is reported; a batch that was not acknowledged may be found.
+//! - A batch that was acknowledged is found again or its loss is reported; a batch that was not acknowledged may be
+//!   found.
 //!
-//! Deliberately not here: the writes themselves (the core's ring makes them), deciding what is committed (`ShardLog`), and
-//! deleting segments that a snapshot has made superfluous. Nothing here knows glommio: the functions that touch files
-//! block, and the caller runs them where blocking is allowed.
+//! Deliberately not here: the writes themselves (the core's ring makes them), deciding what is committed (`ShardLog`),
+//! and deleting segments that a snapshot has made superfluous. Nothing here knows glommio: the functions that touch
+//! files block, and the caller runs them where blocking is allowed.
 //!
 //! # The caller's duties
 //!
@@ -61,7 +62,8 @@ impl std::fmt::Display for Sequence {
     }
 }
 
-/// Whose log it is. Every checksum is keyed with it, so that a file of another node or core is never taken for this one's.
+/// Whose log it is. Every checksum is keyed with it, so that a file of another node or core is never taken for this
+/// one's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogIdentity {
     /// The node's random number, from the data directory's identity.
@@ -162,8 +164,8 @@ pub struct Record<'a> {
     pub payload: &'a [u8],
 }
 
-/// Which core hosts `shard`: contiguous ranges, as even as they can be. Part of the log's contract: recovery asks it for
-/// earlier starts, so it may not change without a new format version.
+/// Which core hosts `shard`: contiguous ranges, as even as they can be. Part of the log's contract: recovery asks it
+/// for earlier starts, so it may not change without a new format version.
 ///
 /// # Panics
 /// When `shard` is not below `shard_count`, or there are no cores.

@@ -6,12 +6,13 @@
 //! number of cores that is its own log, once, from front to back.
 //!
 //! Torn tail or damage? The first batch that is not whole (sequence s) is where a segment ends. It is damage if
-//! - a segment follows whose header says that this one went further (it was begun after all of this one was on disk), or
+//! - a segment follows whose header says that this one went further (it was begun after all of this one was on disk),
+//!   or
 //! - any later block holds a batch header that knows s to be durable.
 //!
 //! Otherwise nothing shows that s was ever acknowledged: it is the write that the crash interrupted, and is cut off.
-//! Where the last batch of a log was acknowledged and then decayed, both look alike; a log that was closed in order has a
-//! last batch without records for that.
+//! Where the last batch of a log was acknowledged and then decayed, both look alike; a log that was closed in order has
+//! a last batch without records for that.
 //!
 //! Invariants: nothing is changed by reading; what is believed is durable; the same files always give the same result.
 //!
@@ -70,8 +71,8 @@ pub struct TornTail {
 pub struct Recovered {
     /// Where the core's log goes on.
     pub start: LogStart,
-    /// A segment that was prepared and never used: open it with [`super::segment::open_spare`], after [`Self::clean_up`],
-    /// and give it to the writer.
+    /// A segment that was prepared and never used: open it with [`super::segment::open_spare`], after
+    /// [`Self::clean_up`], and give it to the writer.
     pub spare: Option<SegmentRequest>,
     /// Entries handed out.
     pub records: u64,
@@ -102,8 +103,8 @@ pub fn next_epoch(wal_directory: &Path, node_id: u128) -> Result<u64, RecoveryEr
     Ok(1 + highest.unwrap_or(0))
 }
 
-/// Reads every entry of the shards that `scope.core` hosts now and hands them to `each`, per shard in the order of their
-/// indexes. Blocks for as long as that takes. No core may write before every core's call has succeeded.
+/// Reads every entry of the shards that `scope.core` hosts now and hands them to `each`, per shard in the order of
+/// their indexes. Blocks for as long as that takes. No core may write before every core's call has succeeded.
 ///
 /// # Panics
 /// When the scope contradicts itself or its epoch is not new: both are bugs of the caller.
@@ -375,8 +376,9 @@ fn check_sealed_end(
     Ok(())
 }
 
-/// Goes through every block from `from` to the end of the file. A batch header that knows the batch `cut` (file, offset,
-/// sequence) to be durable makes it damage; otherwise returns where the last byte stands that is not zero, if there is one.
+/// Goes through every block from `from` to the end of the file. A batch header that knows the batch `cut` (file,
+/// offset, sequence) to be durable makes it damage; otherwise returns where the last byte stands that is not zero, if
+/// there is one.
 fn search_behind(
     reader: &mut SegmentReader,
     from: BatchPlace,

@@ -3,8 +3,8 @@
 //! Place in the flow: beside step 6, ahead of it: a segment exists, zeroed and durable, before the writer needs it.
 //!
 //! Invariants:
-//! - A file that has a segment's name has its full size on disk, and so has its name: it was zeroed and synced under the
-//!   name `.tmp`, renamed, and the directory synced. A full disk therefore shows here and nowhere else.
+//! - A file that has a segment's name has its full size on disk, and so has its name: it was zeroed and synced under
+//!   the name `.tmp`, renamed, and the directory synced. A full disk therefore shows here and nowhere else.
 //! - Zeros are written, not only reserved: the later writes overwrite blocks that exist, and no file system metadata
 //!   changes with them.
 //!
@@ -30,7 +30,8 @@ const TEMPORARY_SUFFIX: &str = ".tmp";
 pub struct SegmentFile {
     /// The file, opened with `O_DSYNC`, so that a completed write is on disk.
     pub file: File,
-    /// Whether `O_DIRECT` is in force. Where the file system refuses it, writes go through the page cache: correct, slower.
+    /// Whether `O_DIRECT` is in force. Where the file system refuses it, writes go through the page cache: correct,
+    /// slower.
     pub direct: bool,
     /// Size of the file.
     pub bytes: u64,
@@ -40,7 +41,10 @@ pub struct SegmentFile {
 #[derive(Debug, thiserror::Error)]
 pub enum SegmentError {
     /// The disk or the quota is full. Nothing is left behind; it may be tried again when space has returned.
-    #[error("no space for a log segment of {bytes} bytes at {path}: free space, or raise the quota; writes are refused until then")]
+    #[error(
+        "no space for a log segment of {bytes} bytes at {path}: free space, or raise the quota; writes are \
+        refused until then"
+    )]
     NoSpace {
         /// The segment.
         path: PathBuf,
@@ -50,7 +54,10 @@ pub enum SegmentError {
         source: io::Error,
     },
     /// A file of that name holds something: it is not the writer's to replace.
-    #[error("log segment {path} already holds data: it was not expected there, and is left as it is; move it away if it does not belong there")]
+    #[error(
+        "log segment {path} already holds data: it was not expected there, and is left as it is; move it away if \
+        it does not belong there"
+    )]
     InUse {
         /// The segment.
         path: PathBuf,
@@ -122,7 +129,8 @@ pub fn create_log_directory(wal_directory: &Path, log_id: u16) -> Result<PathBuf
     Ok(directory)
 }
 
-/// Creates the segment `number` of `bytes`, all zero, durable, and opens it. An unused spare of that number is replaced.
+/// Creates the segment `number` of `bytes`, all zero, durable, and opens it. An unused spare of that number is
+/// replaced.
 ///
 /// Takes as long as writing `bytes` to the disk.
 pub fn create(log_directory: &Path, number: u64, bytes: u64) -> Result<SegmentFile, SegmentError> {
@@ -172,7 +180,8 @@ fn refusal<'a>(
     }
 }
 
-/// A new file of `bytes` zeros. Written with `O_DIRECT`, so that 64 MiB of zeros do not push other pages out of the cache.
+/// A new file of `bytes` zeros. Written with `O_DIRECT`, so that 64 MiB of zeros do not push other pages out of the
+/// cache.
 fn write_zeros(path: &Path, bytes: u64) -> io::Result<File> {
     let open =
         |flags| OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).custom_flags(flags).open(path);
@@ -224,8 +233,8 @@ pub fn open_spare(log_directory: &Path, number: u64) -> Result<SegmentFile, Segm
     Ok(segment)
 }
 
-/// Gives back what a segment holds behind its end. Only once a later segment's header, which names that end, is durable:
-/// a crash in between leaves the file longer than needed, which recovery ignores.
+/// Gives back what a segment holds behind its end. Only once a later segment's header, which names that end, is
+/// durable: a crash in between leaves the file longer than needed, which recovery ignores.
 ///
 /// # Panics
 /// When the end is not one that a header can name.

@@ -1,4 +1,5 @@
-//! A node's logs in a temporary directory, for tests: plays the part of the cores and their rings with plain file writes.
+//! A node's logs in a temporary directory, for tests: plays the part of the cores and their rings with plain file
+//! writes.
 //!
 //! A write lands when a test says so, whole or in parts, so a test can stop a node between any two of them.
 

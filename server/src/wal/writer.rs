@@ -2,14 +2,14 @@
 //!
 //! Place in the flow: step 6. Pure: it makes buffers and says where they belong; the core's ring writes them.
 //!
-//! Group commit by occupancy: records gather in the open batch while earlier writes are in flight; [`LogWriter::next_write`]
-//! closes the open batch as soon as a write may start. No timer is involved.
+//! Group commit by occupancy: records gather in the open batch while earlier writes are in flight;
+//! [`LogWriter::next_write`] closes the open batch as soon as a write may start. No timer is involved.
 //!
 //! Invariants:
 //! - Batches are written in the order of their sequences, each once, at growing offsets; `durable + 1` is the first
 //!   sequence in flight, or the next to be written.
-//! - At most `writes_in_flight_max` writes are in flight, and none while a new segment's first write is formed: the header
-//!   of a segment says where its predecessor ends, so every batch before it must be on disk.
+//! - At most `writes_in_flight_max` writes are in flight, and none while a new segment's first write is formed: the
+//!   header of a segment says where its predecessor ends, so every batch before it must be on disk.
 //! - A segment is begun by one write, header and first batch together.
 //!
 //! Deliberately not here: admission. [`LogWriter::append`] always takes the record; who calls it asks
@@ -26,9 +26,9 @@ use super::format::{
 };
 use super::{LogIdentity, LogOptions, LogStart, SegmentEnd, Sequence};
 
-/// A batch is closed before it would grow beyond this (1 MiB), unless it is a single record: the first record of a batch
-/// waits for the last one's bytes, half a millisecond at this size on a usual disk, and the padding to a block is already
-/// below half a percent.
+/// A batch is closed before it would grow beyond this (1 MiB), unless it is a single record: the first record of a
+/// batch waits for the last one's bytes, half a millisecond at this size on a usual disk, and the padding to a block is
+/// already below half a percent.
 pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
 /// Buffers kept for reuse: one that gathers and two in flight.
@@ -199,7 +199,8 @@ impl LogWriter {
     /// missing, or the writes to the last segment must complete first.
     pub fn next_write(&mut self) -> Option<LogWrite> {
         let needed = self.batches.front()?.padded_bytes();
-        // The queue is counted, not the writes: a stuck write must not let completed ones gather behind it without bound.
+        // The queue is counted, not the writes: a stuck write must not let completed ones gather behind it without
+        // bound.
         if self.in_flight.len() >= self.options.writes_in_flight_max {
             return None;
         }
@@ -269,7 +270,8 @@ impl LogWriter {
         LogWrite { segment: current.number, offset, buffer: batch.buffer, sequence }
     }
 
-    /// The write of `sequence` is on disk, whole. Returns the durable sequence, which follows contiguous completions only.
+    /// The write of `sequence` is on disk, whole. Returns the durable sequence, which follows contiguous completions
+    /// only.
     ///
     /// # Panics
     /// When no such write is in flight.
@@ -290,9 +292,9 @@ impl LogWriter {
         self.durable
     }
 
-    /// The segment that should be created now, if one is missing: the spare, ahead of its use, or a larger one under the
-    /// same number where a waiting batch does not fit the spare. It keeps asking until [`Self::segment_ready`]: a caller
-    /// that is creating one already finishes that first.
+    /// The segment that should be created now, if one is missing: the spare, ahead of its use, or a larger one under
+    /// the same number where a waiting batch does not fit the spare. It keeps asking until [`Self::segment_ready`]: a
+    /// caller that is creating one already finishes that first.
     pub fn wants_segment(&self) -> Option<SegmentRequest> {
         let number = self.current.map_or(self.start.next_segment, |current| current.number + 1);
         let largest_batch = self.batches.front().map_or(0, OpenBatch::padded_bytes);
@@ -303,8 +305,8 @@ impl LogWriter {
         (!ready).then_some(SegmentRequest { number, bytes })
     }
 
-    /// The segment `number` exists, is durable, all zero and `bytes` long. Where the writer had asked for a larger one in
-    /// place of the spare, the spare's file has been replaced and is not written to.
+    /// The segment `number` exists, is durable, all zero and `bytes` long. Where the writer had asked for a larger one
+    /// in place of the spare, the spare's file has been replaced and is not written to.
     ///
     /// # Panics
     /// When it is not the segment that the writer waits for.

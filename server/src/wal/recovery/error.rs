@@ -57,7 +57,10 @@ pub enum RecoveryError {
         proof: Proof,
     },
     /// A segment has no valid header, although a later segment has one.
-    #[error("log damaged: {file} at byte 0: the segment's header is not whole, although segment {later} follows it; {REMEDY}")]
+    #[error(
+        "log damaged: {file} at byte 0: the segment's header is not whole, although segment {later} follows it; \
+        {REMEDY}"
+    )]
     HeaderDamaged {
         /// The segment.
         file: PathBuf,
@@ -81,7 +84,10 @@ pub enum RecoveryError {
         problem: &'static str,
     },
     /// A segment of another node.
-    #[error("{file} belongs to node {found:032x}, this is node {expected:032x}: put each node's own data directory back in its place")]
+    #[error(
+        "{file} belongs to node {found:032x}, this is node {expected:032x}: put each node's own data directory \
+        back in its place"
+    )]
     ForeignNode {
         /// The segment.
         file: PathBuf,
@@ -101,7 +107,10 @@ pub enum RecoveryError {
         found_number: u64,
     },
     /// A segment that a newer version wrote.
-    #[error("{file} has log format version {found}, this server reads up to version {supported}: start the newer server again")]
+    #[error(
+        "{file} has log format version {found}, this server reads up to version {supported}: start the newer \
+        server again"
+    )]
     NewerFormat {
         /// The segment.
         file: PathBuf,
@@ -111,7 +120,10 @@ pub enum RecoveryError {
         supported: u32,
     },
     /// A whole batch whose contents this version cannot read.
-    #[error("{file}: the batch at byte {offset} is whole, but {problem}: a newer server may have written it; start that one again")]
+    #[error(
+        "{file}: the batch at byte {offset} is whole, but {problem}: a newer server may have written it; start \
+        that one again"
+    )]
     InvalidRecord {
         /// The segment.
         file: PathBuf,
@@ -121,7 +133,10 @@ pub enum RecoveryError {
         problem: &'static str,
     },
     /// An entry of a shard is missing, or there twice.
-    #[error("log damaged: {file}: the batch at byte {offset} has entry {found} of shard {shard}, expected entry {expected}; {REMEDY}")]
+    #[error(
+        "log damaged: {file}: the batch at byte {offset} has entry {found} of shard {shard}, expected entry \
+        {expected}; {REMEDY}"
+    )]
     IndexGap {
         /// The segment.
         file: PathBuf,
@@ -135,7 +150,10 @@ pub enum RecoveryError {
         expected: u64,
     },
     /// An entry of a shard is of an earlier term than the entry before it.
-    #[error("log damaged: {file}: the batch at byte {offset} has entry {index} of shard {shard} with term {found}, after term {before}; {REMEDY}")]
+    #[error(
+        "log damaged: {file}: the batch at byte {offset} has entry {index} of shard {shard} with term {found}, \
+        after term {before}; {REMEDY}"
+    )]
     TermDecreased {
         /// The segment.
         file: PathBuf,

@@ -25,8 +25,8 @@ static ZERO_BLOCK: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 pub(super) enum Source {
     /// As the system likes, the page cache first: for segments that were on disk before the next one was begun.
     Cache,
-    /// The disk, after a sync: for a segment whose last write may not have completed. What is only in a cache, the disk's
-    /// or the system's, must become durable before it is believed, or it could be served now and be gone later.
+    /// The disk, after a sync: for a segment whose last write may not have completed. What is only in a cache, the
+    /// disk's or the system's, must become durable before it is believed, or it could be served now and be gone later.
     Disk,
 }
 
@@ -68,7 +68,8 @@ impl SegmentReader {
         self.length
     }
 
-    /// The batch `expected` at `place`, header and padding included, if it is there, whole, and ends at `end` or before.
+    /// The batch `expected` at `place`, header and padding included, if it is there, whole, and ends at `end` or
+    /// before.
     pub(super) fn batch(
         &mut self,
         place: &BatchPlace,
@@ -97,8 +98,8 @@ impl SegmentReader {
         Ok((BatchHeader::decode(block, place), used))
     }
 
-    /// `count` bytes from `offset` on, or fewer where the file ends. Offsets are in whole blocks and do not go back beyond
-    /// the window.
+    /// `count` bytes from `offset` on, or fewer where the file ends. Offsets are in whole blocks and do not go back
+    /// beyond the window.
     fn bytes(&mut self, offset: u64, count: usize) -> Result<&[u8], RecoveryError> {
         if offset < self.window_offset || offset + count as u64 > self.window_offset + self.filled as u64 {
             self.move_window(offset, count).map_err(io_error("read", &self.path))?;
@@ -128,7 +129,8 @@ impl SegmentReader {
     /// Reads on until the window is full or the file ends.
     fn fill(&mut self) -> io::Result<()> {
         loop {
-            // A read may end within a block, at the end of the file or short of it: the next one starts at a block again.
+            // A read may end within a block, at the end of the file or short of it: the next one starts at a block
+            // again.
             self.filled -= if self.at_end() { 0 } else { self.filled % BLOCK_BYTES };
             if self.at_end() || self.filled == self.window.len() {
                 return Ok(());

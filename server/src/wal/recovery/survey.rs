@@ -2,8 +2,8 @@
 //!
 //! Place in the flow: start-up, before any batch is read. Reads block 0 of every segment, and changes nothing.
 //!
-//! Invariant: the segments of a [`LogSurvey`] are numbered 1, 2, 3, …, each names the end of the one before it, and their
-//! epochs and first sequences never go back. Files without a valid header stand after the last of them.
+//! Invariant: the segments of a [`LogSurvey`] are numbered 1, 2, 3, …, each names the end of the one before it, and
+//! their epochs and first sequences never go back. Files without a valid header stand after the last of them.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -102,7 +102,8 @@ fn read_header(path: &Path, number: u64, expected: LogIdentity) -> Result<Option
 
 fn check_chain(directory: &Path, log: &LogSurvey) -> Result<(), RecoveryError> {
     let later = log.last_number();
-    // A file without a header in front of a segment that has one: its header was durable before the later one was written.
+    // A file without a header in front of a segment that has one: its header was durable before the later one was
+    // written.
     if let Some((_, path)) = log.headless.first().filter(|(number, _)| *number < later) {
         return Err(RecoveryError::HeaderDamaged { file: path.clone(), later });
     }

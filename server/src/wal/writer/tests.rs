@@ -144,7 +144,7 @@ fn an_entry_larger_than_a_segment_gets_one_of_its_size() {
 #[test]
 fn a_batch_is_bounded_while_it_waits() {
     let mut writer = writer_of(1);
-    // With its header of 24 bytes a record takes a kilobyte, 1020 of which fit beside the headers in a segment of 1 MiB.
+    // With its header of 24 bytes a record takes a kilobyte; 1019 of them fit 1 MiB with the other headers.
     for index in 1..=3000 {
         assert_eq!(append(&mut writer, index, &[0; 1000]), Sequence(1 + (index - 1) / 1019), "entry {index}");
     }
@@ -160,14 +160,15 @@ fn writable_bytes_promise_no_room_twice() {
     provide(&mut writer);
     let room = SEGMENT_BYTES_MIN - BLOCK;
     assert_eq!(writer.writable_bytes(), room);
-    append(&mut writer, 1, &[0; 600 * 1024]);
-    let batch = bytes_at_most(600 * 1024);
+    let payload = vec![0; 600 * 1024];
+    append(&mut writer, 1, &payload);
+    let batch = bytes_at_most(payload.len());
     assert_eq!(writer.writable_bytes(), room - batch);
     complete_next(&mut writer);
     assert_eq!(writer.writable_bytes(), room - batch, "the rest of the only segment");
     provide(&mut writer);
     assert_eq!(writer.writable_bytes(), room, "an entry of this size goes to the spare and leaves the rest unused");
-    append(&mut writer, 2, &[0; 600 * 1024]);
+    append(&mut writer, 2, &payload);
     assert_eq!(writer.writable_bytes(), room - batch, "what waits is bound for the spare");
 }
 
@@ -252,7 +253,10 @@ proptest! {
     /// Whatever the order of completions: records come out once and in order, writes never overlap, what is called
     /// durable has completed, and what `writable_bytes` promises can be written.
     #[test]
-    fn any_schedule_keeps_the_invariants(steps in proptest::collection::vec(step(), 1..120), in_flight_max in 1_usize..4) {
+    fn any_schedule_keeps_the_invariants(
+        steps in proptest::collection::vec(step(), 1..120),
+        in_flight_max in 1_usize..4,
+    ) {
         let mut writer = writer_of(in_flight_max);
         let mut in_flight: Vec<LogWrite> = Vec::new();
         let mut completed = std::collections::BTreeSet::new();
