@@ -90,8 +90,8 @@ pub struct Config {
     #[arg(long, env = "EYOT_WAL_SEGMENT_SIZE", value_name = "BYTES", default_value = "64MiB", value_parser = parse_bytes)]
     pub wal_segment_size: u64,
 
-    /// How long an idle core looks for work before it sleeps, in microseconds; worth raising where cores are dedicated
-    #[arg(long, env = "EYOT_SPIN_US", value_name = "MICROSECONDS", default_value_t = 10)]
+    /// How long an idle core looks for work before it sleeps, in microseconds; worth raising only where cores are dedicated
+    #[arg(long, env = "EYOT_SPIN_US", value_name = "MICROSECONDS", default_value_t = 0)]
     pub spin_us: u32,
 
     /// How log lines look

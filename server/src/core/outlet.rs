@@ -64,6 +64,11 @@ impl Outlet<'_> {
             self.gather(to, |out| out.extend_from_slice(result));
             return;
         }
+        if !is_write(to.operation) {
+            if let Some(connection) = self.connections.get_of(to.key, to.generation) {
+                connection.awaited_reads -= 1;
+            }
+        }
         if failed {
             // The frame's error flag must say so: decode the little that an error is, and write it as one.
             let (code, message) = read_error(result);

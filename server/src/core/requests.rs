@@ -21,7 +21,7 @@ use super::Work;
 use crate::metrics::{report_json, CoreReport};
 use crate::net::connection::Stage;
 use crate::replication::{Read, ReadProgress, WriteAck};
-use crate::router::mesh::{ForwardedOperation, ForwardedRequest, Message, RequestBatch};
+use crate::router::mesh::{ForwardedRequest, Message, RequestBatch, SetOptions};
 use crate::router::{Reply, ReplySink, ReplyTo, Route};
 use crate::shard::Place;
 
@@ -217,12 +217,12 @@ impl Work {
     /// Sends a request on one key to where the key lives.
     #[inline]
     fn dispatch(&mut self, to: &ReplyTo, request: &Request<'_>, terms: Terms, home: (Route, Option<Place>)) {
-        let (key, value, operation) = match request {
-            Request::Get { key } => (*key, &[][..], ForwardedOperation::Get),
-            Request::Exists { key } => (*key, &[][..], ForwardedOperation::Exists),
-            Request::Delete { key } => (*key, &[][..], ForwardedOperation::Delete),
+        let (key, value, options) = match request {
+            Request::Get { key } | Request::Exists { key } | Request::Delete { key } => {
+                (*key, &[][..], SetOptions::default())
+            }
             Request::Set(Set { key, value, expiry, condition }) => {
-                (*key, *value, ForwardedOperation::Set { expiry: *expiry, condition: *condition })
+                (*key, *value, SetOptions { expiry: *expiry, condition: *condition })
             }
             Request::Hello(_) | Request::Ping { .. } | Request::Batch(_) | Request::Stats => {
                 unreachable!("not a request on one key")
@@ -231,20 +231,23 @@ impl Work {
         let (route, place) = home;
         let head = ForwardedRequest {
             reply_to: *to,
-            operation,
-            ack: terms.ack,
-            after_own_writes: terms.after_own_writes,
-            slot: route.slot,
-            local_shard: route.local_shard,
             deadline_us: terms.deadline_us,
             key_bytes: key.len() as u32,
             value_bytes: value.len() as u32,
+            slot: route.slot,
+            local_shard: route.local_shard,
+            ack: terms.ack,
+            after_own_writes: terms.after_own_writes,
+            has_options: false,
         };
         if let Some(place) = place {
-            self.execute(&head, key, value, place);
+            self.execute(&head, key, value, options, place);
         } else if self.mesh.may_forward(route.core) {
             self.metrics.forwarded += 1;
-            self.mesh.forward(route.core, head, key, value);
+            if !to.gathered && !is_write(to.operation) {
+                self.connections.get_mut(to.key).awaited_reads += 1;
+            }
+            self.mesh.forward(route.core, head, key, value, options);
         } else {
             let message = "the core that owns the key is behind; not applied. Retry with backoff";
             self.outlet().reply(to, Reply::Error(ErrorCode::Busy, message));
@@ -253,24 +256,26 @@ impl Work {
 
     /// Executes a request on a key of this core.
     #[inline]
-    fn execute(&mut self, head: &ForwardedRequest, key: &[u8], value: &[u8], place: Place) {
+    fn execute(&mut self, head: &ForwardedRequest, key: &[u8], value: &[u8], options: SetOptions, place: Place) {
         if self.clock.monotonic_us() > head.deadline_us {
             let message = "the deadline passed before the request was executed; not applied";
             self.outlet().reply(&head.reply_to, Reply::Error(ErrorCode::DeadlineExceeded, message));
             return;
         }
         let now_us = self.clock.wall_us();
-        let command = match head.operation {
-            ForwardedOperation::Get | ForwardedOperation::Exists => {
-                let exists_only = head.operation == ForwardedOperation::Exists;
+        let command = match head.reply_to.operation {
+            Operation::Get | Operation::Exists => {
+                let exists_only = head.reply_to.operation == Operation::Exists;
                 let read = Read { place, key, exists_only, after_own_writes: head.after_own_writes };
                 self.read(head, &read, now_us);
                 return;
             }
-            ForwardedOperation::Delete => Command::Delete { key },
-            ForwardedOperation::Set { expiry, condition } => {
-                Command::Set { key, value, expires_at_us: absolute(expiry, now_us), condition }
+            Operation::Delete => Command::Delete { key },
+            Operation::Set => {
+                let expires_at_us = absolute(options.expiry, now_us);
+                Command::Set { key, value, expires_at_us, condition: options.condition }
             }
+            other => unreachable!("{other:?} is not an operation on one key"),
         };
         let bytes = if value.is_empty() { 0 } else { key.len() + value.len() };
         if let Err((code, message)) = self.budget.admit(bytes) {
@@ -351,6 +356,7 @@ impl Work {
 
     fn forwarded(&mut self, batch: Box<RequestBatch>) {
         let mut start = 0;
+        let mut options = batch.options.iter();
         for heads in batch.heads.chunks(DECODE_AHEAD) {
             let mut places = [None; DECODE_AHEAD];
             let mut end = start;
@@ -366,7 +372,8 @@ impl Work {
                 let key_end = start + head.key_bytes as usize;
                 let end = key_end + head.value_bytes as usize;
                 let place = place.expect("found above");
-                self.execute(head, &batch.bytes[start..key_end], &batch.bytes[key_end..end], place);
+                let options = if head.has_options { options.next().copied() } else { None }.unwrap_or_default();
+                self.execute(head, &batch.bytes[start..key_end], &batch.bytes[key_end..end], options, place);
                 start = end;
             }
         }

@@ -11,7 +11,7 @@ use eyot_ring::{Event, Received, Wait};
 
 use super::{Core, Stopping, Work, EVENTS_PER_TURN, MESSAGES_PER_TURN};
 use crate::error::{Stop, StopReason};
-use crate::net::connection::{Receiving, Stage};
+use crate::net::connection::{Receiving, Stage, HOLD_US};
 use crate::security::admit::WriteBudget;
 
 /// How often a core with expiring keys looks for those whose time has come. Reads never see them, so this is only about
@@ -55,7 +55,7 @@ impl Core {
             self.work.end_requests(&mut self.ring);
             self.review_connections();
             self.work.mesh.flush();
-            self.work.connections.send_all(&mut self.ring);
+            self.work.connections.send_all(&mut self.ring, self.work.clock.monotonic_us());
             self.work.end_turn();
             if self.is_done() {
                 return self.flush_everything().await;
@@ -69,6 +69,9 @@ impl Core {
             return self.ring.enter(Wait::No).map_err(|error| ring_failed(&error));
         }
         let mut wait = self.longest_sleep();
+        if self.work.connections.has_held() {
+            wait = shorter(wait, Duration::from_micros(HOLD_US));
+        }
         if executor_busy {
             wait = shorter(wait, EXECUTOR_TURN);
         }

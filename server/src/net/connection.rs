@@ -3,6 +3,8 @@
 //! Place in the flow: steps 2 (decode) and 9 (reply).
 //!
 //! Invariants:
+//! - Replies wait for those that another core is about to give to the same pipeline, so that both leave in one send: a send
+//!   costs more than many requests. They wait until there are [`HOLD_BYTES`] of them, or for [`HOLD_US`].
 //! - At most one send is in flight; replies gather in `output` meanwhile.
 //! - A connection that owes its client [`MAX_OUTPUT_BYTES`] or has [`MAX_IN_FLIGHT`] requests unanswered is not read from:
 //!   what it sends then waits in the kernel, and at last in the client.
@@ -13,6 +15,11 @@ use std::net::{Shutdown, TcpStream};
 
 /// Replies that may wait for a client, in bytes, before its requests do.
 pub const MAX_OUTPUT_BYTES: usize = 1 << 20;
+/// Replies that may wait for another core's, in bytes: beyond it, a send of their own is no waste.
+pub const HOLD_BYTES: usize = 16 * 1024;
+/// How long replies may wait for another core's, in microseconds: many turns of a busy core, and still less than what the
+/// network adds.
+pub const HOLD_US: u64 = 1000;
 /// Requests of one connection that may wait for the disk or for other cores.
 pub const MAX_IN_FLIGHT: u32 = 16 * 1024;
 
@@ -64,6 +71,10 @@ pub struct Connection {
     pub in_flight: u32,
     /// Writes among them.
     pub writes_in_flight: u32,
+    /// Reads among them that another core answers, within a turn or two.
+    pub awaited_reads: u32,
+    /// Since when its replies wait for those.
+    held_since_us: Option<u64>,
 }
 
 impl Connection {
@@ -81,6 +92,8 @@ impl Connection {
             queued: false,
             in_flight: 0,
             writes_in_flight: 0,
+            awaited_reads: 0,
+            held_since_us: None,
         }
     }
 
@@ -93,6 +106,21 @@ impl Connection {
     /// Whether a connection that was full has drained enough to be read from again: half, so that it does not flutter.
     pub fn has_drained(&self) -> bool {
         self.output.len() + self.sending_bytes <= MAX_OUTPUT_BYTES / 2 && self.in_flight <= MAX_IN_FLIGHT / 2
+    }
+
+    /// Whether its replies should wait a little, at `now_us`, for those of another core.
+    #[inline]
+    pub fn is_held(&mut self, now_us: u64) -> bool {
+        if self.awaited_reads == 0 || self.output.len() >= HOLD_BYTES {
+            self.held_since_us = None;
+            return false;
+        }
+        let since_us = *self.held_since_us.get_or_insert(now_us);
+        let held = now_us - since_us < HOLD_US;
+        if !held {
+            self.held_since_us = None;
+        }
+        held
     }
 
     /// Whether everything that was asked is answered and sent.

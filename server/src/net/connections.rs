@@ -29,6 +29,8 @@ pub struct Connections {
     slots: Slab<Connection>,
     /// Those with something to send, each once.
     to_send: Vec<u32>,
+    /// How many of `to_send` were held back in the last turn.
+    held: usize,
     /// Those that may be over, or that may be read from again.
     to_review: Vec<u32>,
     spare_buffers: Vec<Vec<u8>>,
@@ -162,20 +164,32 @@ impl Connections {
         debug_assert!(connection.is_over());
     }
 
-    /// Hands each connection's replies to the ring: one send a connection.
-    pub fn send_all(&mut self, ring: &mut Ring) {
-        for key in self.to_send.drain(..) {
-            let connection = &mut self.slots[key as usize];
+    /// Hands each connection's replies to the ring: one send a connection. Those that wait for another core's replies are
+    /// held back a little.
+    pub fn send_all(&mut self, ring: &mut Ring, now_us: u64) {
+        let Self { slots, to_send, to_review, held, .. } = self;
+        to_send.retain(|&key| {
+            let connection = &mut slots[key as usize];
+            if connection.stage == Stage::Open && connection.is_held(now_us) {
+                return true;
+            }
             connection.queued = false;
             if connection.stage == Stage::Ended {
                 connection.output = Vec::new();
-                self.to_review.push(key);
+                to_review.push(key);
             } else if connection.sending_bytes == 0 && !connection.output.is_empty() {
                 let buffer = std::mem::take(&mut connection.output);
                 connection.sending_bytes = buffer.len();
                 ring.send(connection.socket.as_raw_fd(), key, buffer);
             }
-        }
+            false
+        });
+        *held = to_send.len();
+    }
+
+    /// Whether replies are held back.
+    pub fn has_held(&self) -> bool {
+        self.held > 0
     }
 
     /// A send has ended.
@@ -207,6 +221,6 @@ impl Connections {
 
     /// Whether something waits to be sent or reviewed.
     pub fn has_work(&self) -> bool {
-        !self.to_send.is_empty() || !self.to_review.is_empty()
+        self.to_send.len() > self.held || !self.to_review.is_empty()
     }
 }

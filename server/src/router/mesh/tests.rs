@@ -15,7 +15,6 @@ fn reply_to(core: u16) -> ReplyTo {
 fn head(core: u16) -> ForwardedRequest {
     ForwardedRequest {
         reply_to: reply_to(core),
-        operation: ForwardedOperation::Get,
         ack: WriteAck::Applied,
         after_own_writes: false,
         slot: 0,
@@ -23,6 +22,7 @@ fn head(core: u16) -> ForwardedRequest {
         deadline_us: u64::MAX,
         key_bytes: 3,
         value_bytes: 0,
+        has_options: false,
     }
 }
 
@@ -37,8 +37,8 @@ fn pair(messages: usize) -> [Mesh; 2] {
 #[test]
 fn a_turns_requests_travel_as_one_batch_and_so_do_their_results() {
     let [mut asking, mut owning] = pair(8);
-    asking.forward(1, head(0), b"one", b"");
-    asking.forward(1, head(0), b"two", b"");
+    asking.forward(1, head(0), b"one", b"", SetOptions::default());
+    asking.forward(1, head(0), b"two", b"", SetOptions::default());
     assert_eq!(asking.under_way(), 2);
     asking.flush();
     assert!(!asking.has_unsent());
@@ -62,7 +62,7 @@ fn a_turns_requests_travel_as_one_batch_and_so_do_their_results() {
 fn a_full_inbox_delays_and_loses_nothing() {
     let [mut asking, owning] = pair(1);
     for round in 0..3 {
-        asking.forward(1, head(0), format!("k-{round}").as_bytes(), b"");
+        asking.forward(1, head(0), format!("k-{round}").as_bytes(), b"", SetOptions::default());
         asking.flush();
     }
     assert!(asking.has_unsent(), "one message fits");
@@ -80,7 +80,7 @@ fn what_is_under_way_is_bounded() {
     let [mut asking, _owning] = pair(8);
     for _ in 0..MAX_FORWARDED_PER_CORE {
         assert!(asking.may_forward(1));
-        asking.forward(1, head(0), b"key", b"");
+        asking.forward(1, head(0), b"key", b"", SetOptions::default());
     }
     assert!(!asking.may_forward(1));
     asking.answered(1, 1);
