@@ -1,0 +1,139 @@
+//! Where connections go, and which core owns a key.
+//!
+//! Place in the flow: asked once before the load (HELLO over a plain blocking connection), then once for each request whose
+//! key must go to, or must avoid, its owner.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use eyot_protocol::key::{shard_of_slot, slot};
+use eyot_protocol::response::HelloReply;
+
+use crate::error::LoadError;
+use crate::wire::native;
+use crate::workload::KeyForm;
+
+/// The first address that `text`, as HOST:PORT, stands for.
+pub fn resolve(text: &str) -> Result<SocketAddr, LoadError> {
+    let failed = |error| LoadError::Resolve { address: text.to_owned(), error };
+    let nothing = || failed(std::io::Error::new(std::io::ErrorKind::NotFound, "no address has this name"));
+    text.to_socket_addrs().map_err(failed)?.next().ok_or_else(nothing)
+}
+
+/// A connection that is ready for requests.
+pub fn connect(client: usize, address: SocketAddr, timeout: Duration) -> Result<TcpStream, LoadError> {
+    let connection = TcpStream::connect_timeout(&address, timeout).and_then(|socket| {
+        socket.set_nodelay(true)?;
+        Ok(socket)
+    });
+    connection.map_err(|error| LoadError::Connect { client, address, error })
+}
+
+/// Which core owns which keys, and where each core listens.
+#[derive(Debug, Clone)]
+pub struct ShardMap {
+    shard_cores: Vec<u16>,
+    addresses: Vec<SocketAddr>,
+}
+
+impl ShardMap {
+    /// Asks the server at `address`.
+    pub fn ask(address: SocketAddr, timeout: Duration) -> Result<Self, LoadError> {
+        let failed = |message: String| LoadError::Hello { address, message };
+        let reply = exchange_hello(connect(0, address, timeout)?, timeout).map_err(failed)?;
+        Self::new(&reply, address).map_err(failed)
+    }
+
+    fn new(reply: &HelloReply, asked: SocketAddr) -> Result<Self, String> {
+        if reply.shard_cores.is_empty() || reply.core_addresses.is_empty() {
+            return Err("the reply has no shard map".to_owned());
+        }
+        let address = |text: &String| {
+            let mut address: SocketAddr = text.parse().map_err(|_| format!("\"{text}\" is no address of a core"))?;
+            // A server that listens everywhere is reached where it was asked.
+            if address.ip().is_unspecified() {
+                address.set_ip(asked.ip());
+            }
+            Ok(address)
+        };
+        let addresses = reply.core_addresses.iter().map(address).collect::<Result<_, String>>()?;
+        Ok(Self { shard_cores: reply.shard_cores.clone(), addresses })
+    }
+
+    /// Where each core listens.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The core that owns `key`.
+    pub fn owner(&self, key: &[u8]) -> u16 {
+        let shard = shard_of_slot(slot(key), self.shard_cores.len() as u16);
+        self.shard_cores[usize::from(shard)]
+    }
+
+    /// Whether every core owns one of the first `keys` keys at least, so that a search for a local or a foreign one ends.
+    pub fn every_core_owns_a_key(&self, form: &mut KeyForm, keys: u64) -> bool {
+        /// Enough to meet every shard of any map, all but certainly.
+        const MAX_SEARCH: u64 = 1_000_000;
+        let mut owns = vec![false; self.addresses.len()];
+        for key in 0..keys.min(MAX_SEARCH) {
+            owns[usize::from(self.owner(form.key(key)))] = true;
+            if key % 1024 == 0 && owns.iter().all(|owns| *owns) {
+                break;
+            }
+        }
+        owns.into_iter().all(|owns| owns)
+    }
+}
+
+fn exchange_hello(mut socket: TcpStream, timeout: Duration) -> Result<HelloReply, String> {
+    let started = Instant::now();
+    let failed = |error: std::io::Error| error.to_string();
+    socket.write_all(&native::hello()).map_err(failed)?;
+    let (mut input, mut piece) = (Vec::new(), [0; 4096]);
+    loop {
+        let left = timeout.checked_sub(started.elapsed()).filter(|left| !left.is_zero());
+        socket.set_read_timeout(Some(left.ok_or("no answer in time")?)).map_err(failed)?;
+        match socket.read(&mut piece).map_err(failed)? {
+            0 => return Err("the server closed the connection".to_owned()),
+            count => input.extend_from_slice(&piece[..count]),
+        }
+        if let Some(reply) = native::hello_reply(&input).map_err(|error| error.0)? {
+            return Ok(reply);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(addresses: &[&str], shard_cores: &[u16]) -> HelloReply {
+        HelloReply {
+            shard_cores: shard_cores.to_vec(),
+            core_addresses: addresses.iter().map(|&text| text.to_owned()).collect(),
+            ..HelloReply::default()
+        }
+    }
+
+    #[test]
+    fn keys_go_to_the_owner_of_their_shard() {
+        let asked = "192.0.2.1:6380".parse().unwrap();
+        let map = ShardMap::new(&reply(&["0.0.0.0:7000", "192.0.2.9:7001"], &[0, 1, 1, 0]), asked).unwrap();
+        assert_eq!(map.addresses(), ["192.0.2.1:7000".parse().unwrap(), "192.0.2.9:7001".parse().unwrap()]);
+        // Slots 12,182 and 5,061 of 16,384 in four shards: shards 2 and 1.
+        assert_eq!((map.owner(b"foo"), map.owner(b"bar")), (1, 1));
+        let mut form = KeyForm::new("key:");
+        assert!(map.every_core_owns_a_key(&mut form, 1000));
+        assert!(!map.every_core_owns_a_key(&mut form, 1));
+        assert!(!map.every_core_owns_a_key(&mut KeyForm::new("{tag}"), 1000));
+    }
+
+    #[test]
+    fn a_map_without_cores_or_with_a_wrong_address_is_refused() {
+        let asked = "192.0.2.1:6380".parse().unwrap();
+        assert!(ShardMap::new(&reply(&[], &[]), asked).is_err());
+        assert!(ShardMap::new(&reply(&["nowhere"], &[0]), asked).is_err());
+    }
+}
