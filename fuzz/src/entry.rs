@@ -1,0 +1,39 @@
+//! Properties of the decoder of log entries' payloads.
+
+use eyot_protocol::command::{Command, CommandError, EntryBuilder, EntryCommands, ENTRY_HEADER_BYTES};
+use eyot_protocol::limits::MAX_COMMANDS_PER_ENTRY;
+
+/// Reads `input` as the payload of an entry.
+///
+/// # Panics
+/// When reading goes on after an error, or when what was accepted is not what building it gives.
+pub fn entry_commands(input: &[u8]) {
+    let mut entry = match EntryCommands::new(input) {
+        Ok(entry) => entry,
+        Err(error) => {
+            assert!(input.len() < ENTRY_HEADER_BYTES, "{error}");
+            return;
+        }
+    };
+    let decided_at_us = entry.decided_at_us();
+    let result: Result<Vec<Command<'_>>, CommandError> = entry.by_ref().collect();
+    assert_eq!(entry.next(), None, "after the end, or after an error, there is nothing more");
+    let commands = match result {
+        Ok(commands) => commands,
+        Err(error) => {
+            assert!(error.offset < error.length && error.length == input.len(), "{error}");
+            return;
+        }
+    };
+    let bytes: usize = commands.iter().map(Command::encoded_bytes).sum();
+    assert_eq!(ENTRY_HEADER_BYTES + bytes, input.len());
+    // The builder forms no entry without a command, and none with more than it has positions.
+    if commands.is_empty() || commands.len() > MAX_COMMANDS_PER_ENTRY {
+        return;
+    }
+    let mut builder = EntryBuilder::default();
+    for (position, command) in commands.iter().enumerate() {
+        assert_eq!(usize::from(builder.push(command, decided_at_us)), position);
+    }
+    assert_eq!(builder.take(), input, "an entry has one encoding");
+}
