@@ -108,7 +108,9 @@ impl Work {
             }
             if count >= PREFETCH_FROM {
                 for decoded in ahead[..count].iter().flatten() {
-                    if let Some((route, Some(place))) = decoded.home {
+                    // A write touches the table when its entry is applied, which asks for the memory itself.
+                    let reads = matches!(decoded.request, Ok((Request::Get { .. } | Request::Exists { .. }, _)));
+                    if let (true, Some((route, Some(place)))) = (reads, decoded.home) {
                         self.shards[usize::from(route.local_shard)].shard().prefetch(place);
                     }
                 }
