@@ -303,9 +303,9 @@ impl Ring {
     fn push(&mut self, entry: &squeue::Entry) {
         // SAFETY: every buffer that an entry points to is owned by `owned` until its completion, or mapped for ever.
         while unsafe { self.uring.submission().push(entry) }.is_err() {
-            // A full queue: submit it. An error here will come back at the turn's own enter.
-            if self.enter(Wait::No).is_err() {
-                std::thread::yield_now();
+            // A full queue: submit it. A ring that takes nothing any more is as broken as one that was never made.
+            if let Err(error) = self.enter(Wait::No) {
+                panic!("a full submission queue cannot be submitted: {error}");
             }
         }
         self.queued += 1;

@@ -8,8 +8,9 @@
 //! - A segment exists, zeroed and synced, before it is written: so a full disk shows when the next one is made, while the
 //!   present one still has room, and turns into refused writes, never into lost ones.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::Future;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -50,7 +51,11 @@ pub struct CoreLog {
     unsynced: VecDeque<Unsynced>,
     /// A segment being made: its request, and where the result will be put.
     making: Option<(SegmentRequest, Rc<RefCell<Option<Created>>>)>,
+    /// Tasks of the executor that have not ended.
+    tasks: Rc<Cell<usize>>,
     retry_at: Option<Instant>,
+    /// A segment came since the last [`CoreLog::submit`]: what waited for it may be written.
+    segment_came: bool,
     /// The tail of the log before this start, to be given back once this start's first batch is durable.
     old_tail: Option<SegmentEnd>,
     first_sequence: Sequence,
@@ -100,7 +105,9 @@ impl CoreLog {
             files,
             unsynced: VecDeque::new(),
             making: None,
+            tasks: Rc::default(),
             retry_at: None,
+            segment_came: false,
             old_tail: recovered.start.previous_end,
             first_sequence: recovered.start.next_sequence,
             sync_writes,
@@ -119,6 +126,7 @@ impl CoreLog {
 
     /// Hands to the ring what should be written now. `flush`: whatever there is.
     pub fn submit(&mut self, ring: &mut Ring, now: Instant, flush: bool) {
+        self.segment_came = false;
         if !self.sync_writes && !flush && !self.is_flush_due(now) {
             return;
         }
@@ -195,30 +203,37 @@ impl CoreLog {
             self.making = None;
             self.made(request, created, now);
         }
-        if self.retry_at.is_some_and(|retry_at| now < retry_at) {
-            return false;
-        }
-        if let Some(request) = self.writer.wants_segment() {
+        let waits = self.retry_at.is_some_and(|retry_at| now < retry_at);
+        if let (false, Some(request)) = (waits, self.writer.wants_segment()) {
             self.make(request);
-            return true;
         }
-        if self.writer.durable() >= self.first_sequence {
+        if self.old_tail.is_some() && self.writer.durable() >= self.first_sequence {
             if let Some(old_tail) = self.old_tail.take() {
                 self.give_back(old_tail);
             }
         }
-        false
+        self.tasks.get() > 0
     }
 
     fn make(&mut self, request: SegmentRequest) {
         let slot = Rc::new(RefCell::new(None));
         let (result, directory) = (Rc::clone(&slot), self.directory.clone());
         self.making = Some((request, slot));
-        glommio::spawn_local(async move {
+        self.spawn(async move {
             let created = glommio::executor()
                 .spawn_blocking(move || segment::create(&directory, request.number, request.bytes))
                 .await;
             *result.borrow_mut() = Some(created);
+        });
+    }
+
+    /// Runs `task` on the executor, and has the executor get turns until it has ended.
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        let tasks = Rc::clone(&self.tasks);
+        tasks.set(tasks.get() + 1);
+        glommio::spawn_local(async move {
+            task.await;
+            tasks.set(tasks.get() - 1);
         })
         .detach();
     }
@@ -230,6 +245,7 @@ impl CoreLog {
                     tracing::info!(segment = request.number, "disk space is back: writes are taken again");
                 }
                 self.writer.segment_ready(request.number, file.bytes);
+                self.segment_came = true;
                 // A spare that turned out too small for one large value is replaced by a larger one of the same number.
                 self.files.retain(|(number, _)| *number != request.number);
                 self.files.push_back((request.number, file));
@@ -246,14 +262,19 @@ impl CoreLog {
 
     fn give_back(&self, old_tail: SegmentEnd) {
         let directory = self.directory.clone();
-        glommio::spawn_local(async move {
+        self.spawn(async move {
             let truncated = glommio::executor().spawn_blocking(move || segment::truncate(&directory, old_tail)).await;
             if let Err(error) = truncated {
                 // Only space is lost by it; the next start tries the next tail.
                 tracing::warn!(%error, "the unused end of an old segment could not be given back");
             }
-        })
-        .detach();
+        });
+    }
+
+    /// Whether [`CoreLog::submit`] should be called before the core sleeps: no event tells that a segment came.
+    #[inline]
+    pub fn has_work(&self) -> bool {
+        self.segment_came
     }
 
     /// Whether the last attempt to make a segment failed.

@@ -28,6 +28,7 @@ mod turn;
 pub use shared::Shared;
 pub use startup::{recovery_stop, spawn, CoreStart, Ready};
 
+use std::collections::VecDeque;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Instant;
@@ -81,6 +82,8 @@ pub(crate) struct Core {
     accept_again: Option<Instant>,
     /// Listeners on which accepting has ended.
     listeners_stopped: Vec<u32>,
+    /// Connections that linger, by the time at which they are closed, with slot and generation. At most one for each.
+    lingering: VecDeque<(Instant, u32, u32)>,
     /// Set while the node stops.
     stopping: Option<Stopping>,
 }

@@ -11,7 +11,7 @@ use crate::metrics::Metrics;
 use crate::net::connection::{Connection, Stage};
 use crate::net::connections::Connections;
 use crate::router::mesh::Mesh;
-use crate::router::scatter::{Gathered, Gathers, Progress};
+use crate::router::scatter::{Gathered, Gathers, Progress, REPLY_IS_FULL};
 use crate::router::{Reply, ReplySink, ReplyTo};
 
 /// Whether `operation` is a write, which later reads of its connection must see.
@@ -43,7 +43,7 @@ impl ReplySink for Outlet<'_> {
     #[inline]
     fn reply(&mut self, to: &ReplyTo, reply: Reply<'_>) {
         if to.core != self.core {
-            self.mesh.reply(to, reply);
+            self.mesh.reply(to, reply, self.max_frame_bytes);
         } else if to.gathered {
             self.gather(to, |out| reply.put(out));
         } else {
@@ -106,11 +106,7 @@ impl Outlet<'_> {
             if fits {
                 put(out);
             } else {
-                put_error(
-                    out,
-                    ErrorCode::BatchTooLarge,
-                    "the results before this one fill a reply; the operation itself was executed. Ask for less at once",
-                );
+                put_error(out, ErrorCode::BatchTooLarge, REPLY_IS_FULL);
             }
         });
         if let Progress::Complete(gathered) = progress {

@@ -158,14 +158,17 @@ impl Work {
     fn fail_stream(&mut self, key: u32, op: u8, request_id: u32, code: ErrorCode, message: &str) {
         self.metrics.errors += 1;
         put_error_reply(self.connections.output(key), op, request_id, code, message);
-        self.connections.get_mut(key).finish();
-        self.connections.review(key);
+        self.connections.finish_and_linger(key);
     }
 
     fn request(&mut self, key: u32, decoded: &Decoded<'_>) {
         let header = decoded.header;
         let (request, options) = match &decoded.request {
             Ok(decoded) => decoded,
+            Err(error) if error.code.closes_connection() => {
+                self.fail_stream(key, header.op, header.request_id, error.code, &error.message);
+                return;
+            }
             Err(error) => {
                 self.metrics.errors += 1;
                 let output = self.connections.output(key);
@@ -383,6 +386,11 @@ impl Work {
     }
 
     fn ask_reports(&mut self, to: &ReplyTo) {
+        if !self.gathers.has_room_for_reports() {
+            let message = "statistics are being gathered for others; retry with backoff";
+            self.outlet().reply(to, Reply::Error(ErrorCode::Busy, message));
+            return;
+        }
         let gather = self.gathers.open_reports(*to, usize::from(self.mesh.core_count()));
         for core in (0..self.mesh.core_count()).filter(|&core| core != self.core) {
             self.mesh.post(core, Message::ReportWanted(self.core, gather));

@@ -169,6 +169,7 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         next_sweep: clock.now(),
         accept_again: None,
         listeners_stopped: Vec::new(),
+        lingering: std::collections::VecDeque::new(),
         stopping: None,
     };
     // The core begins to accept with its first turn; the sockets listen already.

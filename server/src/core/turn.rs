@@ -11,7 +11,7 @@ use eyot_ring::{Event, Received, Wait};
 
 use super::{Core, Stopping, Work, EVENTS_PER_TURN, MESSAGES_PER_TURN};
 use crate::error::{Stop, StopReason};
-use crate::net::connection::{Receiving, Stage, HOLD_US};
+use crate::net::connection::{Receiving, Stage, HOLD_US, LINGER_BYTES};
 use crate::security::admit::WriteBudget;
 
 /// How often a core with expiring keys looks for those whose time has come. Reads never see them, so this is only about
@@ -23,6 +23,10 @@ const SWEEP_BUDGET: usize = 200;
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// How long a stopping node waits for clients that do not take their replies.
 const STOP_GRACE: Duration = Duration::from_secs(10);
+/// How long a stopping node tries to make the segment that its last writes need: a few attempts.
+const DISK_FULL_GRACE: Duration = Duration::from_secs(3);
+/// How long a connection that was told why it ends may linger.
+const LINGER: Duration = Duration::from_secs(1);
 /// While the executor has work of its own, it gets a turn at least this often.
 const EXECUTOR_TURN: Duration = Duration::from_millis(1);
 /// A stopping core looks this often whether the others have settled, should a wake-up be lost to a dying one.
@@ -90,6 +94,7 @@ impl Core {
             || self.work.mesh.has_messages()
             || self.work.mesh.has_unsent()
             || self.work.connections.has_work()
+            || self.work.log.has_work()
             || (self.stopping.is_none() && self.work.shared.is_stopping())
     }
 
@@ -127,7 +132,8 @@ impl Core {
         if self.work.shards.iter().any(|driver| driver.shard().expiring_key_count() > 0) {
             wait = shorter(wait, until(self.next_sweep));
         }
-        for deadline in [self.work.log.next_deadline(), self.accept_again].into_iter().flatten() {
+        let lingering = self.lingering.front().map(|(until, ..)| *until);
+        for deadline in [self.work.log.next_deadline(), self.accept_again, lingering].into_iter().flatten() {
             wait = shorter(wait, until(deadline));
         }
         if self.stopping.is_some() {
@@ -185,6 +191,7 @@ impl Core {
         }
         match received {
             Received::Bytes(bytes) => {
+                self.work.connections.get_mut(key).discard(bytes.len());
                 self.work.received(key, self.ring.bytes(&bytes));
                 self.ring.recycle(bytes);
             }
@@ -220,6 +227,16 @@ impl Core {
             connection.finish();
         }
         if connection.stage == Stage::Finishing && connection.is_settled() {
+            if connection.lingers && !connection.peer_closed {
+                connection.linger();
+                self.lingering.push_back((self.work.clock.now() + LINGER, key, connection.generation));
+            } else {
+                self.work.connections.end(key);
+            }
+        }
+        let connection = self.work.connections.get_mut(key);
+        if connection.stage == Stage::Lingering && (connection.peer_closed || connection.discarded_bytes > LINGER_BYTES)
+        {
             self.work.connections.end(key);
         }
         let connection = self.work.connections.get_mut(key);
@@ -233,10 +250,17 @@ impl Core {
                 connection.receiving = Receiving::Armed;
                 self.ring.receive(connection.socket.as_raw_fd(), key);
             }
+            // It was full within this turn only. No answer has it reviewed again while it is armed, so it goes on now.
+            (Stage::Open, Receiving::Armed) if !connection.input.is_empty() => self.resume(key),
             (Stage::Open, _) if connection.has_drained() && !connection.input.is_empty() => self.resume(key),
+            (Stage::Finishing, Receiving::Armed) if connection.lingers => {}
             (Stage::Finishing | Stage::Ended, Receiving::Armed) => {
                 connection.receiving = Receiving::Stopping;
                 self.ring.cancel_receive(key);
+            }
+            (Stage::Lingering, Receiving::Stopped) => {
+                connection.receiving = Receiving::Armed;
+                self.ring.receive(connection.socket.as_raw_fd(), key);
             }
             _ => {}
         }
@@ -262,6 +286,12 @@ impl Core {
 
     fn sweep(&mut self) {
         let now = self.work.clock.now();
+        while self.lingering.front().is_some_and(|(until, ..)| now >= *until) {
+            let (_, key, generation) = self.lingering.pop_front().expect("just seen");
+            if self.work.connections.get_of(key, generation).is_some() {
+                self.work.connections.end(key);
+            }
+        }
         if self.accept_again.is_some_and(|again| now >= again) {
             self.accept_again = None;
             for token in std::mem::take(&mut self.listeners_stopped) {
@@ -307,12 +337,25 @@ impl Core {
     async fn flush_everything(&mut self) -> Result<(), Stop> {
         self.flush().await?;
         self.work.log.close();
-        self.flush().await
+        match self.flush().await {
+            // Only the end itself does not fit: everything that was acknowledged is on disk.
+            Err(stop) if stop.reason == StopReason::DiskFull => Ok(()),
+            outcome => outcome,
+        }
     }
 
     async fn flush(&mut self) -> Result<(), Stop> {
         let mut events = Vec::new();
+        let give_up_at = Instant::now() + DISK_FULL_GRACE;
         while !self.work.log.is_settled() {
+            if self.work.log.is_disk_full() && Instant::now() >= give_up_at {
+                return Err(Stop::new(
+                    StopReason::DiskFull,
+                    "the disk is full, and writes that wait for space are given up; with --sync-writes none of them was \
+                     acknowledged",
+                    "free space, then start the node again",
+                ));
+            }
             if self.work.log.maintain(Instant::now()) {
                 glommio::executor().yield_task_queue_now().await;
             }

@@ -23,6 +23,9 @@ pub const HOLD_US: u64 = 1000;
 /// Requests of one connection that may wait for the disk or for other cores.
 pub const MAX_IN_FLIGHT: u32 = 16 * 1024;
 
+/// Bytes that a lingering connection may still send: what the buffers of both sides may hold.
+pub const LINGER_BYTES: usize = 8 << 20;
+
 /// Whether the ring receives for a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Receiving {
@@ -42,6 +45,9 @@ pub enum Stage {
     /// No more requests are taken; what was asked is still answered. The client has closed its half, or the node stops, or
     /// the stream cannot be followed any further.
     Finishing,
+    /// Everything is said, and the client was told that nothing more will come; what it still sends is thrown away, for a
+    /// while: closing over unread bytes would reset the connection, and the client might never see why it was closed.
+    Lingering,
     /// Nothing more is said: the connection is broken, or done. It ends with its last operation.
     Ended,
 }
@@ -65,6 +71,10 @@ pub struct Connection {
     pub sending_bytes: usize,
     /// Whether the client has closed its half: nothing more will come, what came is still to be answered.
     pub peer_closed: bool,
+    /// Whether it is to linger after its last reply: its stream could not be followed any further, or it was refused.
+    pub lingers: bool,
+    /// Bytes that were thrown away while it lingered.
+    pub discarded_bytes: usize,
     /// Whether it is in the list of those that have something to send.
     pub queued: bool,
     /// Requests that are not answered.
@@ -89,6 +99,8 @@ impl Connection {
             output: Vec::new(),
             sending_bytes: 0,
             peer_closed: false,
+            lingers: false,
+            discarded_bytes: 0,
             queued: false,
             in_flight: 0,
             writes_in_flight: 0,
@@ -123,6 +135,14 @@ impl Connection {
         held
     }
 
+    /// Counts bytes that nobody reads any more.
+    #[inline]
+    pub fn discard(&mut self, bytes: usize) {
+        if self.stage != Stage::Open {
+            self.discarded_bytes += bytes;
+        }
+    }
+
     /// Whether everything that was asked is answered and sent.
     pub fn is_settled(&self) -> bool {
         self.in_flight == 0 && self.output.is_empty() && self.sending_bytes == 0
@@ -133,6 +153,13 @@ impl Connection {
         if self.stage == Stage::Open {
             self.stage = Stage::Finishing;
         }
+    }
+
+    /// Tells the client that nothing more will come.
+    pub fn linger(&mut self) {
+        self.stage = Stage::Lingering;
+        // An error means that the other side was faster.
+        let _: std::io::Result<()> = self.socket.shutdown(Shutdown::Write);
     }
 
     /// Says nothing more and makes the operations in flight end.

@@ -62,7 +62,14 @@ impl Connections {
     pub fn refuse(&mut self, socket: OwnedFd, code: ErrorCode, message: &str) {
         let key = self.insert(socket);
         put_error_reply(self.output(key), 0, 0, code, message);
-        self.slots[key as usize].finish();
+        self.finish_and_linger(key);
+    }
+
+    /// Takes no more requests of connection `key`, and makes sure that the client sees the last reply.
+    pub fn finish_and_linger(&mut self, key: u32) {
+        let connection = &mut self.slots[key as usize];
+        connection.lingers = true;
+        connection.finish();
         self.review(key);
     }
 

@@ -15,9 +15,11 @@
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use eyot_protocol::command::Condition;
 use eyot_protocol::request::Expiry;
+use eyot_protocol::ErrorCode;
 use eyot_ring::Waker;
 
 use super::reply_to::{Reply, ReplyTo};
+use super::scatter::REPLY_IS_FULL;
 use crate::metrics::CoreReport;
 use crate::replication::WriteAck;
 
@@ -110,6 +112,8 @@ struct Outbox {
     others: Vec<Message>,
     /// Requests forwarded there and not answered.
     under_way: usize,
+    /// The gather there that the last gathered result went to, by key and generation, and the bytes that it got.
+    gather: (u32, u32, usize),
 }
 
 /// One core's ways to the others, and its own inbox.
@@ -138,6 +142,7 @@ impl Mesh {
                 replies: Box::default(),
                 others: Vec::new(),
                 under_way: 0,
+                gather: (0, 0, 0),
             })
             .collect();
         Self { core, inbox, outboxes, dirty: Vec::new(), spare_requests: Vec::new(), spare_replies: Vec::new() }
@@ -189,14 +194,26 @@ impl Mesh {
         outbox.requests.bytes.extend_from_slice(value);
     }
 
-    /// Adds a result to this turn's batch for the core that waits for it.
+    /// Adds a result to this turn's batch for the core that waits for it. Of the results of one gather, those beyond
+    /// `gathered_bytes_max` would be dropped there, and are not even copied.
     #[inline]
-    pub fn reply(&mut self, to: &ReplyTo, reply: Reply<'_>) {
+    pub fn reply(&mut self, to: &ReplyTo, mut reply: Reply<'_>, gathered_bytes_max: usize) {
         self.mark(to.core);
-        let batch = &mut self.outboxes[usize::from(to.core)].replies;
+        let outbox = &mut self.outboxes[usize::from(to.core)];
+        if to.gathered {
+            if (outbox.gather.0, outbox.gather.1) != (to.key, to.generation) {
+                outbox.gather = (to.key, to.generation, 0);
+            }
+            if outbox.gather.2 >= gathered_bytes_max && matches!(reply, Reply::Value(Some(_))) {
+                reply = Reply::Error(ErrorCode::BatchTooLarge, REPLY_IS_FULL);
+            }
+        }
+        let batch = &mut outbox.replies;
         let start = batch.bytes.len();
         reply.put(&mut batch.bytes);
-        batch.heads.push((*to, (batch.bytes.len() - start) as u32, reply.is_error()));
+        let length = batch.bytes.len() - start;
+        outbox.gather.2 += if to.gathered { length } else { 0 };
+        batch.heads.push((*to, length as u32, reply.is_error()));
     }
 
     /// Adds a single message for `core`.

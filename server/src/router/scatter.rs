@@ -13,6 +13,12 @@ use crate::metrics::CoreReport;
 
 /// Gathers that a core has open, at most. Beyond it a BATCH is answered BUSY.
 pub const MAX_GATHERS: usize = 64 * 1024;
+/// Gathers of reports that a core has open, at most. A report takes some 160 KiB, and nobody needs many at once.
+pub const MAX_REPORT_GATHERS: usize = 16;
+
+/// What an operation of a BATCH is answered with when the results before it fill a reply.
+pub const REPLY_IS_FULL: &str =
+    "the results before this one fill a reply; the operation itself was executed. Ask for less at once";
 
 /// One part's result: where it stands in the gather's bytes.
 #[derive(Debug, Clone, Copy)]
@@ -86,6 +92,11 @@ impl Gathers {
     /// Whether another gather may be opened.
     pub fn has_room(&self) -> bool {
         self.batches.len() + self.reports.len() < MAX_GATHERS
+    }
+
+    /// Whether another gather of reports may be opened.
+    pub fn has_room_for_reports(&self) -> bool {
+        self.reports.len() < MAX_REPORT_GATHERS
     }
 
     /// Opens a gather of `parts` results (at least one) for `reply_to`; returns its key and generation.

@@ -46,10 +46,10 @@ fn a_turns_requests_travel_as_one_batch_and_so_do_their_results() {
     assert_eq!((batch.heads.len(), &batch.bytes[..]), (2, &b"onetwo"[..]));
     assert!(owning.receive().is_none());
     for head in &batch.heads {
-        owning.reply(&head.reply_to, Reply::Boolean(true));
+        owning.reply(&head.reply_to, Reply::Boolean(true), 1000);
     }
     owning.recycle_requests(batch);
-    owning.reply(&reply_to(0), Reply::Error(ErrorCode::Busy, "busy"));
+    owning.reply(&reply_to(0), Reply::Error(ErrorCode::Busy, "busy"), 1000);
     owning.flush();
     let Some(Message::Replies(1, batch)) = asking.receive() else { panic!("no replies") };
     assert_eq!(batch.heads.iter().map(|(_, _, failed)| *failed).collect::<Vec<_>>(), [false, false, true]);
