@@ -4,8 +4,8 @@
 //!
 //! Invariants:
 //! - A call has one deadline for everything: waiting for room, connecting, retries, the reply.
-//! - A connection is used for requests only after the server at its other end has answered HELLO, and, on the address of a
-//!   core, only if that is the node that the user's address led to.
+//! - A connection is used for requests only after the server at its other end has answered HELLO, and, on the address
+//!   of a core, only if that is the node that the user's address led to.
 //! - What cannot reach the owning core goes to the user's address, and the server forwards it.
 
 mod dispatch;
@@ -53,8 +53,8 @@ impl std::fmt::Debug for Client {
 impl Client {
     /// Connects to `address` (`HOST:PORT`) and learns the server's limits and shard map.
     ///
-    /// Tries once: whoever starts a client wants to know at once that the address is wrong. Later calls connect again by
-    /// [`Options::retry`].
+    /// Tries once: whoever starts a client wants to know at once that the address is wrong. Later calls connect again
+    /// by [`Options::retry`].
     ///
     /// # Errors
     /// [`Error::Address`], [`Error::Invalid`] (options), [`Error::Connect`], or what became of HELLO.
@@ -149,8 +149,8 @@ impl Client {
 
     /// Executes `operations` and returns one result for each, in their order.
     ///
-    /// Not a transaction: each succeeds or fails alone. Those on keys of one core happen in their order; those of different
-    /// cores at the same time, when routing is on. Each frame of the batch has the whole request timeout.
+    /// Not a transaction: each succeeds or fails alone. Those on keys of one core happen in their order; those of
+    /// different cores at the same time, when routing is on. Each frame of the batch has the whole request timeout.
     pub async fn batch(&self, operations: Vec<BatchOperation>) -> Vec<Result<BatchResult, Error>> {
         let mut results: Vec<Option<Result<BatchResult, Error>>> = (0..operations.len()).map(|_| None).collect();
         let mut sound = Vec::with_capacity(operations.len());
@@ -214,8 +214,8 @@ impl Client {
         Ok(operation)
     }
 
-    /// Sends the frames of one core, one after the other. After one failed, the rest is not sent: on the same keys it could
-    /// overtake what may still be under way.
+    /// Sends the frames of one core, one after the other. After one failed, the rest is not sent: on the same keys it
+    /// could overtake what may still be under way.
     async fn batch_part(&self, part: CorePart) -> Vec<(usize, Result<BatchResult, Error>)> {
         let options =
             RequestOptions { ack: self.inner.options().ack, read: self.inner.options().read, deadline_ms: None };

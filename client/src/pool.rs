@@ -89,7 +89,8 @@ impl Pool {
             Err(error) => {
                 let attempts = place.failed.as_ref().map_or(0, |failed| failed.attempts).saturating_add(1);
                 let policy = crate::RetryPolicy { max_pause: self.max_pause, ..options.retry };
-                // Shorter than the pause of a call after as many attempts, so that the call's next attempt is a real one.
+                // Shorter than the pause of a call after as many attempts, so that the call's next attempt is a real
+                // one.
                 let pause = policy.pause(attempts, rand::random()) / 2;
                 place.failed = Some(Failed { attempts, error: error.clone(), again_at: Instant::now() + pause });
                 Err(error)

@@ -3,10 +3,10 @@
 //! Place in the flow: around one call ([`crate::client`]) and around opening connections.
 //!
 //! Invariants:
-//! - What may be retried is decided by [`Error::is_retryable`] alone: a write is never sent twice unless the first is known
-//!   not to have been applied.
-//! - Attempts are bounded, and so is the time: a call never outlives its request timeout. Pauses double up to a bound and
-//!   are scattered, so that many clients do not return at the same moment.
+//! - What may be retried is decided by [`Error::is_retryable`] alone: a write is never sent twice unless the first is
+//!   known not to have been applied.
+//! - Attempts are bounded, and so is the time: a call never outlives its request timeout. Pauses double up to a bound
+//!   and are scattered, so that many clients do not return at the same moment.
 //!
 //! Pure: the random number comes in, the caller sleeps.
 
@@ -37,8 +37,8 @@ impl RetryPolicy {
         Self { max_attempts: 1, ..Self::default() }
     }
 
-    /// The pause after attempt number `attempt` (from 1) failed with `error`; `None`: do not try again. `jitter` in `0..1`
-    /// scatters the pause between half of it and all of it.
+    /// The pause after attempt number `attempt` (from 1) failed with `error`; `None`: do not try again. `jitter` in
+    /// `0..1` scatters the pause between half of it and all of it.
     pub(crate) fn pause_after(&self, attempt: u32, error: &Error, jitter: f64) -> Option<Duration> {
         (attempt < self.max_attempts && error.is_retryable()).then(|| self.pause(attempt, jitter))
     }

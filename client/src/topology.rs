@@ -2,7 +2,8 @@
 //!
 //! Place in the flow: before a request is sent, so that step 4 (route) in the server finds the key at home.
 //!
-//! key -> slot (CRC-16) -> shard (equal ranges of slots) -> core (`HELLO`'s `shard_cores`) -> address (`core_addresses`)
+//! key -> slot (CRC-16) -> shard (equal ranges of slots) -> core (`HELLO`'s `shard_cores`) -> address
+//! (`core_addresses`)
 //!
 //! Invariant: a map that exists names an address for every core that it names. A stale map costs a forward inside the
 //! server, never a wrong answer.

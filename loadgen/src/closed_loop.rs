@@ -1,7 +1,8 @@
 //! The closed loop: a client sends its next batch when the last answer of its previous one has come.
 //!
-//! Place in the flow: decides when a client may send. This is how `redis-benchmark -P` measures, so both can be compared. A
-//! slow server is asked less often for it: its latencies are those of its own pace, which the open loop is not.
+//! Place in the flow: decides when a client may send. This is how `redis-benchmark -P` measures, so both can be
+//! compared. A slow server is asked less often for it: its latencies are those of its own pace, which the open loop is
+//! not.
 
 /// What bounds a phase: a number of requests and a time, whichever comes first.
 #[derive(Debug, Clone, Copy)]

@@ -6,9 +6,9 @@
 //! requests that are due -> connections' buffers -> one send each -> enter the ring (sleep there) -> replies -> pace
 //! ```
 //!
-//! A turn makes one system call and reads the clock once, after it. So all requests of a turn are sent, and all replies of a
-//! turn arrive, at the same time as far as latencies are concerned: they are resolved to one turn, and never measured too
-//! short, because a request's time begins before it is encoded.
+//! A turn makes one system call and reads the clock once, after it. So all requests of a turn are sent, and all replies
+//! of a turn arrive, at the same time as far as latencies are concerned: they are resolved to one turn, and never
+//! measured too short, because a request's time begins before it is encoded.
 
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,7 +1,7 @@
 //! Why a run could not be started, and the numbers that a run ends with.
 //!
-//! Place in the flow: what goes wrong before the load begins is a [`LoadError`]; what goes wrong under load is counted and
-//! reported (see `measure`), and decides the exit code with everything else.
+//! Place in the flow: what goes wrong before the load begins is a [`LoadError`]; what goes wrong under load is counted
+//! and reported (see `measure`), and decides the exit code with everything else.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,7 +1,8 @@
 //! The load generator: puts a measured load on an Eyot or Redis server and says what it saw.
 //!
-//! Place in the flow: the client's end of all nine steps. One thread must outrun one core of the server, so a request costs
-//! the generator less than the server: no allocation, no copy of a reply, one system call and one clock reading a turn.
+//! Place in the flow: the client's end of all nine steps. One thread must outrun one core of the server, so a request
+//! costs the generator less than the server: no allocation, no copy of a reply, one system call and one clock reading a
+//! turn.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -21,7 +22,8 @@
 //! - Waiting is counted: in an open loop latency begins when a request is due, in a closed loop before it is encoded.
 //! - A request counts once: answered, answered with an error, or the run ends with a named trouble.
 //!
-//! Deliberately not here: a client library. This crate speaks only GET, SET and HELLO, and is built to be measured with.
+//! Deliberately not here: a client library. This crate speaks only GET, SET and HELLO, and is built to be measured
+//! with.
 
 #![forbid(unsafe_code)]
 

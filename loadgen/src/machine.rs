@@ -1,7 +1,7 @@
 //! The machine that the load generator runs on, and what it asks of it: facts for the report, files, timers, CPUs.
 //!
-//! Place in the flow: the facts go into every report, since figures without their machine mean nothing; the rest is set up
-//! before the load.
+//! Place in the flow: the facts go into every report, since figures without their machine mean nothing; the rest is set
+//! up before the load.
 
 use std::fs;
 use std::io;
@@ -50,7 +50,8 @@ pub fn pin_to(cpu: usize) -> io::Result<()> {
     Ok(rustix::thread::sched_setaffinity(None, &set)?)
 }
 
-/// Lets the calling thread's timers fire when they are due instead of up to 50 microseconds later: an open loop needs it.
+/// Lets the calling thread's timers fire when they are due instead of up to 50 microseconds later: an open loop needs
+/// it.
 pub fn exact_timers() {
     if let Some(one_ns) = std::num::NonZeroU64::new(1) {
         let _: rustix::io::Result<()> = rustix::thread::set_current_timer_slack(Some(one_ns));

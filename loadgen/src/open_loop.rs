@@ -37,8 +37,8 @@ pub struct OpenLoop {
 }
 
 impl OpenLoop {
-    /// The first request is due at `start_ns`, the others `interval_ns` apart. `slots`: the order in which slots are used
-    /// first. `bound`: see [`backlog_bound`].
+    /// The first request is due at `start_ns`, the others `interval_ns` apart. `slots`: the order in which slots are
+    /// used first. `bound`: see [`backlog_bound`].
     pub fn new(start_ns: u64, interval_ns: f64, budget: Budget, slots: impl Iterator<Item = u32>, bound: u64) -> Self {
         assert!(interval_ns > 0.0, "checked with the arguments");
         Self { start_ns, interval_ns, sent: 0, budget, max_backlog: 0, bound, free: slots.collect() }

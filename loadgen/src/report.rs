@@ -1,7 +1,7 @@
 //! What the run says at its end: text for people, JSON for scripts, and the exit code.
 //!
-//! Place in the flow: made once, from the sum of all threads' measurements and the CPU times around them. Units stand at the
-//! end of the JSON names; every rate is over the time from the phase's start to its last answer.
+//! Place in the flow: made once, from the sum of all threads' measurements and the CPU times around them. Units stand
+//! at the end of the JSON names; every rate is over the time from the phase's start to its last answer.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

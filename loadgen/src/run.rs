@@ -4,8 +4,8 @@
 //! connect -> [preload] -> [warm-up] -> read CPU times -> measure -> read CPU times -> report
 //! ```
 //!
-//! Each phase ends with nothing outstanding in any thread before the next begins, so the measured window holds exactly the
-//! measured requests.
+//! Each phase ends with nothing outstanding in any thread before the next begins, so the measured window holds exactly
+//! the measured requests.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,7 +1,7 @@
 //! What a process has used: CPU time and context switches, from `/proc`.
 //!
-//! Place in the flow: read for the server (`--server-pid`) and for the load generator itself just before and just after the
-//! measured window, so that the warm-up is not in it.
+//! Place in the flow: read for the server (`--server-pid`) and for the load generator itself just before and just after
+//! the measured window, so that the warm-up is not in it.
 
 use std::fs;
 use std::io;

@@ -1,7 +1,7 @@
 //! Where connections go, and which core owns a key.
 //!
-//! Place in the flow: asked once before the load (HELLO over a plain blocking connection), then once for each request whose
-//! key must go to, or must avoid, its owner.
+//! Place in the flow: asked once before the load (HELLO over a plain blocking connection), then once for each request
+//! whose key must go to, or must avoid, its owner.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -72,7 +72,8 @@ impl ShardMap {
         self.shard_cores[usize::from(shard)]
     }
 
-    /// Whether every core owns one of the first `keys` keys at least, so that a search for a local or a foreign one ends.
+    /// Whether every core owns one of the first `keys` keys at least, so that a search for a local or a foreign one
+    /// ends.
     pub fn every_core_owns_a_key(&self, form: &mut KeyForm, keys: u64) -> bool {
         /// Enough to meet every shard of any map, all but certainly.
         const MAX_SEARCH: u64 = 1_000_000;

@@ -1,6 +1,7 @@
 //! The requests of one thread: what is outstanding where, and what becomes of each reply. No I/O.
 //!
-//! Place in the flow: between the pace (`closed_loop`, `open_loop`), which says when, and the engine, which moves bytes.
+//! Place in the flow: between the pace (`closed_loop`, `open_loop`), which says when, and the engine, which moves
+//! bytes.
 //!
 //! ```text
 //! client c, connections c * fan ..    fan: 1, or with --route one for each core of the server
@@ -10,8 +11,8 @@
 //! RESP     each connection keeps the slots of its requests in order
 //! ```
 //!
-//! Invariant: a slot is active from the encoding of its request to its reply; a reply for a slot that is not active, or is
-//! another client's, is an error of the server.
+//! Invariant: a slot is active from the encoding of its request to its reply; a reply for a slot that is not active, or
+//! is another client's, is an error of the server.
 
 use std::collections::VecDeque;
 use std::net::TcpStream;

@@ -1,22 +1,23 @@
 //! Values that name themselves, and the book that says which value a read may return.
 //!
-//! Place in the flow: with `--verify`, a write claims its key here before it is encoded and settles it when it is answered;
-//! a read notes the floor of its key when it is sent and is checked when it is answered.
+//! Place in the flow: with `--verify`, a write claims its key here before it is encoded and settles it when it is
+//! answered; a read notes the floor of its key when it is sent and is checked when it is answered.
 //!
 //! ```text
 //! 0        8             12       16           20
-//! | key u64 | sequence u32 | run u32 | crc32c u32 | filler ... |       crc32c: of everything else; integers little-endian
+//! | key u64 | sequence u32 | run u32 | crc32c u32 | filler ... |    crc32c: of everything else; little-endian
 //! ```
 //!
 //! The filler depends on key, sequence and run, so a value that was put together from two writes fails its checksum.
 //!
-//! Per key: `issued`, the sequence of the newest write sent; `settled`, of the newest write answered; `floor`, of the newest
-//! write acknowledged or seen by a read. A key has at most one write outstanding (`issued` differs from `settled`), because
-//! of two concurrent writes nobody outside the server knows which came last. A read must return a sequence from its floor
-//! at the time of sending to `issued` at the time of the answer.
+//! Per key: `issued`, the sequence of the newest write sent; `settled`, of the newest write answered; `floor`, of the
+//! newest write acknowledged or seen by a read. A key has at most one write outstanding (`issued` differs from
+//! `settled`), because of two concurrent writes nobody outside the server knows which came last. A read must return a
+//! sequence from its floor at the time of sending to `issued` at the time of the answer.
 //!
-//! Deliberately not checked: values from before this run, as long as it has written nothing to their key (they are counted as
-//! unverified); and whether a write that was answered with an error took effect (its value is allowed, not demanded).
+//! Deliberately not checked: values from before this run, as long as it has written nothing to their key (they are
+//! counted as unverified); and whether a write that was answered with an error took effect (its value is allowed, not
+//! demanded).
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -133,8 +134,8 @@ impl Ledger {
         name_value(value, key, sequence, self.run);
     }
 
-    /// Checks what a read of `key` returned (`None`: the key was missing; `Some(None)`: a value of another type), which had
-    /// this `floor` when it was sent. Values of this run are `value_bytes` long.
+    /// Checks what a read of `key` returned (`None`: the key was missing; `Some(None)`: a value of another type), which
+    /// had this `floor` when it was sent. Values of this run are `value_bytes` long.
     ///
     /// # Errors
     /// Why the server must not have returned that.

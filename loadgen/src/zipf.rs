@@ -1,8 +1,8 @@
 //! Zipf-distributed ranks without a table.
 //!
 //! Place in the flow: the key choice of `workload`. The method is rejection-inversion (W. Hörmann and G. Derflinger,
-//! "Rejection-inversion to generate variates from monotone discrete distributions", 1996): a rank is drawn by inverting the
-//! integral of `h(x) = x^-theta`, and the few draws that fall between the integral and the sum are rejected.
+//! "Rejection-inversion to generate variates from monotone discrete distributions", 1996): a rank is drawn by inverting
+//! the integral of `h(x) = x^-theta`, and the few draws that fall between the integral and the sum are rejected.
 
 /// Ranks from 1 to `count`, rank n in proportion to `1 / n^theta`.
 #[derive(Debug, Clone)]

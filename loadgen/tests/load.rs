@@ -99,8 +99,8 @@ fn verification_finds_a_damaged_and_a_forgotten_value() {
     }
 }
 
-/// The server answers nothing for half a second. Of a closed loop, only the few requests that were outstanding notice; in an
-/// open loop, all requests that were due in that time do.
+/// The server answers nothing for half a second. Of a closed loop, only the few requests that were outstanding notice;
+/// in an open loop, all requests that were due in that time do.
 #[test]
 fn an_open_loop_charges_a_stall_to_all_requests_that_were_due_in_it() {
     if io_uring_is_refused() {

@@ -1,18 +1,20 @@
 //! The TLV codec against prost, rmp-serde and `serde_json`: the same values, in the same run, both directions.
 //!
-//! Run it with `cargo bench -p eyot-protocol --bench codec`. It takes less than a minute, prints what criterion measures,
-//! and then one table with the limits that the project set itself and the figures that the original published.
+//! Run it with `cargo bench -p eyot-protocol --bench codec`. It takes less than a minute, prints what criterion
+//! measures, and then one table with the limits that the project set itself and the figures that the original
+//! published.
 //!
 //! What is compared, and how the others are treated at least as well as Eyot:
 //! - A message is a list of 10 or 1,000 elements: text of 8 to 16 bytes, 32-bit and 64-bit integers, floats, booleans.
-//! - Every codec writes into a buffer that is reused, and starts from a message that is already in memory in the form it
-//!   likes best (prost: its own struct with owned strings).
-//! - Decoding visits every element and folds it into a checksum. prost merges into a message that is reused. The two serde
-//!   formats are measured twice: into a `Vec` of elements that borrow their text, as programs usually have it, and
-//!   "streamed": a visitor that keeps no element and allocates nothing. Their elements are written without tags and read
-//!   by a hand-written visitor, which is faster than what `derive` makes of an untagged enum.
-//! - Eyot is measured twice, too: "stepped", value by value as the server reads a frame, and "whole": the list is validated
-//!   as one value and then iterated. "validated" is what the server does with the value of a SET: it reads no element.
+//! - Every codec writes into a buffer that is reused, and starts from a message that is already in memory in the form
+//!   it likes best (prost: its own struct with owned strings).
+//! - Decoding visits every element and folds it into a checksum. prost merges into a message that is reused. The two
+//!   serde formats are measured twice: into a `Vec` of elements that borrow their text, as programs usually have it,
+//!   and "streamed": a visitor that keeps no element and allocates nothing. Their elements are written without tags and
+//!   read by a hand-written visitor, which is faster than what `derive` makes of an untagged enum.
+//! - Eyot is measured twice, too: "stepped", value by value as the server reads a frame, and "whole": the list is
+//!   validated as one value and then iterated. "validated" is what the server does with the value of a SET: it reads no
+//!   element.
 //!
 //! The table's times are medians of the samples that criterion took.
 
@@ -85,8 +87,8 @@ enum Element<'a> {
 }
 
 impl Element<'_> {
-    /// What decoding folds each element into, so that all of it must be there. Integers count alike whatever their width:
-    /// two of the formats do not keep it.
+    /// What decoding folds each element into, so that all of it must be there. Integers count alike whatever their
+    /// width: two of the formats do not keep it.
     #[inline]
     fn fold(self, sum: u64) -> u64 {
         let bits = match self {

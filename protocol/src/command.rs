@@ -1,7 +1,7 @@
 //! What a shard's log entry says: a batch of commands, in the bytes that the log keeps and that peers will exchange.
 //!
-//! Place in the flow: step 5 (execute) writes an entry with [`EntryBuilder`], step 6 logs its bytes, step 8 (apply) reads
-//! them back with [`EntryCommands`]. Recovery reads the same bytes with the same code.
+//! Place in the flow: step 5 (execute) writes an entry with [`EntryBuilder`], step 6 logs its bytes, step 8 (apply)
+//! reads them back with [`EntryCommands`]. Recovery reads the same bytes with the same code.
 //!
 //! Invariants:
 //! - An entry carries everything that applying it needs: expiry times are absolute, and `decided_at_us` is the leader's
@@ -193,7 +193,8 @@ impl EntryBuilder {
     }
 }
 
-/// An entry's payload that does not say what it should. From a log whose checksum held, it means another version wrote it.
+/// An entry's payload that does not say what it should. From a log whose checksum held, it means another version wrote
+/// it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("entry payload: {problem} at byte {offset} of {length}")]
 pub struct CommandError {

@@ -1,7 +1,7 @@
 //! The stable error codes that travel on the wire, and the typed error of a request that could not be decoded.
 //!
-//! Place in the flow: any of the nine steps may end a request with one of these. A code never changes its meaning and is
-//! never reused; new ones are appended. `docs/PROTOCOL.md` lists them, and a test keeps the list equal.
+//! Place in the flow: any of the nine steps may end a request with one of these. A code never changes its meaning and
+//! is never reused; new ones are appended. `docs/PROTOCOL.md` lists them, and a test keeps the list equal.
 
 use crate::tlv::TlvError;
 
@@ -139,7 +139,12 @@ impl ProtocolError {
 
 impl From<TlvError> for ProtocolError {
     fn from(error: TlvError) -> Self {
-        Self::new(ErrorCode::InvalidValue, error.to_string())
+        // A sound value of another type than the operation takes is the argument's fault, not the encoding's.
+        let code = match error {
+            TlvError::Unexpected { .. } => ErrorCode::InvalidArgument,
+            _ => ErrorCode::InvalidValue,
+        };
+        Self::new(code, error.to_string())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Every bound of the wire formats, with the reason for its size.
 //!
-//! Place in the flow: read by the codecs (steps 2 and 9) and by admission (step 3). A bound here is part of the protocol:
-//! changing one is a change of `docs/PROTOCOL.md`.
+//! Place in the flow: read by the codecs (steps 2 and 9) and by admission (step 3). A bound here is part of the
+//! protocol: changing one is a change of `docs/PROTOCOL.md`.
 
 /// Longest key, in bytes (64 KiB). Keys are hashed, compared and logged whole; a longer one is data, not a name.
 pub const MAX_KEY_BYTES: usize = 64 * 1024;

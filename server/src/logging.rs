@@ -2,6 +2,8 @@
 //!
 //! Place in the flow: set up once by `main`. The request path logs nothing at the default level.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
@@ -15,7 +17,11 @@ pub fn set_up(format: LogFormat, level: &str) -> Result<(), Stop> {
     let filter = EnvFilter::try_new(level).map_err(|error| {
         Stop::new(StopReason::Usage, format!("--log-level {level:?}: {error}"), "use error, warn, info, debug or trace")
     })?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
     match format {
         LogFormat::Text => subscriber.init(),
         LogFormat::Json => subscriber.json().flatten_event(true).init(),

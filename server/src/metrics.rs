@@ -1,7 +1,7 @@
 //! What a core counts and measures, and the report that STATS makes of all cores.
 //!
-//! Place in the flow: counted in every step by the core that does the work, in plain fields without atomics; summed when
-//! somebody asks. A latency runs from the receive that completed the request to the reply being queued.
+//! Place in the flow: counted in every step by the core that does the work, in plain fields without atomics; summed
+//! when somebody asks. A latency runs from the receive that completed the request to the reply being queued.
 
 use std::time::Duration;
 

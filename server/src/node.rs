@@ -1,6 +1,7 @@
 //! A node: everything between the configuration and the cores.
 //!
-//! Place in the flow: start-up and the end. The order of start-up matters, and each step says why it stands where it does.
+//! Place in the flow: start-up and the end. The order of start-up matters, and each step says why it stands where it
+//! does.
 
 use std::fmt::Write as _;
 use std::io::Write as _;

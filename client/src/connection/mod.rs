@@ -137,8 +137,8 @@ impl Connection {
     }
 
     /// Sends one call and waits for its reply. A reply that is an error is a [`Reply::Error`]. With `send_deadline` the
-    /// server learns how long the call still has. A caller that stops waiting (drops the future) leaves it open whether a
-    /// write is applied.
+    /// server learns how long the call still has. A caller that stops waiting (drops the future) leaves it open whether
+    /// a write is applied.
     pub(crate) async fn call(
         &self,
         call: &Call<'_>,

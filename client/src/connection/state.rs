@@ -4,7 +4,8 @@
 //!
 //! Invariants:
 //! - A request is in `pending` from the moment its frame is queued until its reply came or the connection broke. Its
-//!   permit is held as long, also when its caller has given up: requests in flight stay bounded whatever the server does.
+//!   permit is held as long, also when its caller has given up: requests in flight stay bounded whatever the server
+//!   does.
 //! - The frame of a queued request may still be taken out, and then certainly never reaches the server. What the writer
 //!   has taken counts as sent.
 //!

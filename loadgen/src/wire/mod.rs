@@ -6,7 +6,7 @@
 //! request is encoded once, and then copied and overwritten in three places:
 //!
 //! ```text
-//! template   head | id | ... | prefix 000000000000 | ... | value     value last; RESP has no id, and CR LF after the value
+//! template   head | id | ... | prefix 000000000000 | ... | value    value last; RESP: no id, CR LF after the value
 //! request    head | 17 | ... | prefix 000000012345 | ... | value
 //! ```
 

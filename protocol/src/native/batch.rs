@@ -1,7 +1,7 @@
 //! BATCH: several operations on keys in one frame, one result each.
 //!
-//! Place in the flow: decoded in step 2; the router (step 4) walks it with [`Batch::requests`] and sends each operation to
-//! the core that owns its key. A batch is not a transaction: operations on one shard happen in their order, and each
+//! Place in the flow: decoded in step 2; the router (step 4) walks it with [`Batch::requests`] and sends each operation
+//! to the core that owns its key. A batch is not a transaction: operations on one shard happen in their order, and each
 //! succeeds or fails alone.
 //!
 //! Invariant: a [`Batch`] that exists was walked once, so that walking it again cannot fail, and nothing of an invalid

@@ -1,6 +1,7 @@
 //! Finding frames in a stream of bytes, and their headers.
 //!
-//! Place in the flow: the first half of step 2 (decode). Works on whatever part of the stream has arrived; keeps nothing.
+//! Place in the flow: the first half of step 2 (decode). Works on whatever part of the stream has arrived; keeps
+//! nothing.
 //!
 //! Invariant: the length is compared with the limit before a byte of the payload is waited for.
 

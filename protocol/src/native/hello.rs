@@ -1,7 +1,7 @@
 //! HELLO: what client and server tell each other first.
 //!
-//! Place in the flow: the first request of a connection that wants the shard map; not demanded. Both sides send a map and
-//! ignore entries that they do not know, so that either can learn more later.
+//! Place in the flow: the first request of a connection that wants the shard map; not demanded. Both sides send a map
+//! and ignore entries that they do not know, so that either can learn more later.
 
 use super::codec::expect_count;
 use crate::error::{ErrorCode, ProtocolError};

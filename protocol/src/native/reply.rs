@@ -5,7 +5,7 @@
 //! A result is one TLV DataInput. A reply frame carries one; the reply to a BATCH is a list of them.
 //!
 //! ```text
-//! any     [error]                       code and message
+//! any     [error]                       code and message; a frame's flag says so, a BATCH's result has none
 //! HELLO   [map]                         see `hello`
 //! PING    what was sent
 //! GET     [value, int64 version]        []  where the key does not exist
@@ -128,6 +128,9 @@ const _: () = assert!(HEADER_BYTES == LENGTH_BYTES + frame::MIN_FRAME_BYTES);
 ///
 /// # Errors
 /// The reply is not what the protocol allows; the connection should be given up.
+///
+/// # Panics
+/// When the reply answers a BATCH and `batch` names an operation that no BATCH takes: the caller never sent that.
 pub fn decode_reply<'a>(frame: &Frame<'a>, batch: &[Operation]) -> Result<Response<'a>, ProtocolError> {
     let operation = (frame.header.op & REPLY_BIT != 0)
         .then(|| Operation::from_code(frame.header.op & !REPLY_BIT))
@@ -137,15 +140,13 @@ pub fn decode_reply<'a>(frame: &Frame<'a>, batch: &[Operation]) -> Result<Respon
         return Err(unexpected(&format!("version {}", frame.header.version)));
     }
     let mut decoder = Decoder::new(frame.body);
-    let response = if operation == Operation::Batch && frame.header.flags & REPLY_FLAG_ERROR == 0 {
-        let count = decoder.list()?;
-        if count != batch.len() {
-            return Err(unexpected(&format!("{count} results for a batch of {}", batch.len())));
-        }
-        let results = batch.iter().map(|&operation| decode_result(operation, &mut decoder, frame.body));
-        Response::Batch(results.collect::<Result<_, _>>()?)
-    } else {
-        decode_result(operation, &mut decoder, frame.body)?
+    // Not the payload decides: a PING may have sent a list of one error, which then comes back.
+    let failed = frame.header.flags & REPLY_FLAG_ERROR != 0;
+    let response = match operation {
+        _ if failed => decode_error(&mut decoder)?,
+        Operation::Ping => decode_pong(&mut decoder)?,
+        Operation::Batch => decode_batch(batch, &mut decoder)?,
+        _ => decode_result(operation, &take_result(&mut decoder)?)?,
     };
     decoder.finish()?;
     Ok(response)
@@ -193,23 +194,38 @@ fn reply_error(values: &Values<'_>) -> Option<ReplyError> {
     }
 }
 
-fn decode_result<'a>(
-    operation: Operation,
-    decoder: &mut Decoder<'a>,
-    body: &'a [u8],
-) -> Result<Response<'a>, ProtocolError> {
-    if operation == Operation::Ping {
-        let before = decoder.remaining();
-        let ValueRef::List(list) = decoder.value()? else { return Err(unexpected("PING's payload is no list")) };
-        if let (1, Some(ValueRef::Error(error))) = (list.len(), list.iter().next()) {
-            return Ok(Response::Error(ReplyError { number: error.code, message: error.message.to_owned() }));
+fn decode_error<'a>(decoder: &mut Decoder<'a>) -> Result<Response<'a>, ProtocolError> {
+    let error = reply_error(&take_result(decoder)?);
+    error.map(Response::Error).ok_or_else(|| unexpected("it is marked as an error and is none"))
+}
+
+fn decode_pong<'a>(decoder: &mut Decoder<'a>) -> Result<Response<'a>, ProtocolError> {
+    match take_raw(decoder)? {
+        (payload, ValueRef::List(_)) => Ok(Response::Pong { payload }),
+        _ => Err(unexpected("PING's payload is no list")),
+    }
+}
+
+/// The results of the operations in `batch`. They have no flags of their own: a list of one error is an error.
+fn decode_batch<'a>(batch: &[Operation], decoder: &mut Decoder<'a>) -> Result<Response<'a>, ProtocolError> {
+    let count = decoder.list()?;
+    if count != batch.len() {
+        return Err(unexpected(&format!("{count} results for a batch of {}", batch.len())));
+    }
+    let results = batch.iter().map(|&operation| {
+        let keyed = matches!(operation, Operation::Get | Operation::Set | Operation::Delete | Operation::Exists);
+        assert!(keyed, "{} is not allowed in a BATCH", operation.name());
+        let values = take_result(decoder)?;
+        match reply_error(&values) {
+            Some(error) => Ok(Response::Error(error)),
+            None => decode_result(operation, &values),
         }
-        return Ok(Response::Pong { payload: before });
-    }
-    let values = take_result(decoder)?;
-    if let Some(error) = reply_error(&values) {
-        return Ok(Response::Error(error));
-    }
+    });
+    Ok(Response::Batch(results.collect::<Result<_, _>>()?))
+}
+
+/// What `values` say as the result of an operation that did not fail.
+fn decode_result<'a>(operation: Operation, values: &Values<'a>) -> Result<Response<'a>, ProtocolError> {
     match (operation, values.count, values.first, values.second) {
         (Operation::Get, 0, ..) => Ok(Response::Value(None)),
         (Operation::Get, 2, Some((value, _)), Some(ValueRef::Int64(version))) => {
@@ -228,7 +244,7 @@ fn decode_result<'a>(
         (Operation::Exists, 1, Some((_, ValueRef::Boolean(exists))), None) => Ok(Response::Exists(exists)),
         (Operation::Stats, 1, Some((_, ValueRef::String(json))), None) => Ok(Response::Stats(json)),
         (Operation::Hello, 1, Some((_, value)), None) => decode_hello_reply(value).map(Response::Hello),
-        _ => Err(unexpected(&format!("{} bytes do not answer {}", body.len(), operation.name()))),
+        _ => Err(unexpected(&format!("a result of {} values that {} does not have", values.count, operation.name()))),
     }
 }
 
@@ -277,7 +293,8 @@ mod tests {
         for operation in Operation::ALL {
             let mut frame = Vec::new();
             put_reply_with_flags(&mut frame, operation.code(), 1, REPLY_FLAG_ERROR, |out| put_boolean(out, true));
-            assert_eq!(decode(&frame, &[]).map_err(|error| error.code), Err(ErrorCode::MalformedFrame), "{operation:?}");
+            let refused = decode(&frame, &[]).map_err(|error| error.code);
+            assert_eq!(refused, Err(ErrorCode::MalformedFrame), "{operation:?}");
         }
     }
 

@@ -1,9 +1,11 @@
 //! Reading values out of received bytes, without copying them.
 //!
-//! Place in the flow: step 2 (decode) in the server, receiving in a client. The layout of each type stands in [`super`].
+//! Place in the flow: step 2 (decode) in the server, receiving in a client. The layout of each type stands in
+//! [`super`].
 //!
 //! Invariants:
-//! - No length or count is believed before it was compared with the bytes that are there: a value takes at least one byte.
+//! - No length or count is believed before it was compared with the bytes that are there: a value takes at least one
+//!   byte.
 //! - The only recursion is [`Decoder::skip_values`], one level per list or map, at most
 //!   [`MAX_DEPTH`](crate::limits::MAX_DEPTH) levels.
 //! - A call that fails leaves the decoder where it was.
@@ -19,8 +21,8 @@ use crate::limits::MAX_DEPTH;
 /// Reads values one after the other.
 ///
 /// The depth limit holds for each value that is read. [`Decoder::list`] does not count: the caller walks that list in a
-/// loop of its own, and a stored value may be as deep inside a frame as outside. A caller that recurses passes on its depth
-/// with [`Decoder::with_depth`].
+/// loop of its own, and a stored value may be as deep inside a frame as outside. A caller that recurses passes on its
+/// depth with [`Decoder::with_depth`].
 #[derive(Debug, Clone)]
 pub struct Decoder<'a> {
     rest: &'a [u8],
@@ -80,8 +82,8 @@ impl<'a> Decoder<'a> {
         Ok(&start[..start.len() - self.rest.len()])
     }
 
-    /// Enters a list and returns how many values it has, which is at most the number of bytes left. The caller reads that
-    /// many values next.
+    /// Enters a list and returns how many values it has, which is at most the number of bytes left. The caller reads
+    /// that many values next.
     #[inline]
     pub fn list(&mut self) -> Result<usize, TlvError> {
         self.restore_on_error(|decoder| {

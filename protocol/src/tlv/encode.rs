@@ -3,8 +3,9 @@
 //! Place in the flow: step 9 (reply) in the server, sending in a client. The layout of each type stands in [`super`].
 //!
 //! Invariant: a caller that writes as many values after [`Encoder::list`] (twice as many after [`Encoder::map`]) as it
-//! announced, and nests within [`MAX_DEPTH`](crate::limits::MAX_DEPTH), writes what a [`Decoder`](super::Decoder) takes.
-//! The encoder keeps no count of its own: it is free to make, and any number of them may follow each other on one buffer.
+//! announced, and nests within [`MAX_DEPTH`](crate::limits::MAX_DEPTH), writes what a [`Decoder`](super::Decoder)
+//! takes. The encoder keeps no count of its own: it is free to make, and any number of them may follow each other on
+//! one buffer.
 
 use super::{
     varint, Value, TYPE_BOOLEAN, TYPE_BYTES, TYPE_ERROR, TYPE_FLOAT64, TYPE_INT32, TYPE_INT64, TYPE_LIST, TYPE_MAP,

@@ -1,7 +1,7 @@
 //! What can be wrong with the bytes of a value.
 //!
-//! Place in the flow: step 2 (decode) turns one of these into an `INVALID_VALUE` reply. Every offset counts from the first
-//! byte that the decoder was given.
+//! Place in the flow: step 2 (decode) turns one of these into an `INVALID_VALUE` reply. Every offset counts from the
+//! first byte that the decoder was given.
 
 /// Bytes that are not a valid TLV value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

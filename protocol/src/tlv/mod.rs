@@ -26,8 +26,8 @@
 //! ```
 //!
 //! Invariants:
-//! - A value has exactly one encoding, so values are equal where their bytes are (floats apart, which compare as IEEE 754
-//!   has it: -0 equals 0, and NaN equals nothing).
+//! - A value has exactly one encoding, so values are equal where their bytes are (floats apart, which compare as IEEE
+//!   754 has it: -0 equals 0, and NaN equals nothing).
 //! - A value nests at most [`MAX_DEPTH`](crate::limits::MAX_DEPTH) lists and maps deep, the outermost counting as 1.
 //! - Decoding borrows and allocates nothing; only [`Value`] owns memory.
 //! - What a [`ListRef`] or [`MapRef`] holds was validated whole, so walking it cannot fail.

@@ -2,8 +2,8 @@
 //!
 //! Place in the flow: none of the server's nine steps needs one; a client builds and keeps them.
 //!
-//! Invariant: nothing is allocated for a count before the bytes were validated whole, so memory stays proportional to the
-//! bytes that really came.
+//! Invariant: nothing is allocated for a count before the bytes were validated whole, so memory stays proportional to
+//! the bytes that really came.
 
 use super::view::{ErrorRef, ListRef, MapRef, ValueRef};
 use super::{Decoder, Encoder, TlvError};

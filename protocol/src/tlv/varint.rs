@@ -1,7 +1,7 @@
 //! Lengths and counts: LEB128 varints.
 //!
-//! Place in the flow: inside [`Decoder`](super::Decoder) and [`Encoder`](super::Encoder). Callers take the one-byte form
-//! (below 128), which nearly every length has, by themselves; here is the general form.
+//! Place in the flow: inside [`Decoder`](super::Decoder) and [`Encoder`](super::Encoder). Callers take the one-byte
+//! form (below 128), which nearly every length has, by themselves; here is the general form.
 //!
 //! ```text
 //! | 1 b6..b0 | 1 b13..b7 | ... | 0 ..b63 |      seven bits per byte, lowest first; the top bit says "goes on"

@@ -2,10 +2,10 @@
 //!
 //! Place in the flow: what [`Decoder::value`] returns in step 2 (decode); what a client reads replies through.
 //!
-//! Invariant: a [`ListRef`] or [`MapRef`] is made only by a decoder that validated its bytes whole. Walking one therefore
-//! cannot fail; that it does not is asserted, not assumed. A list has no length in bytes on the wire, so passing over a
-//! nested list walks it: walking a tree level by level costs its size once per level, of which there are at most
-//! [`MAX_DEPTH`](crate::limits::MAX_DEPTH).
+//! Invariant: a [`ListRef`] or [`MapRef`] is made only by a decoder that validated its bytes whole. Walking one
+//! therefore cannot fail; that it does not is asserted, not assumed. A list has no length in bytes on the wire, so
+//! passing over a nested list walks it: walking a tree level by level costs its size once per level, of which there are
+//! at most [`MAX_DEPTH`](crate::limits::MAX_DEPTH).
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! The configuration: each setting once, as flag, `EYOT_` environment variable, default and document.
 //!
-//! Place in the flow: read once by `main`; what the cores need of it reaches them as [`Settings`], resolved and checked.
-//! The reference page `docs/CONFIGURATION.md` is generated from it, and a test keeps the page equal.
+//! Place in the flow: read once by `main`; what the cores need of it reaches them as [`Settings`], resolved and
+//! checked. The reference page `docs/CONFIGURATION.md` is generated from it, and a test keeps the page equal.
 
 mod settings;
 mod units;
@@ -39,8 +39,8 @@ pub struct Config {
     #[arg(long, env = "EYOT_ADDRESS", value_name = "IP:PORT", default_value = "127.0.0.1:6380")]
     pub address: SocketAddr,
 
-    /// First port of the cores' own listeners, by which a client reaches the core that owns a key: core N listens on this
-    /// plus N. Default: the port of --address plus 100; only used with more than one core
+    /// First port of the cores' own listeners, by which a client reaches the core that owns a key: core N listens on
+    /// this plus N. Default: the port of --address plus 100; only used with more than one core
     #[arg(long, env = "EYOT_CORE_PORT_BASE", value_name = "PORT")]
     pub core_port_base: Option<u16>,
 
@@ -52,8 +52,8 @@ pub struct Config {
     #[arg(long, env = "EYOT_DATA_DIR", value_name = "DIR", default_value = "./data")]
     pub data_dir: PathBuf,
 
-    /// Limit of the memory that keys and values take, such as 512MB or 4GiB; auto: three quarters of the machine's (or the
-    /// container's); 0: no limit. Above it, writes are refused with OUT_OF_MEMORY
+    /// Limit of the memory that keys and values take, such as 512MB or 4GiB; auto: three quarters of the machine's (or
+    /// the container's); 0: no limit. Above it, writes are refused with OUT_OF_MEMORY
     #[arg(long, env = "EYOT_MAX_MEMORY", value_name = "BYTES", default_value = "auto")]
     pub max_memory: String,
 
@@ -90,11 +90,12 @@ pub struct Config {
     #[arg(long, env = "EYOT_WAL_SEGMENT_SIZE", value_name = "BYTES", default_value = "64MiB", value_parser = parse_bytes)]
     pub wal_segment_size: u64,
 
-    /// How long an idle core looks for work before it sleeps, in microseconds; worth raising only where cores are dedicated
+    /// How long an idle core looks for work before it sleeps, in microseconds; worth raising only where cores are
+    /// dedicated
     #[arg(long, env = "EYOT_SPIN_US", value_name = "MICROSECONDS", default_value_t = 0)]
     pub spin_us: u32,
 
-    /// How log lines look
+    /// How log lines look: text, or json with one object each
     #[arg(long, env = "EYOT_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
 

@@ -9,7 +9,8 @@ use eyot_protocol::limits::{FRAME_OVERHEAD_BYTES, MAX_VALUE_BYTES};
 use super::Config;
 use crate::error::{Stop, StopReason};
 
-/// Most cores of a node: their numbers are 16 bits wide in forwarded requests, and a mesh of them grows with the square.
+/// Most cores of a node: their numbers are 16 bits wide in forwarded requests, and a mesh of them grows with the
+/// square.
 pub const MAX_CORES: usize = 256;
 /// Most shards of a data directory: a shard has at least four slots.
 pub const MAX_SHARDS: u16 = 4096;

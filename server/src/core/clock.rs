@@ -1,7 +1,7 @@
 //! The times of a turn, read once at its start.
 //!
-//! Place in the flow: every step of a turn uses the same time, so that a turn costs two clock reads however many requests
-//! it carries, and the pure parts get their time as an argument.
+//! Place in the flow: every step of a turn uses the same time, so that a turn costs two clock reads however many
+//! requests it carries, and the pure parts get their time as an argument.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

@@ -1,12 +1,13 @@
 //! The core's log at work: the pure writer, its segment files, and the background work that keeps segments ready.
 //!
-//! Place in the flow: step 6 (log). The turn appends sealed entries, hands the writer's writes to the ring, and brings the
-//! completions back; what became durable by that is told in [`CoreLog::take_durable`].
+//! Place in the flow: step 6 (log). The turn appends sealed entries, hands the writer's writes to the ring, and brings
+//! the completions back; what became durable by that is told in [`CoreLog::take_durable`].
 //!
 //! Invariants:
-//! - A write that failed or was short ends the process: nothing that depends on it was acknowledged, and nothing will be.
-//! - A segment exists, zeroed and synced, before it is written: so a full disk shows when the next one is made, while the
-//!   present one still has room, and turns into refused writes, never into lost ones.
+//! - A write that failed or was short ends the process: nothing that depends on it was acknowledged, and nothing will
+//!   be.
+//! - A segment exists, zeroed and synced, before it is written: so a full disk shows when the next one is made, while
+//!   the present one still has room, and turns into refused writes, never into lost ones.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -195,7 +196,8 @@ impl CoreLog {
         Some((local_shard, index))
     }
 
-    /// Starts and finishes the background work. Returns whether some is under way, for which the executor must get turns.
+    /// Starts and finishes the background work. Returns whether some is under way, for which the executor must get
+    /// turns.
     pub fn maintain(&mut self, now: Instant) -> bool {
         if let Some((request, slot)) = &self.making {
             let (request, created) = (*request, slot.borrow_mut().take());
@@ -292,8 +294,8 @@ impl CoreLog {
         self.writer.writable_bytes()
     }
 
-    /// Ends the log: an empty batch that proves the last one durable, so that a later start can tell damage in it from an
-    /// interrupted write. To be called when nothing waits for the disk; the batch is then to be submitted.
+    /// Ends the log: an empty batch that proves the last one durable, so that a later start can tell damage in it from
+    /// an interrupted write. To be called when nothing waits for the disk; the batch is then to be submitted.
     pub fn close(&mut self) {
         // On a full disk there may be no room for it, and an end of the node must not wait for space.
         if self.writer.writable_bytes() >= eyot_ring::BLOCK_BYTES as u64 {

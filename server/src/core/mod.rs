@@ -14,8 +14,10 @@
 //!
 //! Invariants:
 //! - Run to completion: no await, no lock and no other thread's memory between a request and its reply.
-//! - A turn is bounded: [`EVENTS_PER_TURN`] completions of at most one receive buffer each, [`MESSAGES_PER_TURN`] messages.
-//! - The executor's own tasks (making log segments) get a turn whenever some are outstanding; else glommio costs nothing.
+//! - A turn is bounded: [`EVENTS_PER_TURN`] completions of at most one receive buffer each, [`MESSAGES_PER_TURN`]
+//!   messages.
+//! - The executor's own tasks (making log segments) get a turn whenever some are outstanding; else glommio costs
+//!   nothing.
 
 mod clock;
 mod log;

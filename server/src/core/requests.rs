@@ -1,7 +1,7 @@
 //! From bytes to executed requests.
 //!
-//! Place in the flow: steps 2 (decode) to 5 (execute), on the core that holds the connection; and step 5 again on the core
-//! that owns the key, for what another core forwarded.
+//! Place in the flow: steps 2 (decode) to 5 (execute), on the core that holds the connection; and step 5 again on the
+//! core that owns the key, for what another core forwarded.
 //!
 //! Invariants:
 //! - A request is decoded in place; it is copied only into the log's entry or into the batch for another core.
@@ -85,8 +85,8 @@ impl Work {
 
     /// Executes the whole frames of `input`, until the connection is full. Returns how many bytes were consumed.
     ///
-    /// Frames are decoded a handful ahead, and the memory that their keys live in is asked for, before the first of them
-    /// is executed: so the waits for memory overlap.
+    /// Frames are decoded a handful ahead, and the memory that their keys live in is asked for, before the first of
+    /// them is executed: so the waits for memory overlap.
     fn parse(&mut self, key: u32, input: &[u8]) -> usize {
         let mut consumed = 0;
         loop {
@@ -164,6 +164,14 @@ impl Work {
     fn request(&mut self, key: u32, decoded: &Decoded<'_>) {
         let header = decoded.header;
         let (request, options) = match &decoded.request {
+            Ok((_, options)) if self.refuses(options) => {
+                self.metrics.errors += 1;
+                let message =
+                    "this server answers from memory (--sync-writes=false) and cannot promise more; not applied";
+                let output = self.connections.output(key);
+                put_error_reply(output, header.op, header.request_id, ErrorCode::UnsupportedFeature, message);
+                return;
+            }
             Ok(decoded) => decoded,
             Err(error) if error.code.closes_connection() => {
                 self.fail_stream(key, header.op, header.request_id, error.code, &error.message);
@@ -211,6 +219,12 @@ impl Work {
         self.outlet().answer(to, |out| {
             put_reply(out, to.operation.code(), to.number, |out| put_hello(out, &reply));
         });
+    }
+
+    /// Whether more is asked for than the configuration can promise.
+    #[inline]
+    fn refuses(&self, options: &RequestOptions) -> bool {
+        matches!(options.ack, AckLevel::Fsync | AckLevel::Quorum) && !self.shared.settings.sync_writes
     }
 
     fn terms(&self, options: &RequestOptions, after_own_writes: bool) -> Terms {

@@ -214,7 +214,10 @@ fn recover(
 /// How the node ends over a log that cannot be read.
 pub fn recovery_stop(error: &RecoveryError) -> Stop {
     let (reason, remedy) = match error {
-        RecoveryError::ForeignNode { .. } | RecoveryError::Misplaced { .. } | RecoveryError::NewerFormat { .. } => {
+        RecoveryError::ForeignNode { .. }
+        | RecoveryError::Misplaced { .. }
+        | RecoveryError::NewerFormat { .. }
+        | RecoveryError::InvalidRecord { .. } => {
             (StopReason::DataDirectoryForeign, "put the right files back, or choose another --data-dir")
         }
         RecoveryError::Io { .. } => {

@@ -98,7 +98,8 @@ impl Core {
             || (self.stopping.is_none() && self.work.shared.is_stopping())
     }
 
-    /// Looks for work a little longer before sleeping: a sleep and its wake-up cost more than a few microseconds of looking.
+    /// Looks for work a little longer before sleeping: a sleep and its wake-up cost more than a few microseconds of
+    /// looking.
     fn spin(&mut self) -> bool {
         let spin = self.work.shared.settings.spin;
         if spin.is_zero() {

@@ -3,11 +3,11 @@
 //! Place in the flow: steps 2 (decode) and 9 (reply).
 //!
 //! Invariants:
-//! - Replies wait for those that another core is about to give to the same pipeline, so that both leave in one send: a send
-//!   costs more than many requests. They wait until there are [`HOLD_BYTES`] of them, or for [`HOLD_US`].
+//! - Replies wait for those that another core is about to give to the same pipeline, so that both leave in one send: a
+//!   send costs more than many requests. They wait until there are [`HOLD_BYTES`] of them, or for [`HOLD_US`].
 //! - At most one send is in flight; replies gather in `output` meanwhile.
-//! - A connection that owes its client [`MAX_OUTPUT_BYTES`] or has [`MAX_IN_FLIGHT`] requests unanswered is not read from:
-//!   what it sends then waits in the kernel, and at last in the client.
+//! - A connection that owes its client [`MAX_OUTPUT_BYTES`] or has [`MAX_IN_FLIGHT`] requests unanswered is not read
+//!   from: what it sends then waits in the kernel, and at last in the client.
 //! - The slot of a connection is given up only after its last operation has ended, so that no completion can reach
 //!   whoever gets the slot next; results of other cores are told by the generation.
 
@@ -17,8 +17,8 @@ use std::net::{Shutdown, TcpStream};
 pub const MAX_OUTPUT_BYTES: usize = 1 << 20;
 /// Replies that may wait for another core's, in bytes: beyond it, a send of their own is no waste.
 pub const HOLD_BYTES: usize = 16 * 1024;
-/// How long replies may wait for another core's, in microseconds: many turns of a busy core, and still less than what the
-/// network adds.
+/// How long replies may wait for another core's, in microseconds: many turns of a busy core, and still less than what
+/// the network adds.
 pub const HOLD_US: u64 = 1000;
 /// Requests of one connection that may wait for the disk or for other cores.
 pub const MAX_IN_FLIGHT: u32 = 16 * 1024;
@@ -42,11 +42,12 @@ pub enum Receiving {
 pub enum Stage {
     /// Requests are taken.
     Open,
-    /// No more requests are taken; what was asked is still answered. The client has closed its half, or the node stops, or
-    /// the stream cannot be followed any further.
+    /// No more requests are taken; what was asked is still answered. The client has closed its half, or the node
+    /// stops, or the stream cannot be followed any further.
     Finishing,
-    /// Everything is said, and the client was told that nothing more will come; what it still sends is thrown away, for a
-    /// while: closing over unread bytes would reset the connection, and the client might never see why it was closed.
+    /// Everything is said, and the client was told that nothing more will come; what it still sends is thrown away,
+    /// for a while: closing over unread bytes would reset the connection, and the client might never see why it
+    /// was closed.
     Lingering,
     /// Nothing more is said: the connection is broken, or done. It ends with its last operation.
     Ended,

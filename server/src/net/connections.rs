@@ -3,7 +3,8 @@
 //! Place in the flow: steps 1, 2 and 9. Holds no policy of requests; it knows bytes.
 //!
 //! Invariant: memory of connections is bounded: slots by the connection limit, unfinished frames by
-//! [`MAX_UNFINISHED_BYTES`] over all of them, replies by each connection's own bound, spare buffers by a count and a size.
+//! [`MAX_UNFINISHED_BYTES`] over all of them, replies by each connection's own bound, spare buffers by a count and a
+//! size.
 
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -171,8 +172,8 @@ impl Connections {
         debug_assert!(connection.is_over());
     }
 
-    /// Hands each connection's replies to the ring: one send a connection. Those that wait for another core's replies are
-    /// held back a little.
+    /// Hands each connection's replies to the ring: one send a connection. Those that wait for another core's replies
+    /// are held back a little.
     pub fn send_all(&mut self, ring: &mut Ring, now_us: u64) {
         let Self { slots, to_send, to_review, held, .. } = self;
         to_send.retain(|&key| {

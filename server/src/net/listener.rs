@@ -1,7 +1,7 @@
 //! Listening sockets: one per core on the shared address, and one per core of its own.
 //!
-//! Place in the flow: step 1 (accept). Sockets are bound before recovery, so that a port in use is told at once, and begin
-//! to listen after it, so that nobody waits for a node that is not ready.
+//! Place in the flow: step 1 (accept). Sockets are bound before recovery, so that a port in use is told at once, and
+//! begin to listen after it, so that nobody waits for a node that is not ready.
 //!
 //! Invariant: every core listens with a socket of its own (`SO_REUSEPORT`); the kernel spreads connections over them.
 

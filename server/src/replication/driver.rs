@@ -44,7 +44,8 @@ pub struct Read<'a> {
     pub key: &'a [u8],
     /// Whether only its existence is asked for.
     pub exists_only: bool,
-    /// Whether its connection has writes that are not answered: any of them may be among what this shard has not applied.
+    /// Whether its connection has writes that are not answered: any of them may be among what this shard has not
+    /// applied.
     pub after_own_writes: bool,
 }
 
@@ -60,8 +61,8 @@ pub struct Sealed<'a> {
 /// Buckets of [`UnappliedKeys`]: a few times more than the writes that usually wait, so that few keys share one.
 const UNAPPLIED_BUCKETS: usize = 4096;
 
-/// Which keys have writes that are not applied, told by a few bits of their hashes. A key that shares a bucket with such a
-/// key waits without need, and that is all.
+/// Which keys have writes that are not applied, told by a few bits of their hashes. A key that shares a bucket with
+/// such a key waits without need, and that is all.
 #[derive(Debug)]
 struct UnappliedKeys {
     buckets: Box<[UnappliedBucket]>,
@@ -230,7 +231,8 @@ impl ShardDriver {
         self.open_waiters.push(Waiter { reply_to: Some(reply_to), bucket: Some(bucket), ack, unconditional });
     }
 
-    /// Answers a read: at once, or when the writes that it has to see are applied. It waits only for writes of its own key.
+    /// Answers a read: at once, or when the writes that it has to see are applied. It waits only for writes of its own
+    /// key.
     #[inline]
     pub fn read(
         &mut self,

@@ -1,16 +1,16 @@
 //! Messages between cores: one batch of requests and one of results per pair of cores and turn.
 //!
 //! Place in the flow: step 4 (route) on the way there, step 9 (reply) on the way back. A core's inbox is one bounded
-//! channel; a full one is tried again next turn, while what waits is bounded by the requests that are allowed to be under
-//! way ([`MAX_FORWARDED_PER_CORE`]). So two full inboxes cannot block each other.
+//! channel; a full one is tried again next turn, while what waits is bounded by the requests that are allowed to be
+//! under way ([`MAX_FORWARDED_PER_CORE`]). So two full inboxes cannot block each other.
 //!
 //! ```text
 //! a batch    heads:  | ForwardedRequest | ForwardedRequest | ...
 //!            bytes:  | key, value       | key, value       | ...      (no gaps; heads hold the lengths)
 //! ```
 //!
-//! Invariant: the batches between two cores arrive in the order in which they were sent, so a connection's requests to one
-//! shard keep their order.
+//! Invariant: the batches between two cores arrive in the order in which they were sent, so a connection's requests to
+//! one shard keep their order.
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use eyot_protocol::command::Condition;
@@ -23,8 +23,8 @@ use super::scatter::REPLY_IS_FULL;
 use crate::metrics::CoreReport;
 use crate::replication::WriteAck;
 
-/// Requests under way from one core to another, at most. Beyond it a request is answered BUSY: the other core is that far
-/// behind, and more waiting would only be more memory.
+/// Requests under way from one core to another, at most. Beyond it a request is answered BUSY: the other core is that
+/// far behind, and more waiting would only be more memory.
 pub const MAX_FORWARDED_PER_CORE: usize = 64 * 1024;
 /// Messages that an inbox holds: a few turns of every other core's two batches.
 pub const INBOX_MESSAGES: usize = 4096;

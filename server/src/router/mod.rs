@@ -1,8 +1,8 @@
 //! Which core owns a key, and how its requests get there and back.
 //!
-//! Place in the flow: step 4 (route). The key's slot names the shard, the placement names the core. This core's keys are
-//! executed in place; the rest of a pipeline travels as one batch per core and turn ([`mesh`]); a BATCH is taken apart and
-//! its results are put together again ([`scatter`]).
+//! Place in the flow: step 4 (route). The key's slot names the shard, the placement names the core. This core's keys
+//! are executed in place; the rest of a pipeline travels as one batch per core and turn ([`mesh`]); a BATCH is taken
+//! apart and its results are put together again ([`scatter`]).
 
 pub mod mesh;
 pub mod reply_to;

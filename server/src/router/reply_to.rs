@@ -1,7 +1,7 @@
 //! Who is waiting for a result, and what a result is.
 //!
-//! Place in the flow: made in step 4 (route), carried through log and apply, used in step 9 (reply). A [`ReplyTo`] travels
-//! with a request to the core that owns its key and comes back unread.
+//! Place in the flow: made in step 4 (route), carried through log and apply, used in step 9 (reply). A [`ReplyTo`]
+//! travels with a request to the core that owns its key and comes back unread.
 
 use eyot_protocol::native::reply::{put_boolean, put_error, put_set, put_value};
 use eyot_protocol::request::Operation;
@@ -15,8 +15,8 @@ pub struct ReplyTo {
     pub core: u16,
     /// What was asked.
     pub operation: Operation,
-    /// Whether the result goes into a gathered one, of which [`ReplyTo::number`] is then the position; else it is a reply
-    /// of its own, of which that is the request id.
+    /// Whether the result goes into a gathered one, of which [`ReplyTo::number`] is then the position; else it is a
+    /// reply of its own, of which that is the request id.
     pub gathered: bool,
     /// Key of the connection or of the gather.
     pub key: u32,

@@ -1,10 +1,10 @@
 //! Putting together what several shards answer to one request.
 //!
-//! Place in the flow: between step 4 (route) and step 9 (reply), on the core that holds the connection: for BATCH, whose
-//! operations may belong to many cores, and for STATS, which asks every core.
+//! Place in the flow: between step 4 (route) and step 9 (reply), on the core that holds the connection: for BATCH,
+//! whose operations may belong to many cores, and for STATS, which asks every core.
 //!
-//! Invariant: a gather ends exactly once, when its last part has come; parts that come after that (there are none but for
-//! a bug or a closed connection) are told by their generation.
+//! Invariant: a gather ends exactly once, when its last part has come; parts that come after that (there are none but
+//! for a bug or a closed connection) are told by their generation.
 
 use slab::Slab;
 

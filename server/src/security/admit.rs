@@ -6,8 +6,8 @@
 
 use eyot_protocol::ErrorCode;
 
-/// Bytes that may be appended to a core's log and not yet be on disk. Beyond it the disk is that far behind: at 500 MB/s,
-/// this takes more than 100 ms to write.
+/// Bytes that may be appended to a core's log and not yet be on disk. Beyond it the disk is that far behind: at 500
+/// MB/s, this takes more than 100 ms to write.
 pub const MAX_PENDING_LOG_BYTES: usize = 64 << 20;
 /// What block padding and headers may add to the bytes of two batches, with room to spare.
 pub const LOG_SLACK_BYTES: u64 = 64 * 1024;

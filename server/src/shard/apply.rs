@@ -3,11 +3,11 @@
 //! Place in the flow: step 8 (apply), and recovery, which applies the same entries again.
 //!
 //! Invariants:
-//! - What an entry does depends on the shard's content and the entry's bytes alone. Whether a key has expired is judged by the
-//!   entry's `decided_at_us`.
-//! - An entry is applied whole or not at all: its bytes are checked before its first command changes anything. The check
-//!   computes every key's place, which applying needs anyway and which lets it fetch many keys together, so it costs
-//!   one more reading of the command headers, a few nanoseconds each, and recovery may rely on it too.
+//! - What an entry does depends on the shard's content and the entry's bytes alone. Whether a key has expired is judged
+//!   by the entry's `decided_at_us`.
+//! - An entry is applied whole or not at all: its bytes are checked before its first command changes anything. The
+//!   check computes every key's place, which applying needs anyway and which lets it fetch many keys together, so it
+//!   costs one more reading of the command headers, a few nanoseconds each, and recovery may rely on it too.
 
 use eyot_protocol::command::{Command, CommandError, Condition, EntryCommands, ENTRY_HEADER_BYTES};
 use eyot_protocol::key;
@@ -18,8 +18,9 @@ use super::entry::{Entry, Expiry};
 use super::table::Place;
 use super::{has_expired, Outcome, Shard};
 
-/// Commands whose keys are prefetched together, right before the first of them is applied. The fetches overlap best with
-/// nothing between them; more than so many gain nothing, and two cache lines each of so many fit the first-level cache.
+/// Commands whose keys are prefetched together, right before the first of them is applied. The fetches overlap best
+/// with nothing between them; more than so many gain nothing, and two cache lines each of so many fit the first-level
+/// cache.
 const PREFETCH_BATCH: usize = 32;
 
 /// Places whose memory is kept from entry to entry; the memory of a larger entry's is given back.
@@ -29,9 +30,9 @@ impl Shard {
     /// Applies the entry at `index` and calls `each` with the outcome of every command, in order.
     ///
     /// # Errors
-    /// When `payload` is not an entry of this shard (see [`CommandError`]). Nothing has been applied then, and `each` was not
-    /// called; but the log says something that this program does not understand, so the caller must not apply what comes
-    /// after it.
+    /// When `payload` is not an entry of this shard (see [`CommandError`]). Nothing has been applied then, and `each`
+    /// was not called; but the log says something that this program does not understand, so the caller must not
+    /// apply what comes after it.
     pub fn apply(
         &mut self,
         index: Index,

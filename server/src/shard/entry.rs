@@ -1,5 +1,5 @@
-//! One key with its value: a single heap block behind a thin pointer, so that a look-up that found the pointer needs one
-//! more cache line to compare the key, and a small value comes with it.
+//! One key with its value: a single heap block behind a thin pointer, so that a look-up that found the pointer needs
+//! one more cache line to compare the key, and a small value comes with it.
 //!
 //! Place in the flow: read by step 5 (execute), written by step 8 (apply), always through a slot table.
 //!
@@ -79,8 +79,8 @@ impl Entry {
         };
         let entry = Self(header);
         let (key_bytes, value_bytes) = (key.len() as u32, value.len() as u32);
-        // SAFETY: the block is new, so it overlaps with nothing; it is as long as header, expiry (if there is one), key and
-        // value together, in this order; header and expiry are aligned as the assertions above show.
+        // SAFETY: the block is new, so it overlaps with nothing; it is as long as header, expiry (if there is one), key
+        // and value together, in this order; header and expiry are aligned as the assertions above show.
         unsafe {
             header.write(Header { version: version.0, hash, timer: timer.0, key_bytes, value_bytes });
             if let Some(expiry) = expiry {
@@ -94,7 +94,8 @@ impl Entry {
     }
 
     fn header(&self) -> &Header {
-        // SAFETY: the block lives as long as the entry, and its header is initialised; it is only written through `&mut`.
+        // SAFETY: the block lives as long as the entry, and its header is initialised; it is only written through
+        // `&mut`.
         unsafe { self.0.as_ref() }
     }
 
@@ -145,8 +146,8 @@ impl Entry {
         Some(Expiry { at_us, timer })
     }
 
-    /// Writes `value`, `version` and `expiry` over the old ones if that takes a block of the same layout; `false`, and nothing
-    /// changed, if it does not.
+    /// Writes `value`, `version` and `expiry` over the old ones if that takes a block of the same layout; `false`, and
+    /// nothing changed, if it does not.
     #[inline]
     pub fn overwrite(&mut self, value: &[u8], version: Version, expiry: Option<Expiry>) -> bool {
         let header = self.header();
@@ -154,9 +155,9 @@ impl Entry {
             return false;
         }
         let key_bytes = header.key_bytes as usize;
-        // SAFETY: `&mut self` is the only access to the block, and `value` cannot borrow from it. The old value has as many
-        // bytes as the new one, the block has room for an expiry if and only if it had one, and neither the lengths nor the
-        // presence of the timer change.
+        // SAFETY: `&mut self` is the only access to the block, and `value` cannot borrow from it. The old value has as
+        // many bytes as the new one, the block has room for an expiry if and only if it had one, and neither
+        // the lengths nor the presence of the timer change.
         unsafe {
             (*self.0.as_ptr()).version = version.0;
             if let Some(expiry) = expiry {
@@ -187,8 +188,8 @@ impl Entry {
         {
             use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
             let block = self.0.as_ptr().cast::<i8>();
-            // SAFETY: a prefetch is a hint that never faults, whatever the address; the second line may be beyond the block,
-            // which is why its address is made without the promise to stay inside.
+            // SAFETY: a prefetch is a hint that never faults, whatever the address; the second line may be beyond the
+            // block, which is why its address is made without the promise to stay inside.
             unsafe {
                 _mm_prefetch::<_MM_HINT_T0>(block);
                 _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(64));
@@ -200,15 +201,16 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         let layout = self.layout();
-        // SAFETY: the block was allocated with this layout (the header still says so) and nobody else has a pointer to it.
+        // SAFETY: the block was allocated with this layout (the header still says so) and nobody else has a pointer to
+        // it.
         unsafe { dealloc(self.0.as_ptr().cast::<u8>(), layout) };
     }
 }
 
 fn layout(key_bytes: usize, value_bytes: usize, expires: bool) -> Layout {
     let size = HEADER_BYTES + if expires { EXPIRY_BYTES } else { 0 } + key_bytes + value_bytes;
-    // SAFETY: the alignment is a power of two; the lengths are at most the protocol's limits (checked when the block was
-    // made), so the size is far below `isize::MAX` even on a 32-bit machine.
+    // SAFETY: the alignment is a power of two; the lengths are at most the protocol's limits (checked when the block
+    // was made), so the size is far below `isize::MAX` even on a 32-bit machine.
     unsafe { Layout::from_size_align_unchecked(size, align_of::<Header>()) }
 }
 

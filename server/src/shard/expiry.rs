@@ -1,8 +1,8 @@
 //! The expiry wheel: finds the keys whose time has passed without looking at the others.
 //!
-//! Place in the flow: step 8 (apply) sets, moves and removes timers; between turns the shard's sweep advances the wheel and
-//! offers what is due, so that the leader logs its removal. What a client sees never depends on the wheel: reads judge
-//! expiry by themselves.
+//! Place in the flow: step 8 (apply) sets, moves and removes timers; between turns the shard's sweep advances the wheel
+//! and offers what is due, so that the leader logs its removal. What a client sees never depends on the wheel: reads
+//! judge expiry by themselves.
 //!
 //! ```text
 //! level 0   64 slots of one tick each         (65.5 ms; together 4.2 s)
@@ -11,39 +11,42 @@
 //! level 8   64 slots of 64^8 ticks each       (together 37 million years)
 //! ```
 //!
-//! A timer stands at the level of the highest 6-bit digit in which its due tick differs from the wheel's own tick, in the
-//! slot of that digit. So all timers of a level share their higher digits with the wheel, the first occupied slot of a level
-//! is found from one 64-bit mask, and the next tick at which anything happens from nine of them, however far it is.
+//! A timer stands at the level of the highest 6-bit digit in which its due tick differs from the wheel's own tick, in
+//! the slot of that digit. So all timers of a level share their higher digits with the wheel, the first occupied slot
+//! of a level is found from one 64-bit mask, and the next tick at which anything happens from nine of them, however far
+//! it is.
 //!
 //! Invariants:
-//! - Setting, moving and removing a timer takes constant time. A timer's node is freed when the timer is removed; nodes are
-//!   kept for the next timers, so the memory is that of the most timers that ever lived at once.
-//! - Every step of a sweep moves or offers one timer, and is counted: a sweep ends after its budget, wherever the clock jumped.
+//! - Setting, moving and removing a timer takes constant time. A timer's node is freed when the timer is removed; nodes
+//!   are kept for the next timers, so the memory is that of the most timers that ever lived at once.
+//! - Every step of a sweep moves or offers one timer, and is counted: a sweep ends after its budget, wherever the clock
+//!   jumped.
 //! - A timer comes up at most one tick late while budgets suffice.
-//! - The wheel's own tick never goes back while there are timers. When the clock does, the difference goes into `skew_ticks`:
-//!   timers that come up too early by it are answered with their expiry and put where they belong.
+//! - The wheel's own tick never goes back while there are timers. When the clock does, the difference goes into
+//!   `skew_ticks`: timers that come up too early by it are answered with their expiry and put where they belong.
 //!
 //! Deliberately not here: keys. A timer names its key's place in the tables; the entry names its timer.
 
 use super::table::Place;
 
-/// One tick is `2^TICK_SHIFT` microseconds, 65.5 ms: the most that the memory of an expired key is kept longer than needed.
+/// One tick is `2^TICK_SHIFT` microseconds, 65.5 ms: the most that the memory of an expired key is kept longer than
+/// needed.
 const TICK_SHIFT: u32 = 16;
 
 /// Bits of a tick that one level tells apart.
 const LEVEL_BITS: u32 = 6;
 const LEVEL_SLOTS: usize = 1 << LEVEL_BITS;
 
-/// Enough levels for every time that an `i64` of microseconds can say (47 bits of ticks), even after the clock went from the
-/// end of time to its beginning a hundred times while there were timers.
+/// Enough levels for every time that an `i64` of microseconds can say (47 bits of ticks), even after the clock went
+/// from the end of time to its beginning a hundred times while there were timers.
 const LEVELS: usize = 9;
 
 /// The last tick that the levels can tell apart; later ones are taken for it.
 const LAST_TICK: u64 = (1 << (LEVEL_BITS * LEVELS as u32)) - 1;
 const _: () = assert!((i64::MAX as u64 >> TICK_SHIFT) * 100 < LAST_TICK);
 
-/// A timer that was offered is offered again after so many ticks (about a second) unless its key was removed: long enough
-/// for a removal to be logged, written and applied; short enough to repair one that was refused.
+/// A timer that was offered is offered again after so many ticks (about a second) unless its key was removed: long
+/// enough for a removal to be logged, written and applied; short enough to repair one that was refused.
 pub(super) const RETRY_TICKS: u64 = 16;
 
 /// Nodes come in chunks, so that a growing wheel never copies all of them at once.
@@ -163,8 +166,9 @@ impl Wheel {
         self.timers -= 1;
     }
 
-    /// Advances to `now_us` and asks `due` for every timer whose time has come; returns how many were offered. Stops after
-    /// `budget` steps (a timer that `due` was asked for, or that was moved closer), with the rest left for the next call.
+    /// Advances to `now_us` and asks `due` for every timer whose time has come; returns how many were offered. Stops
+    /// after `budget` steps (a timer that `due` was asked for, or that was moved closer), with the rest left for
+    /// the next call.
     pub fn sweep(&mut self, now_us: i64, budget: usize, mut due: impl FnMut(TimerId, Place) -> Answer) -> usize {
         if self.timers == 0 {
             self.restart(now_us);

@@ -1,7 +1,7 @@
 //! The shard engine: the keys of a fixed range of slots, in memory.
 //!
-//! Place in the flow: step 5 (execute) reads it, step 8 (apply) changes it. The caller is the core that owns the shard; it
-//! brings the clock and the log.
+//! Place in the flow: step 5 (execute) reads it, step 8 (apply) changes it. The caller is the core that owns the shard;
+//! it brings the clock and the log.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -12,8 +12,8 @@
 //! | `expiry` | the timing wheel that finds expired keys |
 //!
 //! Invariants:
-//! - Pure: no clock, file, socket or random number. State is a function of the entries that were applied: neither `now_us` of
-//!   reads and sweeps nor the hash seed have any part in it.
+//! - Pure: no clock, file, socket or random number. State is a function of the entries that were applied: neither
+//!   `now_us` of reads and sweeps nor the hash seed have any part in it.
 //! - A key whose expiry has passed reads as absent at once. Its memory goes when the logged removal is applied, which
 //!   [`Shard::sweep`] proposes.
 //! - Memory is counted as it is taken: [`Shard::memory_bytes`] walks nothing.
@@ -76,8 +76,8 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// An empty shard: number `id` of `shard_count`. `hash_seed` should be a secret of the process, so that nobody can choose
-    /// keys that fall on each other; it decides nothing that can be seen.
+    /// An empty shard: number `id` of `shard_count`. `hash_seed` should be a secret of the process, so that nobody can
+    /// choose keys that fall on each other; it decides nothing that can be seen.
     ///
     /// # Panics
     /// When `id` is not below `shard_count`.
@@ -115,8 +115,8 @@ impl Shard {
         self.get(slot, key, now_us).is_some()
     }
 
-    /// The place of `key`, whose slot is `slot`: hashed once, for [`Shard::prefetch`] and [`Shard::get_at`]. It stays right
-    /// whatever is applied in between.
+    /// The place of `key`, whose slot is `slot`: hashed once, for [`Shard::prefetch`] and [`Shard::get_at`]. It stays
+    /// right whatever is applied in between.
     ///
     /// # Panics
     /// As [`Shard::get`].
@@ -128,9 +128,9 @@ impl Shard {
 
     /// Asks the processor to fetch what a read at `place` will touch. Changes nothing.
     ///
-    /// Pays from about four keys on, in three passes over a pipeline: all places, then all prefetches, then all reads. With
-    /// nothing else between them the prefetches' own cache misses overlap, which makes a read two to four times cheaper
-    /// (`benches/engine.rs`); a pass that both hashes and prefetches gains half of it.
+    /// Pays from about four keys on, in three passes over a pipeline: all places, then all prefetches, then all reads.
+    /// With nothing else between them the prefetches' own cache misses overlap, which makes a read two to four
+    /// times cheaper (`benches/engine.rs`); a pass that both hashes and prefetches gains half of it.
     #[inline]
     pub fn prefetch(&self, place: Place) {
         self.tables.prefetch(place);
@@ -148,11 +148,12 @@ impl Shard {
     }
 
     /// Offers keys whose expiry has passed at `now_us` to `propose`, each with the version to name in the
-    /// [`Command::Expire`](eyot_protocol::command::Command::Expire) that the caller logs; returns how many. A key that is still
-    /// there about a second later is offered again.
+    /// [`Command::Expire`](eyot_protocol::command::Command::Expire) that the caller logs; returns how many. A key that
+    /// is still there about a second later is offered again.
     ///
-    /// `budget` bounds the steps of this call (keys offered, and timers moved closer to their time), so fewer than `budget`
-    /// keys may be offered although more have expired: [`Shard::next_expiry_us`] tells whether there is more to do.
+    /// `budget` bounds the steps of this call (keys offered, and timers moved closer to their time), so fewer than
+    /// `budget` keys may be offered although more have expired: [`Shard::next_expiry_us`] tells whether there is
+    /// more to do.
     pub fn sweep(&mut self, now_us: i64, budget: usize, mut propose: impl FnMut(&[u8], Version)) -> usize {
         let tables = &self.tables;
         self.wheel.sweep(now_us, budget, |timer, place| {
@@ -169,8 +170,8 @@ impl Shard {
         })
     }
 
-    /// The earliest time at which [`Shard::sweep`] has anything to do, in microseconds since the epoch; `None` when no key has
-    /// an expiry. A sweep then may find that the next key expires only later.
+    /// The earliest time at which [`Shard::sweep`] has anything to do, in microseconds since the epoch; `None` when no
+    /// key has an expiry. A sweep then may find that the next key expires only later.
     pub fn next_expiry_us(&self) -> Option<i64> {
         self.wheel.next_event_us()
     }
@@ -185,7 +186,8 @@ impl Shard {
         self.wheel.timers()
     }
 
-    /// Bytes that were asked of the allocator for keys, values, tables and timers. What the allocator adds is not in it.
+    /// Bytes that were asked of the allocator for keys, values, tables and timers. What the allocator adds is not in
+    /// it.
     pub fn memory_bytes(&self) -> usize {
         self.tables.memory_bytes() + self.wheel.memory_bytes() + self.places.capacity() * size_of::<Place>()
     }

@@ -1,5 +1,5 @@
-//! The slot tables: one small hash table of entries for each slot of the shard, so that growth moves the keys of one slot
-//! and never stalls, and a slot can be walked or handed over by itself.
+//! The slot tables: one small hash table of entries for each slot of the shard, so that growth moves the keys of one
+//! slot and never stalls, and a slot can be walked or handed over by itself.
 //!
 //! Place in the flow: step 5 (execute) finds keys here, step 8 (apply) changes them.
 //!
@@ -67,8 +67,8 @@ pub(super) struct Tables {
 impl Tables {
     /// Empty tables for `slots`.
     pub fn new(slots: Range<u16>, hash_seed: u64) -> Self {
-        // Four seeds from one, by odd constants without meaning (digits of pi), so that seeds that differ in one bit give
-        // unrelated layouts.
+        // Four seeds from one, by odd constants without meaning (digits of pi), so that seeds that differ in one bit
+        // give unrelated layouts.
         let seed = |constant: u64| (hash_seed ^ constant).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let hasher = RandomState::with_seeds(
             seed(0x2438_6A88_85A3_08D3),

@@ -6,8 +6,8 @@ use crate::{finding, Finding};
 /// Where glommio and the ring may be named: the machine, and the seam to files.
 const MACHINE: [&str; 2] = ["server/src/core/", "server/src/disk/"];
 
-/// Who else may name the ring, each for its reason: the connections hand sockets and replies to the ring that the turn lends
-/// them (steps 1, 2 and 9), and the preflight makes one to see whether the kernel lets it.
+/// Who else may name the ring, each for its reason: the connections hand sockets and replies to the ring that the turn
+/// lends them (steps 1, 2 and 9), and the preflight makes one to see whether the kernel lets it.
 const USES_THE_RING: [&str; 2] = ["server/src/net/connections.rs", "server/src/preflight.rs"];
 
 /// Where tokio may be named in the server: the control plane.
@@ -19,8 +19,8 @@ const PURE: [&str; 4] = ["server/src/wal/", "server/src/shard/", "protocol/src/"
 /// The pure code that has no business with files or threads, either (the log writes files: its clock comes in).
 const WITHOUT_FILES: [&str; 3] = ["server/src/shard/", "protocol/src/", "raft-glue/src/"];
 
-/// The only places where `unsafe` may stand: the ring's buffers, the tables' thin pointers, and the allocator of the codec's
-/// benchmark, which counts allocations and goes into no program.
+/// The only places where `unsafe` may stand: the ring's buffers, the tables' thin pointers, and the allocator of the
+/// codec's benchmark, which counts allocations and goes into no program.
 const UNSAFE: [&str; 4] =
     ["ring/", "server/src/shard/table.rs", "server/src/shard/entry.rs", "protocol/benches/codec.rs"];
 

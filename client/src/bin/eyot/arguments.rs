@@ -1,7 +1,7 @@
 //! What stands on the command line, and its help.
 //!
-//! Place in the flow: read first. A subcommand becomes the same words that the prompt takes, so that both have one grammar
-//! ([`crate::commands`]).
+//! Place in the flow: read first. A subcommand becomes the same words that the prompt takes, so that both have one
+//! grammar ([`crate::commands`]).
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;

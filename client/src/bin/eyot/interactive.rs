@@ -2,8 +2,8 @@
 //!
 //! Place in the flow: between a terminal and [`crate::session`].
 //!
-//! The history is kept in `$XDG_STATE_HOME/eyot/history`, or `~/.local/state/eyot/history`; without a home there is none. A
-//! line that begins with a blank is not kept, so that a secret can be left out.
+//! The history is kept in `$XDG_STATE_HOME/eyot/history`, or `~/.local/state/eyot/history`; without a home there is
+//! none. A line that begins with a blank is not kept, so that a secret can be left out.
 
 use std::ffi::OsString;
 use std::io;

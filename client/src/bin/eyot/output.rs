@@ -2,7 +2,8 @@
 //!
 //! Place in the flow: the last thing that a command does.
 //!
-//! Invariant: everything is flushed when a command ends, so that a reader at the other end of a pipe sees each answer whole.
+//! Invariant: everything is flushed when a command ends, so that a reader at the other end of a pipe sees each answer
+//! whole.
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -21,8 +21,8 @@ const LINE_BYTES_MAX: u64 = 64 << 20;
 /// Executes what comes in until it ends or asks to leave.
 pub async fn run(mut session: Session) -> io::Result<Exit> {
     let (sender, mut lines) = mpsc::channel(LINES_AHEAD);
-    // A thread, since standard input cannot be waited for without blocking, and the connection must be served meanwhile.
-    // It ends with the input, with the receiver, or with the process.
+    // A thread, since standard input cannot be waited for without blocking, and the connection must be served
+    // meanwhile. It ends with the input, with the receiver, or with the process.
     std::thread::spawn(move || read_lines(&mut io::stdin().lock(), &sender));
     let mut exit = Exit::Done;
     while let Some(line) = lines.recv().await {

@@ -2,9 +2,9 @@
 //!
 //! Place in the flow: what SET and BATCH are given, and what GET shows.
 //!
-//! Values that JSON lacks are shown as objects with one entry whose name begins with `$`: bytes `{"$bytes":"00ff"}`, a map
-//! that is no JSON object `{"$map":[[key,value],...]}`, an error `{"$error":{"code":1,"message":"..."}}`. A timestamp is its
-//! number of microseconds; a float that is no number is a string.
+//! Values that JSON lacks are shown as objects with one entry whose name begins with `$`: bytes `{"$bytes":"00ff"}`, a
+//! map that is no JSON object `{"$map":[[key,value],...]}`, an error `{"$error":{"code":1,"message":"..."}}`. A
+//! timestamp is its number of microseconds; a float that is no number is a string.
 
 use std::fmt::Write;
 

@@ -205,7 +205,10 @@ proptest! {
     }
 
     #[test]
-    fn content_alone_decides_the_digest(seeds in any::<(u64, u64)>(), keys in proptest::collection::btree_set(any::<u16>(), 1..200)) {
+    fn content_alone_decides_the_digest(
+        seeds in any::<(u64, u64)>(),
+        keys in proptest::collection::btree_set(any::<u16>(), 1..200),
+    ) {
         // Entry n sets key n, whatever the order in which the entries come to the two shards.
         let build = |seed, keys: &mut dyn Iterator<Item = &u16>| {
             let mut shard = Shard::new(ShardId(0), 1, seed);
