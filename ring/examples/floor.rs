@@ -5,13 +5,14 @@
 //! taskset -c 0 target/release/examples/floor PORT          127.0.0.1:PORT; ends with SIGTERM or SIGINT
 //! ```
 //!
-//! Place in the flow: steps 1 (accept), 2 (decode, only as far as to find where a command ends) and 9 (reply), on the same
-//! ring and with the same turn as the server's core, and nothing between them: every complete command is answered `+OK`,
-//! nothing is kept. What a real server costs beyond this is the price of its own work; what this costs is the kernel's.
-//! `scripts/bench.sh` prints both. Drive it with `eyot-loadgen --protocol resp --ratio 1:0`: `+OK` answers a SET.
+//! Place in the flow: steps 1 (accept), 2 (decode, only as far as to find where a command ends) and 9 (reply), on the
+//! same ring and with the same turn as the server's core, and nothing between them: every complete command is answered
+//! `+OK`, nothing is kept. What a real server costs beyond this is the price of its own work; what this costs is the
+//! kernel's. `scripts/bench.sh` prints both. Drive it with `eyot-loadgen --protocol resp --ratio 1:0`: `+OK` answers a
+//! SET.
 //!
-//! Deliberately not here: configuration, limits of connections, glommio. A command that is not an array of bulk strings is
-//! taken as one line; one that can never be complete ends its connection.
+//! Deliberately not here: configuration, limits of connections, glommio. A command that is not an array of bulk strings
+//! is taken as one line; one that can never be complete ends its connection.
 
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -47,7 +48,8 @@ struct Connection {
     sending: bool,
     /// Whether it stands in the turn's list of connections with replies.
     listed: bool,
-    /// The client has closed, or sent what can never be a command: to be dropped when nothing is in the kernel's hands.
+    /// The client has closed, or sent what can never be a command: to be dropped when nothing is in the kernel's
+    /// hands.
     closing: bool,
 }
 

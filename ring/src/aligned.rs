@@ -1,6 +1,7 @@
 //! Growable bytes on a 4 KiB boundary, as `O_DIRECT` demands.
 //!
-//! Place in the flow: step 6 (log): a batch of log records is formed in one, handed to the ring, and comes back for reuse.
+//! Place in the flow: step 6 (log): a batch of log records is formed in one, handed to the ring, and comes back for
+//! reuse.
 //!
 //! Invariants: the address is a multiple of [`BLOCK_BYTES`]; the capacity is a multiple of [`BLOCK_BYTES`]; every byte
 //! below the capacity was initialised (zero at first), so that padding never carries old heap contents to a disk.

@@ -1,8 +1,8 @@
 //! One io_uring per thread behind a safe interface: sockets, log writes, sleep and wake.
 //!
 //! Place in the flow: steps 1 (accept), 2 (receive), 6 (log writes) and 9 (send) of the server's core, and the client's
-//! end of every connection of the load generator. A turn of either is: [`Ring::enter`] once, [`Ring::reap`] what is due,
-//! queue what follows; one system call carries everything.
+//! end of every connection of the load generator. A turn of either is: [`Ring::enter`] once, [`Ring::reap`] what is
+//! due, queue what follows; one system call carries everything.
 //!
 //! Invariants:
 //! - Memory that the kernel reads or writes is owned by the ring until its completion: a buffer is moved in with the

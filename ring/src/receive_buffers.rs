@@ -1,7 +1,7 @@
 //! The pool of receive buffers that the kernel picks from.
 //!
-//! Place in the flow: the first half of step 2 (decode): a completion names the buffer that it filled; the parser reads it
-//! in place; the buffer goes back. Idle connections hold none.
+//! Place in the flow: the first half of step 2 (decode): a completion names the buffer that it filled; the parser reads
+//! it in place; the buffer goes back. Idle connections hold none.
 //!
 //! ```text
 //! entries (shared with the kernel)   | addr, len, id | addr, len, id | ...        head: kernel   tail: ours
@@ -75,8 +75,8 @@ impl ReceiveBuffers {
     #[inline]
     pub(crate) fn bytes<'a>(&'a self, received: &'a ReceivedBytes) -> &'a [u8] {
         assert!(received.id < self.count, "a buffer of this pool");
-        // SAFETY: the id is below the count, so the range lies in the mapping, which was zeroed by the kernel; the buffer
-        // is not in the entries while `received` exists, so the kernel does not write it.
+        // SAFETY: the id is below the count, so the range lies in the mapping, which was zeroed by the kernel; the
+        // buffer is not in the entries while `received` exists, so the kernel does not write it.
         unsafe {
             std::slice::from_raw_parts(
                 self.memory.add(usize::from(received.id) * self.buffer_bytes),
@@ -107,8 +107,8 @@ impl ReceiveBuffers {
     #[inline]
     pub(crate) fn publish(&mut self) {
         if self.published != self.tail {
-            // SAFETY: the tail is a field of the first entry of the registered ring, aligned to two bytes, and only this
-            // thread writes it.
+            // SAFETY: the tail is a field of the first entry of the registered ring, aligned to two bytes, and only
+            // this thread writes it.
             unsafe {
                 (*BufRingEntry::tail(self.entries).cast::<AtomicU16>()).store(self.tail, Ordering::Release);
             }

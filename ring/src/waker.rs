@@ -2,9 +2,9 @@
 //!
 //! Place in the flow: other cores and the signal thread wake a core after they put something into its inbox.
 //!
-//! The protocol, which loses no wake-up: the sleeper announces its sleep, then looks at its inbox once more, then sleeps;
-//! the waker puts into the inbox first, then looks for the announcement. Both orders are sequentially consistent, so at
-//! least one of the two sees the other. A busy sleeper costs the waker one load, no system call.
+//! The protocol, which loses no wake-up: the sleeper announces its sleep, then looks at its inbox once more, then
+//! sleeps; the waker puts into the inbox first, then looks for the announcement. Both orders are sequentially
+//! consistent, so at least one of the two sees the other. A busy sleeper costs the waker one load, no system call.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};

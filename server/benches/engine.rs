@@ -1,8 +1,8 @@
-//! What one core pays for the shard engine alone: reads, overwrites, inserts and whole log entries, with 16-byte keys and
-//! 64-byte values, at a size that fits the caches and at one that does not.
+//! What one core pays for the shard engine alone: reads, overwrites, inserts and whole log entries, with 16-byte keys
+//! and 64-byte values, at a size that fits the caches and at one that does not.
 //!
-//! The times are per operation (criterion's "elem"), keys in random order. Compare `get hit` with `get hit, prefetched 16` to see
-//! what looking a pipeline's keys up together is worth.
+//! The times are per operation (criterion's "elem"), keys in random order. Compare `get hit` with `get hit, prefetched
+//! 16` to see what looking a pipeline's keys up together is worth.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -97,8 +97,9 @@ fn reads(criterion: &mut Criterion) {
                 bencher.iter(|| {
                     let pipeline = &keys[at..at + PIPELINE];
                     at = (at + PIPELINE) % (count - PIPELINE);
-                    // What a server does around each read keeps the processor from overlapping the misses of a pipeline by
-                    // itself, as it would if nothing but reads stood here: the slot is computed, the reply is written.
+                    // What a server does around each read keeps the processor from overlapping the misses of a pipeline
+                    // by itself, as it would if nothing but reads stood here: the slot is computed,
+                    // the reply is written.
                     replies.clear();
                     let mut reply = |stored: Option<Stored<'_>>| {
                         if let Some(stored) = stored {

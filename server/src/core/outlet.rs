@@ -8,11 +8,14 @@ use eyot_protocol::ErrorCode;
 
 use super::clock::TurnClock;
 use crate::metrics::Metrics;
-use crate::net::connection::{Connection, Stage};
+use crate::net::connection::{Connection, Stage, MAX_OWED_BYTES};
 use crate::net::connections::Connections;
 use crate::router::mesh::Mesh;
 use crate::router::scatter::{Gathered, Gathers, Progress, REPLY_IS_FULL};
 use crate::router::{Reply, ReplySink, ReplyTo};
+
+/// What a read is answered with when its connection is owed [`MAX_OWED_BYTES`].
+const OWES_TOO_MUCH: &str = "this connection does not take its replies; take them, then ask again, for less at once";
 
 /// Whether `operation` is a write, which later reads of its connection must see.
 #[inline]
@@ -41,14 +44,17 @@ pub struct Outlet<'a> {
 
 impl ReplySink for Outlet<'_> {
     #[inline]
-    fn reply(&mut self, to: &ReplyTo, reply: Reply<'_>) {
+    fn reply(&mut self, to: &ReplyTo, mut reply: Reply<'_>) {
         if to.core != self.core {
             self.mesh.reply(to, reply, self.max_frame_bytes);
         } else if to.gathered {
             self.gather(to, |out| reply.put(out));
         } else {
+            if matches!(reply, Reply::Value(Some(_))) && self.owes_too_much(to) {
+                reply = Reply::Error(ErrorCode::Busy, OWES_TOO_MUCH);
+            }
             let failed = reply.is_error();
-            self.answer(to, |out| match reply {
+            self.answer(to, 1, |out| match reply {
                 Reply::Error(code, message) => put_error_reply(out, to.operation.code(), to.number, code, message),
                 _ => put_reply(out, to.operation.code(), to.number, |out| reply.put(out)),
             });
@@ -67,6 +73,11 @@ impl Outlet<'_> {
         if !is_write(to.operation) {
             if let Some(connection) = self.connections.get_of(to.key, to.generation) {
                 connection.awaited_reads -= 1;
+                connection.awaited_reply_bytes = result.len();
+            }
+            if self.owes_too_much(to) {
+                self.reply(to, Reply::Error(ErrorCode::Busy, OWES_TOO_MUCH));
+                return;
             }
         }
         if failed {
@@ -75,17 +86,25 @@ impl Outlet<'_> {
             self.reply(to, Reply::Error(code, message));
             return;
         }
-        self.answer(to, |out| {
+        self.answer(to, 1, |out| {
             put_reply(out, to.operation.code(), to.number, |out| out.extend_from_slice(result));
         });
     }
 
-    /// Writes a whole reply to the connection that waits for it, if it still is there.
+    /// Whether the connection is owed so much that no further value is added.
     #[inline]
-    pub fn answer(&mut self, to: &ReplyTo, put: impl FnOnce(&mut Vec<u8>)) {
+    fn owes_too_much(&mut self, to: &ReplyTo) -> bool {
+        self.connections
+            .get_of(to.key, to.generation)
+            .is_some_and(|connection| connection.owed_bytes() >= MAX_OWED_BYTES)
+    }
+
+    /// Writes a whole reply, to `operations` operations, to the connection that waits for it, if it still is there.
+    #[inline]
+    pub fn answer(&mut self, to: &ReplyTo, operations: u32, put: impl FnOnce(&mut Vec<u8>)) {
         self.metrics.answered(to.operation, to.arrived_us, self.clock.monotonic_us());
         let Some(connection) = self.connections.get_of(to.key, to.generation) else { return };
-        connection.in_flight -= 1;
+        connection.in_flight -= operations;
         if is_write(to.operation) {
             connection.writes_in_flight -= 1;
         }
@@ -117,7 +136,7 @@ impl Outlet<'_> {
     /// Answers a BATCH.
     pub fn answer_gathered(&mut self, gathered: &Gathered) {
         let to = gathered.reply_to;
-        self.answer(&to, |out| {
+        self.answer(&to, gathered.len() as u32, |out| {
             put_reply(out, to.operation.code(), to.number, |out| {
                 put_batch_head(out, gathered.len());
                 gathered.results().for_each(|result| out.extend_from_slice(result));

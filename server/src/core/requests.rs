@@ -187,7 +187,7 @@ impl Work {
         let connection = self.connections.get_mut(key);
         let operation = request.operation();
         let after_own_writes = connection.writes_in_flight > 0;
-        connection.in_flight += 1;
+        connection.in_flight += operations_of(request);
         connection.writes_in_flight += u32::from(is_write(operation));
         let to = ReplyTo {
             core: self.core,
@@ -205,7 +205,7 @@ impl Work {
                 self.dispatch(&to, request, terms, home);
             }
             Request::Batch(batch) => self.scatter(&to, batch, terms),
-            Request::Ping { payload } => self.outlet().answer(&to, |out| {
+            Request::Ping { payload } => self.outlet().answer(&to, 1, |out| {
                 put_reply(out, to.operation.code(), to.number, |out| out.extend_from_slice(payload));
             }),
             Request::Hello(hello) => self.hello(&to, hello),
@@ -216,7 +216,7 @@ impl Work {
     fn hello(&mut self, to: &ReplyTo, hello: &Hello<'_>) {
         tracing::debug!(core = self.core, client = hello.client, "hello");
         let reply = HelloReply { core: self.core, ..self.shared.hello.clone() };
-        self.outlet().answer(to, |out| {
+        self.outlet().answer(to, 1, |out| {
             put_reply(out, to.operation.code(), to.number, |out| put_hello(out, &reply));
         });
     }
@@ -328,7 +328,7 @@ impl Work {
     /// Takes a BATCH apart.
     fn scatter(&mut self, to: &ReplyTo, batch: &Batch<'_>, mut terms: Terms) {
         if batch.is_empty() {
-            self.outlet().answer(to, |out| {
+            self.outlet().answer(to, 1, |out| {
                 put_reply(out, to.operation.code(), to.number, |out| {
                     eyot_protocol::native::reply::put_batch_head(out, 0);
                 });
@@ -337,7 +337,10 @@ impl Work {
         }
         if !self.gathers.has_room() {
             let message = "too many batches under way on this core; not applied. Retry with backoff";
-            self.outlet().reply(to, Reply::Error(ErrorCode::Busy, message));
+            self.metrics.errors += 1;
+            self.outlet().answer(to, batch.len() as u32, |out| {
+                put_error_reply(out, to.operation.code(), to.number, ErrorCode::Busy, message);
+            });
             return;
         }
         let (key, generation) = self.gathers.open(*to, batch.len());
@@ -416,7 +419,7 @@ impl Work {
     fn put_report(&mut self, gather: u32, report: CoreReport) {
         if let Some((to, reports)) = self.gathers.put_report(gather, report) {
             let json = report_json(&self.shared.report, self.clock.uptime(), &reports);
-            self.outlet().answer(&to, |out| {
+            self.outlet().answer(&to, 1, |out| {
                 put_reply(out, Operation::Stats.code(), to.number, |out| put_stats(out, &json));
             });
         }
@@ -460,6 +463,15 @@ impl Work {
             clock: *clock,
         };
         (shards, outlet)
+    }
+}
+
+/// How much of [`crate::net::connection::MAX_IN_FLIGHT`] a request takes.
+#[inline]
+fn operations_of(request: &Request<'_>) -> u32 {
+    match request {
+        Request::Batch(batch) => (batch.len() as u32).max(1),
+        _ => 1,
     }
 }
 

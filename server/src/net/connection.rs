@@ -20,8 +20,11 @@ pub const HOLD_BYTES: usize = 16 * 1024;
 /// How long replies may wait for another core's, in microseconds: many turns of a busy core, and still less than what
 /// the network adds.
 pub const HOLD_US: u64 = 1000;
-/// Requests of one connection that may wait for the disk or for other cores.
+/// Operations of one connection that may wait for the disk or for other cores; those of a BATCH count one by one.
 pub const MAX_IN_FLIGHT: u32 = 16 * 1024;
+/// Replies that a connection may be owed in all, in bytes. What is already asked for when [`MAX_OUTPUT_BYTES`] is
+/// reached is still answered, since reads that waited come due together; beyond this, with BUSY.
+pub const MAX_OWED_BYTES: usize = 32 << 20;
 
 /// Bytes that a lingering connection may still send: what the buffers of both sides may hold.
 pub const LINGER_BYTES: usize = 8 << 20;
@@ -78,12 +81,14 @@ pub struct Connection {
     pub discarded_bytes: usize,
     /// Whether it is in the list of those that have something to send.
     pub queued: bool,
-    /// Requests that are not answered.
+    /// Operations that are not answered.
     pub in_flight: u32,
     /// Writes among them.
     pub writes_in_flight: u32,
     /// Reads among them that another core answers, within a turn or two.
     pub awaited_reads: u32,
+    /// Bytes of the last result that another core gave.
+    pub awaited_reply_bytes: usize,
     /// Since when its replies wait for those.
     held_since_us: Option<u64>,
 }
@@ -106,19 +111,32 @@ impl Connection {
             in_flight: 0,
             writes_in_flight: 0,
             awaited_reads: 0,
+            awaited_reply_bytes: 0,
             held_since_us: None,
         }
+    }
+
+    /// Bytes of replies that are not sent.
+    #[inline]
+    pub fn owed_bytes(&self) -> usize {
+        self.output.len() + self.sending_bytes
+    }
+
+    /// Those, and what the reads that wait for another core will bring, if they are like the last one.
+    #[inline]
+    fn expected_bytes(&self) -> usize {
+        self.owed_bytes() + self.awaited_reads as usize * self.awaited_reply_bytes
     }
 
     /// Whether it should not be read from for now.
     #[inline]
     pub fn is_full(&self) -> bool {
-        self.output.len() + self.sending_bytes >= MAX_OUTPUT_BYTES || self.in_flight >= MAX_IN_FLIGHT
+        self.expected_bytes() >= MAX_OUTPUT_BYTES || self.in_flight >= MAX_IN_FLIGHT
     }
 
     /// Whether a connection that was full has drained enough to be read from again: half, so that it does not flutter.
     pub fn has_drained(&self) -> bool {
-        self.output.len() + self.sending_bytes <= MAX_OUTPUT_BYTES / 2 && self.in_flight <= MAX_IN_FLIGHT / 2
+        self.expected_bytes() <= MAX_OUTPUT_BYTES / 2 && self.in_flight <= MAX_IN_FLIGHT / 2
     }
 
     /// Whether its replies should wait a little, at `now_us`, for those of another core.

@@ -12,6 +12,8 @@
 //! Invariant: the batches between two cores arrive in the order in which they were sent, so a connection's requests to
 //! one shard keep their order.
 
+use std::collections::HashMap;
+
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use eyot_protocol::command::Condition;
 use eyot_protocol::request::Expiry;
@@ -26,6 +28,13 @@ use crate::replication::WriteAck;
 /// Requests under way from one core to another, at most. Beyond it a request is answered BUSY: the other core is that
 /// far behind, and more waiting would only be more memory.
 pub const MAX_FORWARDED_PER_CORE: usize = 64 * 1024;
+/// From this size on a value is counted against the next two bounds; smaller ones are bounded by the requests that a
+/// connection may have in flight.
+pub const LARGE_VALUE_BYTES: usize = 4 * 1024;
+/// Large values for one connection in one batch, in bytes: beyond it, its reads are answered BUSY.
+pub const MAX_CONNECTION_BATCH_BYTES: usize = 16 << 20;
+/// Results in one batch, in bytes, beyond which no large value is added: what one turn may copy and one message hold.
+pub const MAX_REPLY_BATCH_BYTES: usize = 256 << 20;
 /// Messages that an inbox holds: a few turns of every other core's two batches.
 pub const INBOX_MESSAGES: usize = 4096;
 /// Buffers kept for reuse, a few turns' worth for a handful of cores.
@@ -114,6 +123,8 @@ struct Outbox {
     under_way: usize,
     /// The gather there that the last gathered result went to, by key and generation, and the bytes that it got.
     gather: (u32, u32, usize),
+    /// Bytes of large values in `replies`, by connection.
+    large: HashMap<u32, usize>,
 }
 
 /// One core's ways to the others, and its own inbox.
@@ -143,6 +154,7 @@ impl Mesh {
                 others: Vec::new(),
                 under_way: 0,
                 gather: (0, 0, 0),
+                large: HashMap::new(),
             })
             .collect();
         Self { core, inbox, outboxes, dirty: Vec::new(), spare_requests: Vec::new(), spare_replies: Vec::new() }
@@ -209,6 +221,17 @@ impl Mesh {
             }
         }
         let batch = &mut outbox.replies;
+        if let Reply::Value(Some(found)) = &reply {
+            if found.value.len() >= LARGE_VALUE_BYTES && !to.gathered {
+                let connection_bytes = outbox.large.entry(to.key).or_insert(0);
+                if *connection_bytes >= MAX_CONNECTION_BATCH_BYTES || batch.bytes.len() >= MAX_REPLY_BATCH_BYTES {
+                    let message = "too much is read from this core at once; ask again, for less at once";
+                    reply = Reply::Error(ErrorCode::Busy, message);
+                } else {
+                    *connection_bytes += found.value.len();
+                }
+            }
+        }
         let start = batch.bytes.len();
         reply.put(&mut batch.bytes);
         let length = batch.bytes.len() - start;
@@ -247,6 +270,7 @@ impl Mesh {
                 room = send(&outbox.inbox, outbox.others.remove(0), |message| outbox.others.insert(0, message));
             }
             if room && !outbox.replies.heads.is_empty() {
+                outbox.large.clear();
                 let batch = std::mem::replace(&mut outbox.replies, spare_replies.pop().unwrap_or_default());
                 room = send(&outbox.inbox, Message::Replies(*own, batch), |message| {
                     let Message::Replies(_, batch) = message else { unreachable!("the message just sent") };

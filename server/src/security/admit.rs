@@ -34,7 +34,9 @@ impl WriteBudget {
     /// The code of the refusal and what to do about it.
     #[inline]
     pub fn admit(&self, bytes: usize) -> Result<(), (ErrorCode, &'static str)> {
-        if bytes > 0 && self.memory_bytes >= self.memory_limit_bytes {
+        // What waits for the disk will be memory when it is applied.
+        let memory_bytes = self.memory_bytes + (self.pending_log_bytes + bytes) as u64;
+        if bytes > 0 && memory_bytes > self.memory_limit_bytes {
             return Err((
                 ErrorCode::OutOfMemory,
                 "the memory limit is reached; not applied. Delete keys, or raise --max-memory",
@@ -60,7 +62,7 @@ mod tests {
 
     const ROOMY: WriteBudget = WriteBudget {
         memory_bytes: 0,
-        memory_limit_bytes: 1000,
+        memory_limit_bytes: 1 << 30,
         pending_log_bytes: 0,
         writable_log_bytes: 1 << 20,
         disk_full: false,
@@ -73,7 +75,9 @@ mod tests {
     #[test]
     fn each_bound_has_its_own_code() {
         assert_eq!(code(ROOMY, 100), None);
-        assert_eq!(code(WriteBudget { memory_bytes: 1000, ..ROOMY }, 1), Some(ErrorCode::OutOfMemory));
+        assert_eq!(code(WriteBudget { memory_bytes: 1 << 30, ..ROOMY }, 1), Some(ErrorCode::OutOfMemory));
+        let filling = WriteBudget { memory_bytes: (1 << 30) - 1000, pending_log_bytes: 900, ..ROOMY };
+        assert_eq!((code(filling, 100), code(filling, 101)), (None, Some(ErrorCode::OutOfMemory)));
         let behind = WriteBudget { pending_log_bytes: MAX_PENDING_LOG_BYTES, ..ROOMY };
         assert_eq!(code(behind, 1), Some(ErrorCode::Busy));
         let full = WriteBudget { disk_full: true, writable_log_bytes: LOG_SLACK_BYTES + 10, ..ROOMY };
@@ -83,7 +87,7 @@ mod tests {
 
     #[test]
     fn deletes_pass_the_memory_limit_and_a_large_value_passes_an_empty_log() {
-        assert_eq!(code(WriteBudget { memory_bytes: 1000, ..ROOMY }, 0), None);
+        assert_eq!(code(WriteBudget { memory_bytes: 1 << 30, ..ROOMY }, 0), None);
         assert_eq!(code(ROOMY, MAX_PENDING_LOG_BYTES * 2), None);
     }
 }
