@@ -12,10 +12,12 @@
 
 use std::io;
 use std::ptr;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
 use io_uring::types::BufRingEntry;
 use io_uring::IoUring;
+
+static NEXT_POOL: AtomicU32 = AtomicU32::new(0);
 
 /// The only buffer group of a ring.
 pub(crate) const BUFFER_GROUP: u16 = 0;
@@ -23,6 +25,8 @@ pub(crate) const BUFFER_GROUP: u16 = 0;
 /// Bytes that were received, in a buffer of the pool until they are given back with `Ring::recycle`.
 #[derive(Debug)]
 pub struct ReceivedBytes {
+    /// Which pool the buffer is of.
+    pool: u32,
     id: u16,
     length: u32,
 }
@@ -42,6 +46,8 @@ impl ReceivedBytes {
 /// The pool. Its memory is never freed: the kernel may still hold it while a ring is torn down, and a ring lives as
 /// long as its thread.
 pub(crate) struct ReceiveBuffers {
+    /// Told from every other pool of the process by this.
+    number: u32,
     entries: *mut BufRingEntry,
     memory: *mut u8,
     buffer_bytes: usize,
@@ -60,7 +66,8 @@ impl ReceiveBuffers {
         let memory = map_anonymous(usize::from(count) * buffer_bytes)?;
         // SAFETY: `entries` is a page-aligned mapping of `count` entries that is never unmapped.
         unsafe { ring.submitter().register_buf_ring_with_flags(entries as u64, count, BUFFER_GROUP, 0)? };
-        let mut pool = Self { entries, memory, buffer_bytes, count, tail: 0, published: 0 };
+        let number = NEXT_POOL.fetch_add(1, Ordering::Relaxed);
+        let mut pool = Self { number, entries, memory, buffer_bytes, count, tail: 0, published: 0 };
         (0..count).for_each(|id| pool.put(id));
         pool.publish();
         Ok(pool)
@@ -69,14 +76,15 @@ impl ReceiveBuffers {
     /// The bytes that a completion of `length` bytes left in buffer `id`.
     pub(crate) fn received(&self, id: u16, length: u32) -> ReceivedBytes {
         assert!(id < self.count && length as usize <= self.buffer_bytes, "a buffer of this pool");
-        ReceivedBytes { id, length }
+        ReceivedBytes { pool: self.number, id, length }
     }
 
     #[inline]
     pub(crate) fn bytes<'a>(&'a self, received: &'a ReceivedBytes) -> &'a [u8] {
-        assert!(received.id < self.count, "a buffer of this pool");
-        // SAFETY: the id is below the count, so the range lies in the mapping, which was zeroed by the kernel; the
-        // buffer is not in the entries while `received` exists, so the kernel does not write it.
+        assert!(received.pool == self.number, "a buffer of this pool");
+        // SAFETY: `received` was made by this pool, which checked its id and length, so the range lies in the mapping,
+        // which was zeroed by the kernel; the buffer is not in the entries while `received` exists, so the kernel does
+        // not write it.
         unsafe {
             std::slice::from_raw_parts(
                 self.memory.add(usize::from(received.id) * self.buffer_bytes),
@@ -89,6 +97,7 @@ impl ReceiveBuffers {
     #[inline]
     #[allow(clippy::needless_pass_by_value)] // The value stands for the buffer: giving it up is the point.
     pub(crate) fn recycle(&mut self, received: ReceivedBytes) {
+        assert!(received.pool == self.number, "a buffer of this pool");
         self.put(received.id);
     }
 

@@ -9,6 +9,7 @@
 //!            |           | send, write: the key of the owned buffer       |
 //! ```
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
@@ -141,6 +142,8 @@ pub struct Ring {
     owned: Slab<Owned>,
     /// Submissions queued since the last enter.
     queued: u32,
+    /// Submissions that the queue had no room for; they go first at the next enter.
+    spilled: VecDeque<squeue::Entry>,
 }
 
 impl std::fmt::Debug for Ring {
@@ -167,7 +170,7 @@ impl Ring {
             .setup_cqsize(options.completion_entries)
             .build(options.submission_entries)?;
         let buffers = ReceiveBuffers::register(&uring, options.receive_buffers, options.receive_buffer_bytes)?;
-        Ok(Self { uring, buffers, owned: Slab::new(), queued: 0 })
+        Ok(Self { uring, buffers, owned: Slab::new(), queued: 0, spilled: VecDeque::new() })
     }
 
     /// Starts accepting on `listener`; each connection is an [`Event::Accepted`]. The socket comes with `CLOEXEC`.
@@ -249,7 +252,7 @@ impl Ring {
 
     /// How many submissions wait for the next enter.
     pub fn queued(&self) -> u32 {
-        self.queued
+        self.queued + self.spilled.len() as u32
     }
 
     /// Submits what was queued and makes completions due; waits as `wait` says.
@@ -259,6 +262,12 @@ impl Ring {
     pub fn enter(&mut self, wait: Wait) -> io::Result<()> {
         const GETEVENTS: u32 = 1;
         self.buffers.publish();
+        while self.spilled.front().is_some_and(|entry| Self::try_push(&mut self.uring, entry)) {
+            self.spilled.pop_front();
+            self.queued += 1;
+        }
+        // What is still spilled must not wait for something that only it can bring.
+        let wait = if self.spilled.is_empty() { wait } else { Wait::No };
         let outcome = match wait {
             Wait::No => {
                 // SAFETY: no argument is passed, so there is no memory to be wrong.
@@ -300,15 +309,26 @@ impl Ring {
         }
     }
 
+    /// Queues `entry`. A full queue is submitted; where the kernel wants completions reaped before it takes more, the
+    /// entry waits for the next enter.
     fn push(&mut self, entry: &squeue::Entry) {
-        // SAFETY: every buffer that an entry points to is owned by `owned` until its completion, or mapped for ever.
-        while unsafe { self.uring.submission().push(entry) }.is_err() {
-            // A full queue: submit it. A ring that takes nothing any more is as broken as one that was never made.
-            if let Err(error) = self.enter(Wait::No) {
-                panic!("a full submission queue cannot be submitted: {error}");
+        if self.spilled.is_empty() {
+            if Self::try_push(&mut self.uring, entry) {
+                self.queued += 1;
+                return;
+            }
+            // An error of the ring itself comes back at the turn's own enter.
+            if self.enter(Wait::No).is_ok() && Self::try_push(&mut self.uring, entry) {
+                self.queued += 1;
+                return;
             }
         }
-        self.queued += 1;
+        self.spilled.push_back(entry.clone());
+    }
+
+    fn try_push(uring: &mut IoUring, entry: &squeue::Entry) -> bool {
+        // SAFETY: every buffer that an entry points to is owned by `owned` until its completion, or mapped for ever.
+        unsafe { uring.submission().push(entry) }.is_ok()
     }
 }
 

@@ -88,6 +88,15 @@ impl StopReason {
     }
 }
 
+impl Stop {
+    /// Ends the process: says why on standard error, and leaves with the reason's number. From whatever thread notices
+    /// it, since half a node is worse than none.
+    pub fn end_process(&self) -> ! {
+        eprintln!("eyot-server: {self}");
+        std::process::exit(self.reason.exit_code());
+    }
+}
+
 /// A reason with its details.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stop {

@@ -11,8 +11,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() {
     let config = Config::parse();
     if let Err(stop) = run(&config) {
-        eprintln!("eyot-server: {stop}");
-        std::process::exit(stop.reason.exit_code());
+        stop.end_process();
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{mpsc, Arc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -36,7 +36,7 @@ const FEATURES: [&str; 3] = ["deadline", "ack-levels", "shard-map"];
 pub fn run(settings: Settings) -> Result<(), Stop> {
     let started = Instant::now();
     // Before anything else: a need that is not met is told by its own name, not by what fails for want of it.
-    for check in preflight::run(&settings) {
+    for check in preflight::run_without_disk(&settings) {
         check.outcome?;
     }
     // Ports before the data directory: a second server on the same ports must not touch anything.
@@ -86,6 +86,7 @@ pub fn run(settings: Settings) -> Result<(), Stop> {
             Err(_) => break,
         }
     }
+    shared.serving.store(true, Ordering::SeqCst);
     announce(&shared, &addresses, started.elapsed());
     for core in cores {
         match core.join() {
@@ -173,6 +174,7 @@ fn share(
         started,
         wakers,
         connections: AtomicUsize::new(0),
+        serving: AtomicBool::new(false),
         stopping: AtomicBool::new(false),
         settled_cores: AtomicUsize::new(0),
     }
@@ -207,6 +209,10 @@ fn stop_on_signals(shared: &Arc<Shared>) -> Result<(), Stop> {
     std::thread::spawn(move || {
         let mut signals = signals.forever();
         if signals.next().is_some() {
+            if !shared.serving.load(Ordering::SeqCst) {
+                tracing::info!("stopped before the node was ready: nothing was written");
+                std::process::exit(0);
+            }
             tracing::info!("stopping: finishing what is in flight (again to end at once)");
             shared.stop();
         }

@@ -30,12 +30,18 @@ pub struct Check {
 
 /// Runs every check.
 pub fn run(settings: &Settings) -> Vec<Check> {
+    let mut checks = run_without_disk(settings);
+    checks.push(Check { name: "data directory", outcome: data_directory(&settings.data_dir) });
+    checks
+}
+
+/// Runs the checks that touch no file: a server that will not get its ports must leave the data directory alone.
+pub fn run_without_disk(settings: &Settings) -> Vec<Check> {
     vec![
         Check { name: "kernel 6.1 or newer", outcome: kernel() },
         Check { name: "io_uring", outcome: io_uring() },
         Check { name: "locked memory", outcome: locked_memory() },
         Check { name: "open files", outcome: open_files(settings) },
-        Check { name: "data directory", outcome: data_directory(&settings.data_dir) },
     ]
 }
 
@@ -162,7 +168,7 @@ fn data_directory(path: &Path) -> Result<String, Stop> {
     let writable =
         fs::create_dir_all(path).and_then(|()| fs::write(&probe, b"x")).and_then(|()| fs::remove_file(&probe));
     match writable {
-        Ok(()) => Ok(format!("{} is writable", path.display())),
+        Ok(()) => Ok(format!("{} is writable; {}", path.display(), direct_writes(path, &probe))),
         Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
             Err(Stop::new(StopReason::DiskFull, format!("{}: {error}", path.display()), "free space on that disk"))
         }
@@ -171,6 +177,21 @@ fn data_directory(path: &Path) -> Result<String, Stop> {
             format!("{}: {error}", path.display()),
             "create it for the user that runs the server, or choose another with --data-dir",
         )),
+    }
+}
+
+/// Whether the file system takes `O_DIRECT`; where it does not, the log works all the same, slower.
+fn direct_writes(directory: &Path, probe: &Path) -> String {
+    use std::os::unix::fs::OpenOptionsExt;
+    let opened = fs::File::options().create(true).truncate(true).write(true).custom_flags(libc::O_DIRECT).open(probe);
+    // What was not made cannot be removed, and anything else left behind is one empty file.
+    let _: io::Result<()> = fs::remove_file(probe);
+    match opened {
+        Ok(_) => "log writes go past the page cache (O_DIRECT)".to_owned(),
+        Err(error) => format!(
+            "{} refuses O_DIRECT ({error}): log writes go through the page cache, as durable and slower",
+            directory.display()
+        ),
     }
 }
 

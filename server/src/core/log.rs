@@ -22,6 +22,7 @@ use eyot_ring::{AlignedBuffer, Ring};
 
 use crate::error::{Stop, StopReason};
 use crate::replication::Sealed;
+use crate::security::admit::{LogBlock, LOG_SLACK_BYTES};
 use crate::wal::{
     segment, LogIdentity, LogOptions, LogWriter, Recovered, SegmentEnd, SegmentError, SegmentFile, SegmentRequest,
     Sequence,
@@ -55,11 +56,14 @@ pub struct CoreLog {
     /// Tasks of the executor that have not ended.
     tasks: Rc<Cell<usize>>,
     retry_at: Option<Instant>,
+    /// Why the last attempt failed; `None` if it did not.
+    blocked: Option<LogBlock>,
     /// A segment came since the last [`CoreLog::submit`]: what waited for it may be written.
     segment_came: bool,
     /// The tail of the log before this start, to be given back once this start's first batch is durable.
     old_tail: Option<SegmentEnd>,
     first_sequence: Sequence,
+    segment_bytes: u64,
     sync_writes: bool,
     flush_interval: Duration,
     /// Without `--sync-writes`: since when something waits for its write.
@@ -108,6 +112,8 @@ impl CoreLog {
             making: None,
             tasks: Rc::default(),
             retry_at: None,
+            blocked: None,
+            segment_bytes: options.segment_bytes,
             segment_came: false,
             old_tail: recovered.start.previous_end,
             first_sequence: recovered.start.next_sequence,
@@ -243,8 +249,9 @@ impl CoreLog {
     fn made(&mut self, request: SegmentRequest, created: Created, now: Instant) {
         match created {
             Ok(file) => {
-                if self.retry_at.take().is_some() {
-                    tracing::info!(segment = request.number, "disk space is back: writes are taken again");
+                self.retry_at = None;
+                if self.blocked.take().is_some() {
+                    tracing::info!(segment = request.number, "the log can be extended again: writes are taken");
                 }
                 self.writer.segment_ready(request.number, file.bytes);
                 self.segment_came = true;
@@ -253,7 +260,11 @@ impl CoreLog {
                 self.files.push_back((request.number, file));
             }
             Err(error) => {
-                if self.retry_at.is_none() {
+                let blocked = match error {
+                    SegmentError::NoSpace { .. } => LogBlock::DiskFull,
+                    _ => LogBlock::Failing,
+                };
+                if self.blocked.replace(blocked) != Some(blocked) {
                     let left_bytes = self.writer.writable_bytes();
                     tracing::error!(%error, left_bytes, "no new log segment: writes will be refused when the present one is full");
                 }
@@ -279,9 +290,21 @@ impl CoreLog {
         self.segment_came
     }
 
-    /// Whether the last attempt to make a segment failed.
-    pub fn is_disk_full(&self) -> bool {
-        self.retry_at.is_some()
+    /// Why the log cannot be extended, if it cannot.
+    pub fn blocked(&self) -> Option<LogBlock> {
+        self.blocked
+    }
+
+    /// Whether a write of `bytes` has somewhere to go: one that no usual segment holds needs a larger one, and once it
+    /// is appended everything waits behind it. So the disk is asked first; that is rare and costs a system call.
+    pub fn has_segment_for(&self, bytes: usize) -> bool {
+        let needed = bytes as u64 + LOG_SLACK_BYTES;
+        if needed <= self.segment_bytes {
+            return true;
+        }
+        // The larger segment, and the usual one that is kept ready behind it.
+        rustix::fs::statvfs(&self.directory)
+            .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) > needed + self.segment_bytes)
     }
 
     /// Bytes that were appended and are not on disk.
@@ -310,7 +333,9 @@ impl CoreLog {
 
     /// When the turn must look at the log again even if nothing happens.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let flush = self.waiting_since.map(|since| since + self.flush_interval);
+        // While a write is in flight or a segment is missing, that is what wakes the core; a deadline would only spin.
+        let may_write = self.writer.writes_in_flight() == 0 && self.blocked.is_none() && self.making.is_none();
+        let flush = self.waiting_since.filter(|_| may_write).map(|since| since + self.flush_interval);
         [flush, self.retry_at].into_iter().flatten().min()
     }
 }

@@ -14,6 +14,9 @@ use crate::router::mesh::Mesh;
 use crate::router::scatter::{Gathered, Gathers, Progress, REPLY_IS_FULL};
 use crate::router::{Reply, ReplySink, ReplyTo};
 
+/// A part of a BATCH's result up to this size is never left out: writes and errors take no more, and there are at most
+/// 10,000 of them.
+const SMALL_RESULT_BYTES: usize = 256;
 /// What a read is answered with when its connection is owed [`MAX_OWED_BYTES`].
 const OWES_TOO_MUCH: &str = "this connection does not take its replies; take them, then ask again, for less at once";
 
@@ -48,7 +51,8 @@ impl ReplySink for Outlet<'_> {
         if to.core != self.core {
             self.mesh.reply(to, reply, self.max_frame_bytes);
         } else if to.gathered {
-            self.gather(to, |out| reply.put(out));
+            let value_bytes = if let Reply::Value(Some(found)) = &reply { found.value.len() } else { 0 };
+            self.gather(to, value_bytes, |out| reply.put(out));
         } else {
             if matches!(reply, Reply::Value(Some(_))) && self.owes_too_much(to) {
                 reply = Reply::Error(ErrorCode::Busy, OWES_TOO_MUCH);
@@ -67,13 +71,13 @@ impl Outlet<'_> {
     /// Takes a result that another core has encoded.
     pub fn encoded(&mut self, to: &ReplyTo, result: &[u8], failed: bool) {
         if to.gathered {
-            self.gather(to, |out| out.extend_from_slice(result));
+            self.gather(to, result.len(), |out| out.extend_from_slice(result));
             return;
         }
         if !is_write(to.operation) {
             if let Some(connection) = self.connections.get_of(to.key, to.generation) {
                 connection.awaited_reads -= 1;
-                connection.awaited_reply_bytes = result.len();
+                connection.learn_reply_bytes(result.len());
             }
             if self.owes_too_much(to) {
                 self.reply(to, Reply::Error(ErrorCode::Busy, OWES_TOO_MUCH));
@@ -118,17 +122,40 @@ impl Outlet<'_> {
         }
     }
 
-    fn gather(&mut self, to: &ReplyTo, put: impl FnOnce(&mut Vec<u8>)) {
-        // One reply holds all results: beyond the longest frame, the rest says so instead.
-        let fits = self.gathers.bytes(to.key) < self.max_frame_bytes;
-        let progress = self.gathers.put(to.key, to.generation, to.number, |out| {
-            if fits {
-                put(out);
-            } else {
-                put_error(out, ErrorCode::BatchTooLarge, REPLY_IS_FULL);
-            }
+    /// Takes a part of a BATCH's result, of about `bytes`.
+    fn gather(&mut self, to: &ReplyTo, bytes: usize, put: impl FnOnce(&mut Vec<u8>)) {
+        let Some(parent) = self.gathers.parent(to.key, to.generation) else { return };
+        let own_bytes = self.gathers.bytes(to.key);
+        // What the connection is owed beside this BATCH; a connection that is gone is owed nothing more.
+        let connection = self.connections.get_of(parent.key, parent.generation);
+        let owed_bytes = connection
+            .map_or(MAX_OWED_BYTES, |connection| connection.owed_bytes() + connection.gathered_bytes - own_bytes);
+        // One reply holds all results, and a connection is owed only so much: beyond either, values are left out.
+        let left_out = if bytes <= SMALL_RESULT_BYTES {
+            None
+        } else if own_bytes + bytes > self.max_frame_bytes {
+            Some((ErrorCode::BatchTooLarge, REPLY_IS_FULL))
+        } else if owed_bytes >= MAX_OWED_BYTES {
+            Some((ErrorCode::Busy, OWES_TOO_MUCH))
+        } else {
+            None
+        };
+        let progress = self.gathers.put(to.key, to.generation, to.number, |out| match left_out {
+            None => put(out),
+            Some((code, message)) => put_error(out, code, message),
         });
+        let grown = match &progress {
+            Progress::Complete(gathered) => gathered.bytes(),
+            Progress::Waiting => self.gathers.bytes(to.key),
+            Progress::Gone => own_bytes,
+        } - own_bytes;
+        if let Some(connection) = self.connections.get_of(parent.key, parent.generation) {
+            connection.gathered_bytes += grown;
+        }
         if let Progress::Complete(gathered) = progress {
+            if let Some(connection) = self.connections.get_of(parent.key, parent.generation) {
+                connection.gathered_bytes -= gathered.bytes();
+            }
             self.answer_gathered(&gathered);
         }
     }

@@ -23,6 +23,7 @@ use crate::net::connection::Stage;
 use crate::replication::{Read, ReadProgress, WriteAck};
 use crate::router::mesh::{ForwardedRequest, Message, RequestBatch, SetOptions};
 use crate::router::{Reply, ReplySink, ReplyTo, Route};
+use crate::security::admit::DISK_IS_FULL;
 use crate::shard::Place;
 
 /// Frames that are decoded before the first of them is executed.
@@ -297,7 +298,11 @@ impl Work {
             other => unreachable!("{other:?} is not an operation on one key"),
         };
         let bytes = if value.is_empty() { 0 } else { key.len() + value.len() };
-        if let Err((code, message)) = self.budget.admit(bytes) {
+        let admitted = self.budget.admit(bytes).and_then(|()| {
+            let fits = self.log.has_segment_for(command.encoded_bytes());
+            fits.then_some(()).ok_or((ErrorCode::NoSpace, DISK_IS_FULL))
+        });
+        if let Err((code, message)) = admitted {
             self.outlet().reply(&head.reply_to, Reply::Error(code, message));
             return;
         }
@@ -439,7 +444,7 @@ impl Work {
             shards: self.shards.len() as u16,
             connections: self.connections.len() as u64,
             log_pending_bytes: self.log.pending_bytes() as u64,
-            read_only: self.log.is_disk_full(),
+            read_only: self.log.blocked().is_some(),
             metrics: self.metrics.snapshot(),
         }
     }

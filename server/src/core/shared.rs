@@ -29,6 +29,8 @@ pub struct Shared {
     pub wakers: Vec<Waker>,
     /// Connections that are open, over all cores.
     pub connections: AtomicUsize,
+    /// Set once: every core accepts connections.
+    pub serving: AtomicBool,
     /// Set once: stop taking requests, finish what is in flight.
     pub stopping: AtomicBool,
     /// Cores that have nothing in flight any more.

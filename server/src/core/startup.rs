@@ -92,7 +92,13 @@ pub fn spawn(start: CoreStart) -> Result<ExecutorJoinHandle<Result<(), Stop>>, S
         .spawn(move || async move {
             let progress = start.progress.clone();
             match bring_up(start) {
-                Ok(core) => core.run().await,
+                Ok(core) => {
+                    // The other cores cannot go on without this one's shards, and must not pretend to.
+                    if let Err(stop) = core.run().await {
+                        stop.end_process();
+                    }
+                    Ok(())
+                }
                 // `main` has more to say about it than this thread, if it is still there.
                 Err(stop) => progress.send(Err(stop.clone())).map_err(|_| stop),
             }
@@ -115,7 +121,7 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
     for tail in &recovered.torn_tails {
         tracing::warn!(
             core, file = %tail.file.display(), offset = tail.offset, bytes = tail.bytes, sequence = tail.sequence.0,
-            "the log ends in a write that was interrupted; nothing in it was acknowledged; it is cut off"
+            "the log ends in a write that is not whole: interrupted before it was acknowledged, unless the disk has lost it since; it is cut off"
         );
     }
     let elapsed = started.elapsed();
@@ -145,7 +151,7 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         max_frame_bytes: settings.max_frame_bytes(),
         max_value_bytes: settings.max_value_bytes,
         clock,
-        connections: Connections::default(),
+        connections: Connections::new(settings.max_frame_bytes()),
         shards,
         open_shards: Vec::new(),
         log,
@@ -157,7 +163,7 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
             memory_limit_bytes,
             pending_log_bytes: 0,
             writable_log_bytes: 0,
-            disk_full: false,
+            blocked: None,
         },
         shared,
     };

@@ -25,6 +25,8 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 const STOP_GRACE: Duration = Duration::from_secs(10);
 /// How long a stopping node tries to make the segment that its last writes need: a few attempts.
 const DISK_FULL_GRACE: Duration = Duration::from_secs(3);
+/// Connections that linger at most, beside those of a node that stops: they hold file descriptors.
+const MAX_LINGERING: usize = 256;
 /// How long a connection that was told why it ends may linger.
 const LINGER: Duration = Duration::from_secs(1);
 /// While the executor has work of its own, it gets a turn at least this often.
@@ -130,8 +132,9 @@ impl Core {
         let now = Instant::now();
         let until = |deadline: Instant| deadline.saturating_duration_since(now);
         let mut wait = Wait::Forever;
-        if self.work.shards.iter().any(|driver| driver.shard().expiring_key_count() > 0) {
-            wait = shorter(wait, until(self.next_sweep));
+        if let Some(next_us) = self.work.shards.iter().filter_map(|driver| driver.shard().next_expiry_us()).min() {
+            let expiry = Duration::from_micros(next_us.saturating_sub(self.work.clock.wall_us()).max(0) as u64);
+            wait = shorter(wait, expiry.max(until(self.next_sweep)));
         }
         let lingering = self.lingering.front().map(|(until, ..)| *until);
         for deadline in [self.work.log.next_deadline(), self.accept_again, lingering].into_iter().flatten() {
@@ -169,6 +172,8 @@ impl Core {
                 self.work.metrics.accepted += 1;
                 self.work.connections.open(&mut self.ring, socket);
             }
+            // Beyond this many that are being told so, a further one is closed without a word.
+            Ok(_) if self.lingering.len() >= MAX_LINGERING => self.work.metrics.refused += 1,
             Ok(socket) => {
                 self.work.metrics.refused += 1;
                 self.work.shared.connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -314,8 +319,8 @@ impl Core {
             self.ring.cancel_accept(number as u32);
         }
         for key in self.work.connections.keys() {
-            self.work.connections.get_mut(key).finish();
-            self.work.connections.review(key);
+            // Closing over what a client still sends would reset the connection, and cut off replies on their way.
+            self.work.connections.finish_and_linger(key);
         }
     }
 
@@ -349,7 +354,7 @@ impl Core {
         let mut events = Vec::new();
         let give_up_at = Instant::now() + DISK_FULL_GRACE;
         while !self.work.log.is_settled() {
-            if self.work.log.is_disk_full() && Instant::now() >= give_up_at {
+            if self.work.log.blocked().is_some() && Instant::now() >= give_up_at {
                 return Err(Stop::new(
                     StopReason::DiskFull,
                     "the disk is full, and writes that wait for space are given up; with --sync-writes none of them was \
@@ -383,7 +388,7 @@ impl Work {
             memory_limit_bytes: self.budget.memory_limit_bytes,
             pending_log_bytes: self.log.pending_bytes(),
             writable_log_bytes: self.log.writable_bytes(),
-            disk_full: self.log.is_disk_full(),
+            blocked: self.log.blocked(),
         };
     }
 
@@ -395,7 +400,7 @@ impl Work {
     }
 
     fn sweep(&mut self) {
-        if self.budget.disk_full {
+        if self.budget.blocked.is_some() {
             return;
         }
         let now_us = self.clock.wall_us();

@@ -17,6 +17,9 @@ use std::net::{Shutdown, TcpStream};
 pub const MAX_OUTPUT_BYTES: usize = 1 << 20;
 /// Replies that may wait for another core's, in bytes: beyond it, a send of their own is no waste.
 pub const HOLD_BYTES: usize = 16 * 1024;
+/// What a result of another core is taken for before the first has come: so few reads are under way at first that they
+/// are harmless even if their values are large, and after the first result the number fits the values.
+const FIRST_AWAITED_REPLY_BYTES: usize = 64 * 1024;
 /// How long replies may wait for another core's, in microseconds: many turns of a busy core, and still less than what
 /// the network adds.
 pub const HOLD_US: u64 = 1000;
@@ -87,8 +90,10 @@ pub struct Connection {
     pub writes_in_flight: u32,
     /// Reads among them that another core answers, within a turn or two.
     pub awaited_reads: u32,
-    /// Bytes of the last result that another core gave.
+    /// What a result of another core takes, as far as is known: the largest of late.
     pub awaited_reply_bytes: usize,
+    /// Bytes of results that wait for the rest of their BATCH.
+    pub gathered_bytes: usize,
     /// Since when its replies wait for those.
     held_since_us: Option<u64>,
 }
@@ -111,7 +116,8 @@ impl Connection {
             in_flight: 0,
             writes_in_flight: 0,
             awaited_reads: 0,
-            awaited_reply_bytes: 0,
+            awaited_reply_bytes: FIRST_AWAITED_REPLY_BYTES,
+            gathered_bytes: 0,
             held_since_us: None,
         }
     }
@@ -122,10 +128,16 @@ impl Connection {
         self.output.len() + self.sending_bytes
     }
 
-    /// Those, and what the reads that wait for another core will bring, if they are like the last one.
+    /// Notes what a result of another core took. A small one after large ones is believed only little by little.
+    #[inline]
+    pub fn learn_reply_bytes(&mut self, bytes: usize) {
+        self.awaited_reply_bytes = bytes.max(self.awaited_reply_bytes - self.awaited_reply_bytes / 4);
+    }
+
+    /// Those, and what the reads that wait for another core will bring, if they are like the last ones.
     #[inline]
     fn expected_bytes(&self) -> usize {
-        self.owed_bytes() + self.awaited_reads as usize * self.awaited_reply_bytes
+        self.owed_bytes() + self.gathered_bytes + self.awaited_reads as usize * self.awaited_reply_bytes
     }
 
     /// Whether it should not be read from for now.

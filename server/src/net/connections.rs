@@ -19,13 +19,18 @@ use super::connection::{Connection, Receiving, Stage};
 /// Bytes of unfinished frames that a core keeps over all its connections. Beyond it, the connection that brings more is
 /// closed: a frame's announced length is a promise that somebody has to pay for. Four of the largest values by default.
 pub const MAX_UNFINISHED_BYTES: usize = 256 << 20;
+/// Bytes of each connection that do not count: a request cut in two by the network is nobody's fault, and must not fail
+/// because others have large ones under way.
+pub const UNCOUNTED_UNFINISHED_BYTES: usize = 64 * 1024;
+/// Bytes of one send: what the ring takes is bounded, and so is what one client's send pins.
+const MAX_SEND_BYTES: usize = 256 << 20;
 /// Output buffers kept for reuse.
 const SPARE_BUFFERS_MAX: usize = 256;
 /// An output buffer larger than this is given back to the allocator.
 const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
 
 /// The connections of one core.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Connections {
     slots: Slab<Connection>,
     /// Those with something to send, each once.
@@ -35,11 +40,32 @@ pub struct Connections {
     /// Those that may be over, or that may be read from again.
     to_review: Vec<u32>,
     spare_buffers: Vec<Vec<u8>>,
+    /// Bytes beyond [`UNCOUNTED_UNFINISHED_BYTES`] of each connection's input.
     unfinished_bytes: usize,
+    unfinished_bytes_max: usize,
     next_generation: u32,
 }
 
+/// What `bytes` of input count.
+fn counted(bytes: usize) -> usize {
+    bytes.saturating_sub(UNCOUNTED_UNFINISHED_BYTES)
+}
+
 impl Connections {
+    /// No connections yet, of a server that takes frames of `max_frame_bytes`: at least two such may be under way.
+    pub fn new(max_frame_bytes: usize) -> Self {
+        Self {
+            slots: Slab::new(),
+            to_send: Vec::new(),
+            held: 0,
+            to_review: Vec::new(),
+            spare_buffers: Vec::new(),
+            unfinished_bytes: 0,
+            unfinished_bytes_max: MAX_UNFINISHED_BYTES.max(2 * max_frame_bytes),
+            next_generation: 0,
+        }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.slots.len()
@@ -130,18 +156,20 @@ impl Connections {
 
     /// Keeps `bytes` of connection `key` for later. Returns whether they were kept: beyond the bound they are not.
     pub fn keep_input(&mut self, key: u32, bytes: &[u8]) -> bool {
-        if self.unfinished_bytes + bytes.len() > MAX_UNFINISHED_BYTES {
+        let input = &mut self.slots[key as usize].input;
+        let grown = counted(input.len() + bytes.len()) - counted(input.len());
+        if grown > 0 && self.unfinished_bytes + grown > self.unfinished_bytes_max {
             return false;
         }
-        self.unfinished_bytes += bytes.len();
-        self.slots[key as usize].input.extend_from_slice(bytes);
+        self.unfinished_bytes += grown;
+        input.extend_from_slice(bytes);
         true
     }
 
     /// Takes the kept bytes of connection `key`.
     pub fn take_input(&mut self, key: u32) -> Vec<u8> {
         let input = std::mem::take(&mut self.slots[key as usize].input);
-        self.unfinished_bytes -= input.len();
+        self.unfinished_bytes -= counted(input.len());
         input
     }
 
@@ -154,14 +182,14 @@ impl Connections {
         if input.capacity() > SPARE_BUFFER_BYTES_MAX && input.len() < input.capacity() / 4 {
             input.shrink_to(input.len() * 2);
         }
-        self.unfinished_bytes += input.len();
+        self.unfinished_bytes += counted(input.len());
         self.slots[key as usize].input = input;
     }
 
     /// Ends connection `key`: nothing more is read or said.
     pub fn end(&mut self, key: u32) {
         let connection = &mut self.slots[key as usize];
-        self.unfinished_bytes -= connection.input.len();
+        self.unfinished_bytes -= counted(connection.input.len());
         connection.end();
         self.review(key);
     }
@@ -186,7 +214,10 @@ impl Connections {
                 connection.output = Vec::new();
                 to_review.push(key);
             } else if connection.sending_bytes == 0 && !connection.output.is_empty() {
-                let buffer = std::mem::take(&mut connection.output);
+                let mut buffer = std::mem::take(&mut connection.output);
+                if buffer.len() > MAX_SEND_BYTES {
+                    connection.output = buffer.split_off(MAX_SEND_BYTES);
+                }
                 connection.sending_bytes = buffer.len();
                 ring.send(connection.socket.as_raw_fd(), key, buffer);
             }
@@ -210,7 +241,7 @@ impl Connections {
                 self.to_send.push(key);
             }
         } else {
-            self.unfinished_bytes -= connection.input.len();
+            self.unfinished_bytes -= counted(connection.input.len());
             connection.end();
         }
         if connection.stage != Stage::Open || connection.receiving != Receiving::Armed {

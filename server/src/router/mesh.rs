@@ -36,7 +36,9 @@ pub const MAX_CONNECTION_BATCH_BYTES: usize = 16 << 20;
 /// Results in one batch, in bytes, beyond which no large value is added: what one turn may copy and one message hold.
 pub const MAX_REPLY_BATCH_BYTES: usize = 256 << 20;
 /// Messages that an inbox holds: a few turns of every other core's two batches.
-pub const INBOX_MESSAGES: usize = 4096;
+pub const INBOX_MESSAGES: usize = 128;
+/// Keys and values that wait in one batch for another core, in bytes: beyond it a request is answered BUSY.
+pub const MAX_REQUEST_BATCH_BYTES: usize = 64 << 20;
 /// Buffers kept for reuse, a few turns' worth for a handful of cores.
 const SPARE_BATCHES_MAX: usize = 32;
 /// A batch's buffer larger than this is given back to the allocator.
@@ -123,8 +125,8 @@ struct Outbox {
     under_way: usize,
     /// The gather there that the last gathered result went to, by key and generation, and the bytes that it got.
     gather: (u32, u32, usize),
-    /// Bytes of large values in `replies`, by connection.
-    large: HashMap<u32, usize>,
+    /// Bytes of large values in `replies`, by connection; under `None` those of all gathers.
+    large: HashMap<Option<u32>, usize>,
 }
 
 /// One core's ways to the others, and its own inbox.
@@ -182,7 +184,8 @@ impl Mesh {
 
     /// Whether another request may be forwarded to `core`.
     pub fn may_forward(&self, core: u16) -> bool {
-        self.outboxes[usize::from(core)].under_way < MAX_FORWARDED_PER_CORE
+        let outbox = &self.outboxes[usize::from(core)];
+        outbox.under_way < MAX_FORWARDED_PER_CORE && outbox.requests.bytes.len() < MAX_REQUEST_BATCH_BYTES
     }
 
     /// Requests that are under way to other cores.
@@ -222,13 +225,16 @@ impl Mesh {
         }
         let batch = &mut outbox.replies;
         if let Reply::Value(Some(found)) = &reply {
-            if found.value.len() >= LARGE_VALUE_BYTES && !to.gathered {
-                let connection_bytes = outbox.large.entry(to.key).or_insert(0);
-                if *connection_bytes >= MAX_CONNECTION_BATCH_BYTES || batch.bytes.len() >= MAX_REPLY_BATCH_BYTES {
+            if found.value.len() >= LARGE_VALUE_BYTES {
+                // All gathers of a batch share what one of them may have: each keeps its parts until the last has come.
+                let (holder, holder_bytes_max) =
+                    if to.gathered { (None, gathered_bytes_max) } else { (Some(to.key), MAX_CONNECTION_BATCH_BYTES) };
+                let held_bytes = outbox.large.entry(holder).or_insert(0);
+                if *held_bytes >= holder_bytes_max || batch.bytes.len() >= MAX_REPLY_BATCH_BYTES {
                     let message = "too much is read from this core at once; ask again, for less at once";
                     reply = Reply::Error(ErrorCode::Busy, message);
                 } else {
-                    *connection_bytes += found.value.len();
+                    *held_bytes += found.value.len();
                 }
             }
         }

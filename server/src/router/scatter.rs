@@ -56,6 +56,11 @@ impl Gathered {
         self.parts.is_empty()
     }
 
+    /// Bytes of all of them.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The encoded results, in the order of the operations.
     pub fn results(&self) -> impl Iterator<Item = &[u8]> {
         self.parts.iter().map(|part| &self.bytes[part.start as usize..][..part.length as usize])
@@ -107,6 +112,12 @@ impl Gathers {
         let parts = vec![Part { start: 0, length: 0 }; parts];
         let key = self.batches.insert(Gather { reply_to, generation, missing: parts.len(), parts, bytes: Vec::new() });
         (key as u32, generation)
+    }
+
+    /// Who waits for the gather, if it is still there.
+    pub fn parent(&self, key: u32, generation: u32) -> Option<ReplyTo> {
+        let gather = self.batches.get(key as usize).filter(|gather| gather.generation == generation)?;
+        Some(gather.reply_to)
     }
 
     /// Bytes that the gather holds so far.

@@ -12,6 +12,9 @@ pub const MAX_PENDING_LOG_BYTES: usize = 64 << 20;
 /// What block padding and headers may add to the bytes of two batches, with room to spare.
 pub const LOG_SLACK_BYTES: u64 = 64 * 1024;
 
+/// What a write is refused with on a full disk.
+pub const DISK_IS_FULL: &str = "the disk is full; not applied. Reads go on; writes come back when space does";
+
 /// What the decision is made from. All of one core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WriteBudget {
@@ -23,8 +26,17 @@ pub struct WriteBudget {
     pub pending_log_bytes: usize,
     /// Bytes that the log's existing segments still have room for.
     pub writable_log_bytes: u64,
-    /// Whether the last attempt to make a new segment failed for want of space.
-    pub disk_full: bool,
+    /// Why the last attempt to make a new segment failed, if it did.
+    pub blocked: Option<LogBlock>,
+}
+
+/// Why the log cannot be extended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogBlock {
+    /// For want of space.
+    DiskFull,
+    /// For any other reason; the server's own log names it.
+    Failing,
 }
 
 impl WriteBudget {
@@ -42,17 +54,19 @@ impl WriteBudget {
                 "the memory limit is reached; not applied. Delete keys, or raise --max-memory",
             ));
         }
-        // One write always enters an empty log, however large it is.
-        if self.pending_log_bytes > 0 && self.pending_log_bytes + bytes > MAX_PENDING_LOG_BYTES {
+        // The last one to enter may pass the bound: however large a value, it is not starved by small ones.
+        if self.pending_log_bytes >= MAX_PENDING_LOG_BYTES {
             return Err((ErrorCode::Busy, "the log is behind; not applied. Retry with backoff"));
         }
-        if self.disk_full && (self.pending_log_bytes + bytes) as u64 + LOG_SLACK_BYTES > self.writable_log_bytes {
-            return Err((
-                ErrorCode::NoSpace,
-                "the disk is full; not applied. Reads go on; writes come back when space does",
-            ));
+        let fits = (self.pending_log_bytes + bytes) as u64 + LOG_SLACK_BYTES <= self.writable_log_bytes;
+        match self.blocked {
+            Some(LogBlock::DiskFull) if !fits => Err((ErrorCode::NoSpace, DISK_IS_FULL)),
+            Some(LogBlock::Failing) if !fits => Err((
+                ErrorCode::Busy,
+                "the log cannot be extended, the server's own log says why; not applied. Reads go on",
+            )),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -65,7 +79,7 @@ mod tests {
         memory_limit_bytes: 1 << 30,
         pending_log_bytes: 0,
         writable_log_bytes: 1 << 20,
-        disk_full: false,
+        blocked: None,
     };
 
     fn code(budget: WriteBudget, bytes: usize) -> Option<ErrorCode> {
@@ -80,14 +94,16 @@ mod tests {
         assert_eq!((code(filling, 100), code(filling, 101)), (None, Some(ErrorCode::OutOfMemory)));
         let behind = WriteBudget { pending_log_bytes: MAX_PENDING_LOG_BYTES, ..ROOMY };
         assert_eq!(code(behind, 1), Some(ErrorCode::Busy));
-        let full = WriteBudget { disk_full: true, writable_log_bytes: LOG_SLACK_BYTES + 10, ..ROOMY };
+        let full = WriteBudget { blocked: Some(LogBlock::DiskFull), writable_log_bytes: LOG_SLACK_BYTES + 10, ..ROOMY };
         assert_eq!(code(full, 10), None);
         assert_eq!(code(full, 11), Some(ErrorCode::NoSpace));
+        assert_eq!(code(WriteBudget { blocked: Some(LogBlock::Failing), ..full }, 11), Some(ErrorCode::Busy));
     }
 
     #[test]
-    fn deletes_pass_the_memory_limit_and_a_large_value_passes_an_empty_log() {
+    fn deletes_pass_the_memory_limit_and_a_large_value_is_not_starved_by_small_ones() {
         assert_eq!(code(WriteBudget { memory_bytes: 1 << 30, ..ROOMY }, 0), None);
-        assert_eq!(code(ROOMY, MAX_PENDING_LOG_BYTES * 2), None);
+        let busy = WriteBudget { pending_log_bytes: MAX_PENDING_LOG_BYTES - 1, ..ROOMY };
+        assert_eq!(code(busy, MAX_PENDING_LOG_BYTES * 2), None);
     }
 }

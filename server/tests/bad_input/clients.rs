@@ -101,6 +101,65 @@ fn a_client_that_never_reads_is_bounded_for_reads_that_wait_for_its_own_write() 
 }
 
 #[test]
+fn a_client_that_never_reads_is_bounded_for_batches_of_either_core() {
+    let directory = directory();
+    let server = Server::start(directory.path(), &[]);
+    for core in 0..several_cores() {
+        let mut other = server.connect_to_core(0);
+        let key = key_of_core(&mut other, core as u16);
+        other.must_set(&key, &bytes_value(&vec![7; 8 << 20]));
+        let before = server.rss_bytes();
+        let mut greedy = server.connect_to_core(0);
+        let mut frames = Vec::new();
+        // The write makes the reads behind it wait, and come due together.
+        greedy.put(
+            &mut frames,
+            &Request::Set(Set::new(&key, &bytes_value(&vec![8; 8 << 20]))),
+            &RequestOptions::default(),
+        );
+        for _ in 0..300 {
+            greedy.put_batch(&mut frames, &[Request::Get { key: &key }]);
+        }
+        push(&mut greedy, &frames);
+        for number in 0..20 {
+            other.must_set(b"other", &number_value(number));
+            sleep(WHILE / 20);
+        }
+        let grown = server.peak_rss_bytes().saturating_sub(before);
+        assert!(grown < 512 * MIB, "core {core}: the server's memory grew by {} MiB", grown / MIB);
+        drop(greedy);
+    }
+}
+
+#[test]
+fn large_unfinished_frames_of_some_do_not_fail_small_ones_of_others() {
+    let directory = directory();
+    let server = Server::start(directory.path(), &["--cores", "1"]);
+    // Each announces a frame of 60 MiB, and leaves out its end: together they use up what the core keeps of such.
+    let mut hoarders: Vec<Client> = (0..5).map(|_| server.connect()).collect();
+    for hoarder in &mut hoarders {
+        let mut frame = (60_u32 << 20).to_le_bytes().to_vec();
+        frame.extend_from_slice(&[1, 4, 0, 0, 1, 0, 0, 0]);
+        frame.resize(55 << 20, 0);
+        hoarder.stream.set_write_timeout(Some(WHILE)).unwrap();
+        // The last of them is refused, and may notice it while it still sends.
+        let _: std::io::Result<()> = hoarder.stream.write_all(&frame);
+    }
+    for number in 0..20 {
+        let mut client = server.connect();
+        let mut frame = Vec::new();
+        let value = bytes_value(&vec![number; 8 * 1024]);
+        client.put(&mut frame, &Request::Set(Set::new(b"cut in two", &value)), &RequestOptions::default());
+        let (first, second) = frame.split_at(5000);
+        client.send_raw(first);
+        sleep(WHILE / 30);
+        client.send_raw(second);
+        let (_, answer) = client.receive();
+        assert!(matches!(answer, Answer::Stored(_)), "{answer:?}");
+    }
+}
+
+#[test]
 fn batches_that_ask_for_more_than_a_reply_holds_are_bounded() {
     let directory = directory();
     let server = Server::start(directory.path(), &["--max-value-size", "1MiB"]);
@@ -244,7 +303,7 @@ fn an_idle_server_sleeps() {
     sleep(Duration::from_secs(4));
     let used = server.cpu_ticks() - before;
     // 1 % of one core would be 4 ticks of 10 ms; a core that spins or wakes by a timer would take hundreds.
-    assert!(used <= 8, "{used} ticks of 10 ms in 4 seconds of idleness");
+    assert!(used <= 4, "{used} ticks of 10 ms in 4 seconds of idleness");
 }
 
 /// An unfinished request is a promise of memory that somebody has to keep: at a bound it is refused, and others live.

@@ -3,11 +3,13 @@
 //! Place in the flow: start-up. The numbers are those of `docs/OPERATIONS.md`.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::process::Command;
 
+use eyot_protocol::request::{Request, RequestOptions};
 use eyot_server::error::StopReason;
 
-use crate::support::{command, directory, files_of, number_value, run, run_command, Server};
+use crate::support::{command, directory, files_of, number_value, run, run_command, several_cores, Server};
 
 fn code(reason: StopReason) -> i32 {
     reason.exit_code()
@@ -126,4 +128,32 @@ fn a_refused_io_uring_is_told_with_its_cause() {
     inject("ENOSYS").assert_code(code(StopReason::IoUringRefused), &["io_uring", "remedy"]);
     inject("ENOMEM").assert_code(code(StopReason::LockedMemory), &["io_uring", "ulimit -l"]);
     inject("EINVAL").assert_code(code(StopReason::KernelTooOld), &["io_uring", "6.1"]);
+}
+
+#[test]
+fn a_core_that_fails_ends_the_whole_node() {
+    let directory = directory();
+    let works = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).status();
+    if !works.is_ok_and(|status| status.success()) || several_cores() < 2 {
+        eprintln!("skipped: no strace, or it may not trace here, or one processor only");
+        return;
+    }
+    let server = command(directory.path(), &["--cores", "2"]);
+    let mut traced = Command::new("strace");
+    traced.args(["-f", "-o", "/dev/null", "-e", "trace=io_uring_enter"]);
+    // Counted for each thread: only the core that is kept busy comes so far.
+    traced.args(["-e", "inject=io_uring_enter:error=EINVAL:when=400+"]);
+    traced.arg(server.get_program()).args(server.get_args());
+    let server = Server::launch(&mut traced).expect("the node starts before the injected error");
+    let mut client = server.connect_to_core(1);
+    let mut ping = Vec::new();
+    client.put(&mut ping, &Request::Ping { payload: &[3, 0] }, &RequestOptions::default());
+    for _ in 0..2000 {
+        let mut answer = [0; 64];
+        if client.stream.write_all(&ping).is_err() || client.stream.read(&mut answer).is_ok_and(|count| count == 0) {
+            break;
+        }
+    }
+    let ended = server.wait();
+    ended.assert_code(code(StopReason::RingFailed), &["io_uring_enter", "remedy"]);
 }
