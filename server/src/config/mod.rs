@@ -116,8 +116,8 @@ pub fn reference() -> String {
     let mut page = String::from(
         "# Configuration\n\nGenerated from the definitions in `server/src/config/mod.rs`; a test keeps it equal. A flag wins over its\n\
          environment variable, which wins over the default.\n\n\
-         Settings of parts that this version does not have are not known to it: the addresses of the Redis, gRPC, HTTP\n\
-         and peer listeners, the buffer pool, memory thresholds and large values.\n\n| flag | environment | default | meaning |\n|---|---|---|---|\n",
+         Settings of parts that this version does not have are not known to it: the addresses of the Redis, gRPC,\n\
+         HTTP and peer listeners, the buffer pool, memory thresholds and large values.\n\n| flag | environment | default | meaning |\n|---|---|---|---|\n",
     );
     for argument in Config::command().get_arguments() {
         let Some(flag) = argument.get_long().filter(|flag| !matches!(*flag, "help" | "version")) else { continue };

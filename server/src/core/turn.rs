@@ -12,7 +12,9 @@ use eyot_ring::{Event, Received, Wait};
 use super::{Core, Stopping, Work, EVENTS_PER_TURN, MESSAGES_PER_TURN};
 use crate::error::{Stop, StopReason};
 use crate::net::connection::{Receiving, Stage, HOLD_US, LINGER_BYTES};
+use crate::replication::ShardDriver;
 use crate::security::admit::WriteBudget;
+use crate::shard::Shard;
 
 /// How often a core with expiring keys looks for those whose time has come. Reads never see them, so this is only about
 /// their memory.
@@ -132,7 +134,8 @@ impl Core {
         let now = Instant::now();
         let until = |deadline: Instant| deadline.saturating_duration_since(now);
         let mut wait = Wait::Forever;
-        if let Some(next_us) = self.work.shards.iter().filter_map(|driver| driver.shard().next_expiry_us()).min() {
+        let expiring = self.work.shards.iter().map(ShardDriver::shard).filter(|shard| shard.expiring_key_count() > 0);
+        if let Some(next_us) = expiring.filter_map(Shard::next_expiry_us).min() {
             let expiry = Duration::from_micros(next_us.saturating_sub(self.work.clock.wall_us()).max(0) as u64);
             wait = shorter(wait, expiry.max(until(self.next_sweep)));
         }
