@@ -139,10 +139,10 @@ fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
         let lost = kill_under_load(directory.path(), &arguments, &mut known, &mut dice);
         assert_eq!(lost, 0, "round {round}: {lost} keys are older than what was acknowledged");
     }
-    let sent: u64 = known.iter().flatten().map(|key| key.sent).sum();
-    let acknowledged: u64 = known.iter().flatten().map(|key| key.acknowledged).sum();
-    assert!(acknowledged > 0, "no load, no proof");
-    eprintln!("{} kills, {sent} writes sent, {acknowledged} of them kept, none that was acknowledged lost", rounds(8));
+    // A writer counts its writes through, over all its keys.
+    let sent: u64 = known.iter().map(|keys| keys.iter().map(|key| key.sent).max().unwrap_or(0)).sum();
+    assert!(known.iter().flatten().any(|key| key.acknowledged > 0), "no load, no proof");
+    eprintln!("{} kills, {sent} writes: each key holds its newest acknowledged write, or a newer one", rounds(8));
 }
 
 #[test]
