@@ -14,8 +14,8 @@
 //!
 //! Invariants:
 //! - Run to completion: no await, no lock and no other thread's memory between a request and its reply.
-//! - A turn is bounded: [`EVENTS_PER_TURN`] completions of at most one receive buffer each, [`MESSAGES_PER_TURN`]
-//!   messages.
+//! - A turn is bounded in what it takes: [`EVENTS_PER_TURN`] completions of at most one receive buffer each,
+//!   [`MESSAGES_PER_TURN`] messages. It is not bounded in time: one very large value holds the core while it is copied.
 //! - The executor's own tasks (making log segments) get a turn whenever some are outstanding; else glommio costs
 //!   nothing.
 

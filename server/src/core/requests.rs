@@ -16,11 +16,12 @@ use eyot_protocol::request::{AckLevel, Expiry, Hello, Operation, Request, Reques
 use eyot_protocol::response::HelloReply;
 use eyot_protocol::ErrorCode;
 
+use super::log::CoreLog;
 use super::outlet::{is_write, Outlet};
 use super::Work;
 use crate::metrics::{report_json, CoreReport};
 use crate::net::connection::Stage;
-use crate::replication::{Read, ReadProgress, WriteAck};
+use crate::replication::{Read, ReadProgress, ShardDriver, WriteAck};
 use crate::router::mesh::{ForwardedRequest, Message, RequestBatch, SetOptions};
 use crate::router::{Reply, ReplySink, ReplyTo, Route};
 use crate::security::admit::DISK_IS_FULL;
@@ -320,7 +321,7 @@ impl Work {
     #[inline]
     fn read(&mut self, head: &ForwardedRequest, read: &Read<'_>, now_us: i64) {
         loop {
-            let (shards, mut outlet) = self.shards_and_outlet();
+            let (shards, _, mut outlet) = self.parts();
             let driver = &mut shards[usize::from(head.local_shard)];
             match driver.read(read, now_us, &head.reply_to, &mut outlet) {
                 ReadProgress::Answered | ReadProgress::Waits => return,
@@ -452,12 +453,13 @@ impl Work {
     /// The parts that replies pass through.
     #[inline]
     pub(super) fn outlet(&mut self) -> Outlet<'_> {
-        self.shards_and_outlet().1
+        self.parts().2
     }
 
+    /// The shards, the log, and the parts that replies pass through: what executing and applying need at once.
     #[inline]
-    pub(super) fn shards_and_outlet(&mut self) -> (&mut [crate::replication::ShardDriver], Outlet<'_>) {
-        let Self { core, max_frame_bytes, shards, connections, gathers, mesh, metrics, clock, .. } = self;
+    pub(super) fn parts(&mut self) -> (&mut [ShardDriver], &mut CoreLog, Outlet<'_>) {
+        let Self { core, max_frame_bytes, shards, log, connections, gathers, mesh, metrics, clock, .. } = self;
         let outlet = Outlet {
             core: *core,
             max_frame_bytes: *max_frame_bytes,
@@ -467,7 +469,7 @@ impl Work {
             metrics,
             clock: *clock,
         };
-        (shards, outlet)
+        (shards, log, outlet)
     }
 }
 

@@ -425,7 +425,7 @@ impl Work {
         self.open_shards = open_shards;
         let now_us = self.clock.wall_us();
         while let Some((local_shard, index)) = self.log.take_durable() {
-            let (shards, mut outlet) = self.shards_and_outlet();
+            let (shards, _, mut outlet) = self.parts();
             shards[usize::from(local_shard)].persisted(index, now_us, &mut outlet);
         }
         self.log.submit(ring, self.clock.now(), false);
@@ -433,22 +433,14 @@ impl Work {
 
     /// Hands a shard's open entry to the log. Without `--sync-writes`, that commits it.
     pub(super) fn seal(&mut self, local_shard: u16) {
-        let Self { core, shards, log, connections, gathers, mesh, metrics, clock, max_frame_bytes, shared, .. } = self;
-        let mut outlet = super::outlet::Outlet {
-            core: *core,
-            max_frame_bytes: *max_frame_bytes,
-            connections,
-            gathers,
-            mesh,
-            metrics,
-            clock: *clock,
-        };
+        let (sync_writes, now_us) = (self.shared.settings.sync_writes, self.clock.wall_us());
+        let (shards, log, mut outlet) = self.parts();
         let driver = &mut shards[usize::from(local_shard)];
         let shard: ShardId = driver.shard().id();
         driver.seal(&mut outlet, |sealed| log.append(shard, local_shard, sealed));
-        if !shared.settings.sync_writes {
+        if !sync_writes {
             let last = driver.last_index();
-            driver.persisted(last, clock.wall_us(), &mut outlet);
+            driver.persisted(last, now_us, &mut outlet);
         }
     }
 
