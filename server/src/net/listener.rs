@@ -7,6 +7,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -14,6 +15,11 @@ use crate::error::{Stop, StopReason};
 
 /// Connections that the kernel keeps for a core that has not accepted them yet.
 const BACKLOG: i32 = 1024;
+
+/// How long a port that is in use is tried again, so that a node that was killed can be started again at once.
+const BIND_PATIENCE: Duration = Duration::from_secs(1);
+/// How long to wait between two tries.
+const BIND_RETRY: Duration = Duration::from_millis(20);
 
 /// The sockets of one core, bound and not listening.
 #[derive(Debug)]
@@ -78,7 +84,16 @@ fn bind_one(address: SocketAddr, reuse_port: bool) -> Result<Socket, Stop> {
         socket.bind(&address.into())?;
         Ok(socket)
     };
-    bound().map_err(|error| refused(address, &error))
+    // A process that was killed may hold its port a moment longer: the kernel ends its ring's accept after the process.
+    let give_up_at = Instant::now() + BIND_PATIENCE;
+    loop {
+        match bound() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < give_up_at => {
+                std::thread::sleep(BIND_RETRY);
+            }
+            outcome => return outcome.map_err(|error| refused(address, &error)),
+        }
+    }
 }
 
 fn local_address(socket: &Socket, asked: SocketAddr) -> Result<SocketAddr, Stop> {
@@ -125,6 +140,18 @@ mod tests {
         ports.sort_unstable();
         ports.dedup();
         assert_eq!(ports.len(), 4);
+    }
+
+    #[test]
+    fn a_port_that_is_about_to_be_free_is_waited_for() {
+        let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = holder.local_addr().unwrap();
+        let holding = std::thread::spawn(move || {
+            std::thread::sleep(BIND_PATIENCE / 5);
+            drop(holder);
+        });
+        assert!(bind(address, 0, 1).is_ok());
+        holding.join().unwrap();
     }
 
     #[test]
