@@ -44,6 +44,16 @@ pub struct Config {
     #[arg(long, env = "EYOT_CORE_PORT_BASE", value_name = "PORT")]
     pub core_port_base: Option<u16>,
 
+    /// Address of the Redis protocol (RESP2 and RESP3). Every core listens on it; port 0 takes a free one; empty: do not
+    /// listen
+    #[arg(long, env = "EYOT_RESP_ADDRESS", value_name = "IP:PORT", default_value = "127.0.0.1:6379")]
+    pub resp_address: String,
+
+    /// As --core-port-base, for the Redis protocol: what CLUSTER SLOTS tells. Default: the port of --resp-address plus
+    /// 100
+    #[arg(long, env = "EYOT_RESP_CORE_PORT_BASE", value_name = "PORT")]
+    pub resp_core_port_base: Option<u16>,
+
     /// Other nodes of the cluster. This version runs alone: only the empty list is accepted
     #[arg(long, env = "EYOT_PEERS", value_name = "LIST", default_value = "")]
     pub peers: String,
@@ -116,7 +126,7 @@ pub fn reference() -> String {
     let mut page = String::from(
         "# Configuration\n\nGenerated from the definitions in `server/src/config/mod.rs`; a test keeps it equal. A flag wins over its\n\
          environment variable, which wins over the default.\n\n\
-         Settings of parts that this version does not have are not known to it: the addresses of the Redis, gRPC,\n\
+         Settings of parts that this version does not have are not known to it: the addresses of the gRPC,\n\
          HTTP and peer listeners, the buffer pool, memory thresholds and large values.\n\n| flag | environment | default | meaning |\n|---|---|---|---|\n",
     );
     for argument in Config::command().get_arguments() {

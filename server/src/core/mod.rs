@@ -19,10 +19,16 @@
 //! - The executor's own tasks (making log segments) get a turn whenever some are outstanding; else glommio costs
 //!   nothing.
 
+mod admin;
 mod clock;
+mod execute;
+mod keyspace;
 mod log;
+mod messages;
+mod native;
 mod outlet;
 mod requests;
+mod resp;
 mod shared;
 mod startup;
 mod turn;
@@ -31,7 +37,6 @@ pub use shared::Shared;
 pub use startup::{recovery_stop, spawn, CoreStart, Ready};
 
 use std::collections::VecDeque;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -41,6 +46,7 @@ use self::clock::TurnClock;
 use self::log::CoreLog;
 use crate::metrics::Metrics;
 use crate::net::connections::Connections;
+use crate::net::listener::Listener;
 use crate::replication::ShardDriver;
 use crate::router::mesh::Mesh;
 use crate::router::scatter::Gathers;
@@ -76,7 +82,7 @@ pub(crate) struct Work {
 pub(crate) struct Core {
     ring: Ring,
     sleeper: Sleeper,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     work: Work,
     /// When the next sweep for expired keys is due.
     next_sweep: Instant,

@@ -2,7 +2,7 @@
 //!
 //! Place in the flow: made by `main`, read by every core. Nothing here is written on the request path.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use eyot_protocol::response::HelloReply;
@@ -10,6 +10,7 @@ use eyot_ring::Waker;
 
 use crate::config::Settings;
 use crate::metrics::ReportContext;
+use crate::net::listener::Addresses;
 use crate::router::Routes;
 
 /// What every core knows.
@@ -27,6 +28,12 @@ pub struct Shared {
     pub started: Instant,
     /// Wakes each core.
     pub wakers: Vec<Waker>,
+    /// Where the Redis protocol is spoken, if it is.
+    pub resp_addresses: Option<Addresses>,
+    /// The node's random number, fixed in its data directory.
+    pub node_uuid: u128,
+    /// The number of the connection that is accepted next.
+    pub next_connection_id: AtomicU64,
     /// Connections that are open, over all cores.
     pub connections: AtomicUsize,
     /// Set once: every core accepts connections.

@@ -142,7 +142,7 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         settings.flush_interval,
     )?;
     let ring = Ring::new(RingOptions::default()).map_err(|error| crate::preflight::ring_stop(&error))?;
-    let listeners = listeners.listen(settings.address)?;
+    let listeners = listeners.listen()?;
     let clock = TurnClock::new(shared.started);
     let memory_limit_bytes =
         settings.max_memory_bytes.map_or(u64::MAX, |bytes| (bytes / u64::from(settings.core_count())).max(1));

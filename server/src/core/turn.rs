@@ -3,6 +3,7 @@
 //! Place in the flow: see the module's head.
 
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use eyot_protocol::ErrorCode;
@@ -12,6 +13,7 @@ use eyot_ring::{Event, Received, Wait};
 use super::{Core, Stopping, Work, EVENTS_PER_TURN, MESSAGES_PER_TURN};
 use crate::error::{Stop, StopReason};
 use crate::net::connection::{Receiving, Stage, HOLD_US, LINGER_BYTES};
+use crate::net::session::Wire;
 use crate::replication::ShardDriver;
 use crate::security::admit::WriteBudget;
 use crate::shard::Shard;
@@ -43,7 +45,7 @@ impl Core {
     /// What ends the process at once.
     pub(super) async fn run(mut self) -> Result<(), Stop> {
         for (number, listener) in self.listeners.iter().enumerate() {
-            self.ring.accept(listener.as_raw_fd(), number as u32);
+            self.ring.accept(listener.socket.as_raw_fd(), number as u32);
         }
         self.ring.watch(self.sleeper.descriptor(), 0);
         let mut events = Vec::with_capacity(EVENTS_PER_TURN);
@@ -169,19 +171,26 @@ impl Core {
     }
 
     fn accepted(&mut self, token: u32, socket: std::io::Result<OwnedFd>, armed: bool) {
+        let wire = self.listeners[token as usize].wire;
         match socket {
             Ok(_) if self.stopping.is_some() => return,
             Ok(socket) if self.work.shared.take_connection() => {
                 self.work.metrics.accepted += 1;
-                self.work.connections.open(&mut self.ring, socket);
+                let id = self.work.shared.next_connection_id.fetch_add(1, Ordering::Relaxed);
+                let now_us = self.work.clock.monotonic_us();
+                self.work.connections.open(&mut self.ring, socket, wire, id, now_us);
             }
             // Beyond this many that are being told so, a further one is closed without a word.
             Ok(_) if self.lingering.len() >= MAX_LINGERING => self.work.metrics.refused += 1,
             Ok(socket) => {
                 self.work.metrics.refused += 1;
-                self.work.shared.connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                let message = "the connection limit is reached (--max-connections); retry later";
-                self.work.connections.refuse(socket, ErrorCode::TooManyConnections, message);
+                self.work.shared.connections.fetch_add(1, Ordering::Relaxed);
+                let message = match wire {
+                    Wire::Native => "the connection limit is reached (--max-connections); retry later",
+                    // What Redis clients know it by.
+                    Wire::Resp => "max number of clients reached",
+                };
+                self.work.connections.refuse(socket, wire, ErrorCode::TooManyConnections, message);
             }
             Err(error) if self.stopping.is_none() => {
                 tracing::warn!(%error, "a connection could not be accepted; trying again in {ACCEPT_RETRY:?}");
@@ -304,7 +313,7 @@ impl Core {
         if self.accept_again.is_some_and(|again| now >= again) {
             self.accept_again = None;
             for token in std::mem::take(&mut self.listeners_stopped) {
-                self.ring.accept(self.listeners[token as usize].as_raw_fd(), token);
+                self.ring.accept(self.listeners[token as usize].socket.as_raw_fd(), token);
             }
         }
         if now >= self.next_sweep {

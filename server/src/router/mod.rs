@@ -4,11 +4,13 @@
 //! are executed in place; the rest of a pipeline travels as one batch per core and turn ([`mesh`]); a BATCH is taken
 //! apart and its results are put together again ([`scatter`]).
 
+pub mod keyspace;
 pub mod mesh;
+pub mod questions;
 pub mod reply_to;
 pub mod scatter;
 
-pub use reply_to::{Reply, ReplySink, ReplyTo};
+pub use reply_to::{Form, Reply, ReplySink, ReplyTo};
 
 use eyot_protocol::key::{shard_of_slot, slot};
 use eyot_raft_glue::ShardId;
@@ -54,7 +56,12 @@ impl Routes {
     /// Where `key` lives.
     #[inline]
     pub fn route(&self, key: &[u8]) -> Route {
-        let slot = slot(key);
+        self.of_slot(slot(key))
+    }
+
+    /// Where the keys of `slot` live.
+    #[inline]
+    pub fn of_slot(&self, slot: u16) -> Route {
         let (core, local_shard) = self.slots[usize::from(slot)];
         Route { slot, core, local_shard }
     }
