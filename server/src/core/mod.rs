@@ -27,6 +27,7 @@ mod log;
 mod messages;
 mod native;
 mod outlet;
+mod random;
 mod requests;
 mod resp;
 mod shared;
@@ -40,6 +41,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use eyot_protocol::resp::{ArgList, RespLimits};
 use eyot_ring::{Ring, Sleeper};
 
 use self::clock::TurnClock;
@@ -72,7 +74,13 @@ pub(crate) struct Work {
     log: CoreLog,
     mesh: Mesh,
     gathers: Gathers,
+    /// Walks over all keys that are under way.
+    walks: VecDeque<keyspace::Walk>,
     metrics: Metrics,
+    /// What a RESP request may have, and where its arguments are kept.
+    resp_limits: RespLimits,
+    arguments: ArgList,
+    random: random::Random,
     /// What the admission of writes is decided from, renewed every turn.
     budget: WriteBudget,
 }

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver as InboxReceiver, Sender as InboxSender};
+use eyot_protocol::resp::{ArgList, RespLimits};
 use eyot_raft_glue::EntryPosition;
 use eyot_ring::{Ring, RingOptions, Sleeper, Waker};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use super::clock::TurnClock;
 use super::log::CoreLog;
+use super::random::Random;
 use super::{Core, Shared, Work};
 use crate::error::{Stop, StopReason};
 use crate::metrics::Metrics;
@@ -157,6 +159,10 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         log,
         mesh: Mesh::new(core, inbox, ways),
         gathers: Gathers::default(),
+        walks: std::collections::VecDeque::new(),
+        resp_limits: RespLimits::new(settings.max_value_bytes, settings.max_value_bytes),
+        arguments: ArgList::default(),
+        random: Random::new(node_uuid as u64 ^ epoch ^ clock.wall_us() as u64 ^ u64::from(core) << 48),
         metrics: Metrics::new(settings.enable_metrics),
         budget: WriteBudget {
             memory_bytes: 0,

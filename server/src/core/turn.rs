@@ -61,6 +61,7 @@ impl Core {
                 self.event(event)?;
             }
             self.work.drain_inbox();
+            self.work.walk();
             self.sweep();
             self.work.end_requests(&mut self.ring);
             self.review_connections();
@@ -101,6 +102,7 @@ impl Core {
             || self.work.mesh.has_unsent()
             || self.work.connections.has_work()
             || self.work.log.has_work()
+            || !self.work.walks.is_empty()
             || (self.stopping.is_none() && self.work.shared.is_stopping())
     }
 

@@ -5,7 +5,7 @@
 //!
 //! Deliberately not here: bytes, and what commands do.
 
-use eyot_protocol::resp::RespVersion;
+use eyot_protocol::resp::{CommandId, RespVersion, Unfinished};
 
 use super::ordered::OrderedReplies;
 
@@ -56,8 +56,10 @@ pub struct RespSession {
     pub ordered: OrderedReplies,
     /// Whether replies are sent.
     pub replies: ReplyMode,
-    /// The last command, by its number in the command table.
-    pub last_command: Option<u16>,
+    /// How far an unfinished request was read.
+    pub unfinished: Unfinished,
+    /// The last command.
+    pub last_command: Option<CommandId>,
     /// What the client says of itself; most say nothing.
     pub profile: Option<Box<Profile>>,
 }
@@ -69,6 +71,7 @@ impl RespSession {
             version: RespVersion::Two,
             ordered: OrderedReplies::default(),
             replies: ReplyMode::On,
+            unfinished: Unfinished::default(),
             last_command: None,
             profile: None,
         }

@@ -3,7 +3,7 @@
 //! Place in the flow: step 4 (route). Rare beside requests on keys, so they own what they need.
 
 use eyot_protocol::resp::glob::matches;
-use eyot_protocol::tlv::kind_name;
+use eyot_protocol::resp::request::TypeFilter;
 
 use crate::shard::ScanCursor;
 
@@ -39,14 +39,24 @@ pub struct OwnedScan {
     pub count: usize,
     /// MATCH.
     pub pattern: Option<Box<[u8]>>,
-    /// TYPE, in Redis's words and lower case.
-    pub kind: Option<Box<[u8]>>,
+    /// TYPE.
+    pub filter: TypeFilter,
 }
 
 impl OwnedScan {
     /// Whether `key` with its encoded `value` is wanted.
     pub fn wants(&self, key: &[u8], value: &[u8]) -> bool {
         self.pattern.as_ref().is_none_or(|pattern| matches(pattern, key))
-            && self.kind.as_ref().is_none_or(|kind| kind_name(value).as_bytes() == &**kind)
+            && (self.filter == TypeFilter::Any || self.filter == type_of(value))
+    }
+}
+
+/// The type of an encoded value, as Redis's clients know types.
+fn type_of(value: &[u8]) -> TypeFilter {
+    match value.first().copied().and_then(Type::from_byte) {
+        Some(Type::DataInput) => TypeFilter::List,
+        Some(Type::Map) => TypeFilter::Hash,
+        Some(_) => TypeFilter::String,
+        None => TypeFilter::Nothing,
     }
 }

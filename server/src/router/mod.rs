@@ -12,7 +12,7 @@ pub mod scatter;
 
 pub use reply_to::{Form, Reply, ReplySink, ReplyTo};
 
-use eyot_protocol::key::{shard_of_slot, slot};
+use eyot_protocol::key::{shard_of_slot, slot, slots_of_shard};
 use eyot_raft_glue::ShardId;
 
 use crate::wal::placement;
@@ -69,6 +69,12 @@ impl Routes {
     /// For each shard, its core.
     pub fn shard_cores(&self) -> &[u16] {
         &self.shard_cores
+    }
+
+    /// Where each shard is, by its first slot, in their order.
+    pub fn shards(&self) -> impl Iterator<Item = Route> + '_ {
+        let count = self.shard_cores.len() as u16;
+        (0..count).map(move |shard| self.of_slot(slots_of_shard(shard, count).start))
     }
 
     /// The shards of `core`, ascending; its local numbers are the places in this list.
