@@ -7,11 +7,12 @@
 //! ways into the log's entry are one.
 
 use eyot_protocol::command::Command;
+use eyot_protocol::key::slot;
 use eyot_protocol::request::KeyQuery;
 use eyot_protocol::ErrorCode;
 
 use super::outlet::is_write;
-use super::requests::{Home, DECODE_AHEAD};
+use super::requests::Home;
 use super::Work;
 use crate::replication::{Read, ReadProgress, WriteAck};
 use crate::router::mesh::{ForwardedKind, ForwardedRequest, RequestBatch};
@@ -53,9 +54,8 @@ impl Work {
         if let Some(place) = place {
             match request {
                 KeyRequest::Read { key, query } => {
-                    let after_own_writes = terms.after_own_writes;
-                    let read = Read { place, key, query: *query, after_own_writes };
-                    self.read(to, route.local_shard, &read, terms.deadline_us);
+                    let read = Read { place, key, query: *query, after_own_writes: terms.after_own_writes };
+                    self.take_read(to, route.local_shard, &read, terms.deadline_us);
                 }
                 KeyRequest::Write(command) => {
                     self.write(to, route.local_shard, command, place, terms.ack, terms.deadline_us);
@@ -89,6 +89,16 @@ impl Work {
         match request {
             KeyRequest::Read { key, query } => self.mesh.forward_read(route.core, head, key, *query),
             KeyRequest::Write(command) => self.mesh.forward_write(route.core, head, command),
+        }
+    }
+
+    /// Takes a read of a key of this core.
+    #[inline]
+    fn take_read(&mut self, to: &ReplyTo, local_shard: u16, read: &Read<'_>, deadline_us: u64) {
+        if read.after_own_writes {
+            self.read(to, local_shard, read, deadline_us);
+        } else {
+            self.defer(to, local_shard, read, deadline_us);
         }
     }
 
@@ -169,40 +179,27 @@ impl Work {
     pub(super) fn forwarded(&mut self, batch: Box<RequestBatch>) {
         let mut start = 0;
         let (mut queries, mut keyspace) = (batch.queries.iter(), batch.keyspace.iter());
-        for heads in batch.heads.chunks(DECODE_AHEAD) {
-            let mut ahead: [Option<(KeyRequest<'_>, Place)>; DECODE_AHEAD] = [const { None }; DECODE_AHEAD];
-            for (head, found) in heads.iter().zip(&mut ahead) {
-                let bytes = &batch.bytes[start..start + head.bytes as usize];
-                start += bytes.len();
-                let Some(request) = head.request(bytes, &mut queries) else { continue };
-                let shard = self.shards[usize::from(head.local_shard)].shard();
-                let place = match &request {
-                    KeyRequest::Read { key, .. } => shard.place(head.slot, key),
-                    KeyRequest::Write(command) => shard.place_of(command),
-                };
-                if matches!(request, KeyRequest::Read { .. }) {
-                    shard.prefetch(place);
+        for head in &batch.heads {
+            let bytes = &batch.bytes[start..start + head.bytes as usize];
+            start += bytes.len();
+            let ForwardedRequest { reply_to: to, deadline_us, local_shard, after_own_writes, .. } = head;
+            let shard = self.shards[usize::from(*local_shard)].shard();
+            match head.request(bytes, &mut queries) {
+                Some(KeyRequest::Read { key, query }) => {
+                    let read = Read { place: shard.place(head.slot, key), key, query, after_own_writes: *after_own_writes };
+                    self.take_read(to, *local_shard, &read, *deadline_us);
                 }
-                *found = Some((request, place));
-            }
-            for (head, found) in heads.iter().zip(&ahead) {
-                let Some((request, place)) = found else {
+                Some(KeyRequest::Write(command)) => {
+                    let place = command.key().map_or(Place::default(), |key| shard.place(slot(key), key));
+                    self.write(to, *local_shard, &command, place, head.ack, *deadline_us);
+                }
+                None => {
                     let request = keyspace.next().expect("a core of this process sends one for each such head");
-                    self.keyspace(&head.reply_to, request);
-                    continue;
-                };
-                match request {
-                    KeyRequest::Read { key, query } => {
-                        let after_own_writes = head.after_own_writes;
-                        let read = Read { place: *place, key, query: *query, after_own_writes };
-                        self.read(&head.reply_to, head.local_shard, &read, head.deadline_us);
-                    }
-                    KeyRequest::Write(command) => {
-                        self.write(&head.reply_to, head.local_shard, command, *place, head.ack, head.deadline_us);
-                    }
+                    self.keyspace(to, request);
                 }
             }
         }
+        self.flush_reads();
         self.mesh.recycle_requests(batch);
     }
 }

@@ -15,12 +15,13 @@
 //! Invariants:
 //! - Run to completion: no await, no lock and no other thread's memory between a request and its reply.
 //! - A turn is bounded in what it takes: [`EVENTS_PER_TURN`] completions of at most one receive buffer each,
-//!   [`MESSAGES_PER_TURN`] messages. It is not bounded in time: one very large value holds the core while it is copied.
+//!   [`MESSAGES_PER_TURN`] messages, and about a millisecond: what is left then waits for the next turn.
 //! - The executor's own tasks (making log segments) get a turn whenever some are outstanding; else glommio costs
 //!   nothing.
 
 mod admin;
 mod clock;
+mod deferred;
 mod execute;
 mod keyspace;
 mod log;
@@ -42,7 +43,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use eyot_protocol::resp::{ArgList, RespLimits};
-use eyot_ring::{Ring, Sleeper};
+use eyot_ring::{Event, Ring, Sleeper};
 
 use self::clock::TurnClock;
 use self::log::CoreLog;
@@ -80,6 +81,7 @@ pub(crate) struct Work {
     /// What a RESP request may have, and where its arguments are kept.
     resp_limits: RespLimits,
     arguments: ArgList,
+    deferred: deferred::DeferredReads,
     random: random::Random,
     /// What the admission of writes is decided from, renewed every turn.
     budget: WriteBudget,
@@ -91,6 +93,8 @@ pub(crate) struct Core {
     ring: Ring,
     sleeper: Sleeper,
     listeners: Vec<Listener>,
+    /// What is due and was not handled in the turn that found it.
+    events: VecDeque<Event>,
     work: Work,
     /// When the next sweep for expired keys is due.
     next_sweep: Instant,

@@ -3,95 +3,50 @@
 //! Place in the flow: step 2 (decode), on the core that holds the connection.
 
 use eyot_protocol::command::{Command, NewExpiry, Value};
-use eyot_protocol::error::ProtocolError;
 use eyot_protocol::native::batch::Batch;
 use eyot_protocol::native::reply::{put_batch_head, put_error_reply, put_hello, put_reply};
-use eyot_protocol::native::{decode_request, split_frame, Frame, FrameHeader, Split};
+use eyot_protocol::native::{decode_request, split_frame, Frame, Split};
 use eyot_protocol::request::{AckLevel, Expiry, Hello, KeyQuery, Request, RequestOptions, Set};
 use eyot_protocol::response::HelloReply;
 use eyot_protocol::ErrorCode;
 
 use super::execute::{KeyRequest, Terms};
 use super::outlet::is_write;
-use super::requests::{Home, DECODE_AHEAD, PREFETCH_FROM};
 use super::Work;
 use crate::replication::WriteAck;
 use crate::router::scatter::Combine;
 use crate::router::{Form, ReplyTo};
 
-/// A frame that was decoded and is not executed yet.
-struct Decoded<'a> {
-    header: FrameHeader,
-    request: Result<(Request<'a>, RequestOptions), ProtocolError>,
-    /// Where its key lives, if it is a request on one key.
-    home: Option<Home>,
-    /// Where it ends in the input.
-    end: usize,
-}
+/// Requests between two looks at the clock.
+const REQUESTS_PER_LOOK: usize = 32;
 
 impl Work {
     /// Executes the whole frames of `input`, until the connection is full. Returns how many bytes were consumed.
-    ///
-    /// Frames are decoded a handful ahead, and the memory that their keys live in is asked for, before the first of
-    /// them is executed: so the waits for memory overlap.
     pub(super) fn parse_native(&mut self, key: u32, input: &[u8]) -> usize {
-        let mut consumed = 0;
+        let (mut consumed, mut count) = (0, 0);
         loop {
-            let mut ahead: [Option<Decoded<'_>>; DECODE_AHEAD] = [const { None }; DECODE_AHEAD];
-            let (mut end, mut count, mut broken) = (consumed, 0, None);
-            while count < DECODE_AHEAD {
-                match split_frame(&input[end..], self.max_frame_bytes) {
-                    Ok(Split::Frame { frame, consumed: length }) => {
-                        end += length;
-                        ahead[count] = Some(self.decode(&frame, end));
-                        count += 1;
-                    }
-                    Ok(Split::Incomplete { .. }) => break,
-                    Err(error) => {
-                        broken = Some(error);
-                        break;
-                    }
+            match split_frame(&input[consumed..], self.max_frame_bytes) {
+                Ok(Split::Frame { frame, consumed: length }) => {
+                    consumed += length;
+                    self.native_request(key, &frame);
+                }
+                Ok(Split::Incomplete { .. }) => return consumed,
+                Err(error) => {
+                    self.fail_stream(key, 0, 0, error.code, &error.message);
+                    return input.len();
                 }
             }
-            if count >= PREFETCH_FROM {
-                for decoded in ahead[..count].iter().flatten() {
-                    let reads = matches!(decoded.request, Ok((Request::Get { .. } | Request::Exists { .. }, _)));
-                    if let (true, Some(home)) = (reads, decoded.home) {
-                        self.prefetch(home);
-                    }
-                }
-            }
-            for decoded in ahead[..count].iter().flatten() {
-                consumed = decoded.end;
-                self.native_request(key, decoded);
-                if self.pauses(key) {
-                    return consumed;
-                }
-            }
-            if let Some(error) = broken {
-                self.fail_stream(key, 0, 0, error.code, &error.message);
-                return input.len();
-            }
-            if count < DECODE_AHEAD {
+            count += 1;
+            if self.pauses(key) || (count % REQUESTS_PER_LOOK == 0 && self.must_yield(key)) {
                 return consumed;
             }
         }
     }
 
-    /// Decodes a frame, which ends at byte `end` of the input, and finds out where its key lives.
-    #[inline]
-    fn decode<'a>(&self, frame: &Frame<'a>, end: usize) -> Decoded<'a> {
-        let request = decode_request(frame, self.max_value_bytes);
-        let home = match &request {
-            Ok((request, _)) => request.key().map(|key| self.home(key)),
-            Err(_) => None,
-        };
-        Decoded { header: frame.header, request, home, end }
-    }
-
-    fn native_request(&mut self, key: u32, decoded: &Decoded<'_>) {
-        let header = decoded.header;
-        let (request, options) = match &decoded.request {
+    fn native_request(&mut self, key: u32, frame: &Frame<'_>) {
+        let header = frame.header;
+        let decoded = decode_request(frame, self.max_value_bytes);
+        let (request, options) = match &decoded {
             Ok((_, options)) if self.refuses(options) => {
                 self.metrics.errors += 1;
                 let message =
@@ -117,7 +72,7 @@ impl Work {
         let terms = self.terms(options, after_own_writes);
         match request {
             Request::Get { .. } | Request::Set(_) | Request::Delete { .. } | Request::Exists { .. } => {
-                let home = decoded.home.expect("found when it was decoded");
+                let home = self.home(request.key().expect("a request on one key"));
                 self.dispatch(&to, &on_one_key(request, self.clock.wall_us()), terms, home);
             }
             Request::Batch(batch) => self.scatter_batch(&to, batch, terms),

@@ -19,11 +19,6 @@ use crate::replication::ShardDriver;
 use crate::router::{Form, ReplyTo, Route};
 use crate::shard::Place;
 
-/// Requests that are decoded before the first of them is executed: what overlaps in the caches.
-pub(super) const DECODE_AHEAD: usize = 32;
-/// From this many on, asking for their memory ahead is worth the two extra passes.
-pub(super) const PREFETCH_FROM: usize = 4;
-
 /// Where a key lives; with its place in the table, if that is on this core.
 pub(super) type Home = (Route, Option<Place>);
 
@@ -84,6 +79,16 @@ impl Work {
         pauses
     }
 
+    /// Whether the turn has taken what it may: what connection `key` has sent beyond it is looked at in the next one.
+    #[inline]
+    pub(super) fn must_yield(&mut self, key: u32) -> bool {
+        let over = self.clock.is_over();
+        if over {
+            self.connections.review(key);
+        }
+        over
+    }
+
     /// Where `key` lives.
     #[inline]
     pub(super) fn home(&self, key: &[u8]) -> Home {
@@ -91,15 +96,6 @@ impl Work {
         let place = (route.core == self.core)
             .then(|| self.shards[usize::from(route.local_shard)].shard().place(route.slot, key));
         (route, place)
-    }
-
-    /// Asks for the memory that a read at `home` will touch. A write touches the table when its entry is applied, which
-    /// asks for the memory itself.
-    #[inline]
-    pub(super) fn prefetch(&self, home: Home) {
-        if let (route, Some(place)) = home {
-            self.shards[usize::from(route.local_shard)].shard().prefetch(place);
-        }
     }
 
     /// Tells connection `key` what is wrong with its stream, answers what it asked before, and closes.

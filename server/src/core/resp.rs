@@ -12,12 +12,10 @@ use eyot_protocol::command::Command;
 use eyot_protocol::key::SLOT_COUNT;
 use eyot_protocol::request::{KeyQuery, Operation};
 use eyot_protocol::resp::{
-    parse, split_request, ArgList, Args, Combine as Wanted, Parsed, RequestSpans, RespError, RespRequest, Shape, Split,
-    Unfinished, Writer,
+    parse, split_request, Args, Combine as Wanted, Parsed, RespError, RespRequest, Shape, Split, Writer,
 };
 
 use super::execute::{KeyRequest, Terms};
-use super::requests::{Home, DECODE_AHEAD, PREFETCH_FROM};
 use super::Work;
 use crate::replication::WriteAck;
 use crate::router::keyspace::{KeyspaceRequest, OwnedScan};
@@ -26,146 +24,67 @@ use crate::router::scatter::Combine;
 use crate::router::{Form, ReplyTo, Route};
 use crate::shard::{Place, ScanCursor};
 
-/// Argument memory that is kept from pipeline to pipeline.
+/// Argument memory that is kept from request to request.
 const ARGUMENT_BYTES_KEPT: usize = 64 * 1024;
-
-/// A request that was found and is not executed yet.
-struct Decoded<'a> {
-    parsed: Result<Parsed<'a>, RespError>,
-    /// The arguments, for whoever wants them as they came (the slow log).
-    args: Args<'a>,
-    /// Where its key lives, if it is a request on one key.
-    home: Option<Home>,
-    /// Where it ends in the input.
-    end: usize,
-}
-
-/// What a look at the input has found: up to [`DECODE_AHEAD`] requests.
-#[derive(Default)]
-struct Found {
-    /// Where each begins and ends, and its arguments.
-    requests: [Option<(usize, usize, RequestSpans)>; DECODE_AHEAD],
-    count: usize,
-    /// Where the last one ends, blank lines behind it included.
-    end: usize,
-    broken: Option<RespError>,
-    /// Whether the input ends there, or in something unfinished.
-    exhausted: bool,
-}
+/// Requests between two looks at the clock.
+const REQUESTS_PER_LOOK: usize = 32;
 
 impl Work {
     /// Executes the whole requests of `input`, until the connection is full. Returns how many bytes were consumed.
-    ///
-    /// As with native frames: found, then parsed with the memory of their keys asked for, then executed.
     pub(super) fn parse_resp(&mut self, key: u32, input: &[u8]) -> usize {
-        let mut list = std::mem::take(&mut self.arguments);
-        let consumed = self.parse_resp_with(key, input, &mut list);
-        list.clear();
-        if list.capacity_bytes() > ARGUMENT_BYTES_KEPT {
-            list.shrink_to_bytes(ARGUMENT_BYTES_KEPT);
+        let mut arguments = std::mem::take(&mut self.arguments);
+        let mut unfinished = std::mem::take(&mut self.connections.get_mut(key).session.resp().unfinished);
+        let (mut consumed, mut count) = (0, 0);
+        while consumed < input.len() {
+            arguments.clear();
+            match split_request(&input[consumed..], &self.resp_limits, &mut arguments, &mut unfinished) {
+                Ok(Split::Request { consumed: length, request }) => {
+                    let args = arguments.of(request, &input[consumed..]);
+                    if !self.resp_request(key, args) {
+                        // Looked for again later, from its beginning.
+                        break;
+                    }
+                    consumed += length;
+                }
+                Ok(Split::Empty { consumed: length }) => consumed += length,
+                Ok(Split::Incomplete { .. }) => {
+                    self.connections.get_mut(key).session.resp().unfinished = unfinished;
+                    break;
+                }
+                Err(error) => {
+                    self.fail_resp_stream(key, &error);
+                    consumed = input.len();
+                    break;
+                }
+            }
+            count += 1;
+            if self.pauses(key) || (count % REQUESTS_PER_LOOK == 0 && self.must_yield(key)) {
+                break;
+            }
         }
-        self.arguments = list;
+        arguments.clear();
+        if arguments.capacity_bytes() > ARGUMENT_BYTES_KEPT {
+            arguments.shrink_to_bytes(ARGUMENT_BYTES_KEPT);
+        }
+        self.arguments = arguments;
         consumed
     }
 
-    fn parse_resp_with(&mut self, key: u32, input: &[u8], list: &mut ArgList) -> usize {
-        let mut consumed = 0;
-        loop {
-            list.clear();
-            let found = self.find_requests(key, input, consumed, list);
-            let now_us = self.clock.wall_us();
-            let mut ahead: [Option<Decoded<'_>>; DECODE_AHEAD] = [const { None }; DECODE_AHEAD];
-            for (decoded, request) in ahead.iter_mut().zip(found.requests[..found.count].iter().flatten()) {
-                let (start, end, spans) = *request;
-                let args = list.of(spans, &input[start..end]);
-                *decoded = Some(self.decode_resp(args, end, now_us));
-            }
-            if found.count >= PREFETCH_FROM {
-                for decoded in ahead[..found.count].iter().flatten() {
-                    let reads = matches!(decoded.parsed, Ok(Parsed { request: RespRequest::Read { .. }, .. }));
-                    if let (true, Some(home)) = (reads, decoded.home) {
-                        self.prefetch(home);
-                    }
-                }
-            }
-            for decoded in ahead[..found.count].iter().flatten() {
-                if self.must_wait(key, decoded) {
-                    self.forget_unfinished(key);
-                    return consumed;
-                }
-                consumed = decoded.end;
-                self.resp_request(key, decoded);
-                if self.pauses(key) {
-                    self.forget_unfinished(key);
-                    return consumed;
-                }
-            }
-            consumed = found.end;
-            if let Some(error) = found.broken {
-                self.fail_resp_stream(key, &error);
-                return input.len();
-            }
-            if found.exhausted {
-                return consumed;
-            }
-        }
-    }
-
-    /// Splits the next requests off `input`, from byte `from` on.
-    fn find_requests(&mut self, key: u32, input: &[u8], from: usize, list: &mut ArgList) -> Found {
-        let limits = self.resp_limits;
-        let unfinished = &mut self.connections.get_mut(key).session.resp().unfinished;
-        let mut found = Found { end: from, ..Found::default() };
-        while found.count < DECODE_AHEAD && found.end < input.len() {
-            match split_request(&input[found.end..], &limits, list, unfinished) {
-                Ok(Split::Request { consumed, request }) => {
-                    found.requests[found.count] = Some((found.end, found.end + consumed, request));
-                    found.count += 1;
-                    found.end += consumed;
-                }
-                Ok(Split::Empty { consumed }) => found.end += consumed,
-                Ok(Split::Incomplete { .. }) => {
-                    found.exhausted = true;
-                    return found;
-                }
-                Err(error) => {
-                    found.broken = Some(error);
-                    return found;
-                }
-            }
-        }
-        found.exhausted = found.end == input.len();
-        found
-    }
-
-    /// Requests that were found are looked for again: so is what stands behind them.
-    fn forget_unfinished(&mut self, key: u32) {
-        self.connections.get_mut(key).session.resp().unfinished = Unfinished::default();
-    }
-
-    #[inline]
-    fn decode_resp<'a>(&self, args: Args<'a>, end: usize, now_us: i64) -> Decoded<'a> {
-        let parsed = parse(args, now_us);
-        let home = match &parsed {
-            Ok(Parsed { request: RespRequest::Read { key, .. }, .. }) => Some(self.home(key)),
-            Ok(Parsed { request: RespRequest::Write { command, .. }, .. }) => command.key().map(|key| self.home(key)),
-            _ => None,
-        };
-        Decoded { parsed, args, home, end }
-    }
-
-    /// Whether the request has to wait until what the connection has asked before is answered. It is looked at again
-    /// then.
-    #[inline]
-    fn must_wait(&mut self, key: u32, decoded: &Decoded<'_>) -> bool {
-        let Ok(Parsed { request, .. }) = &decoded.parsed else { return false };
+    /// Whether a request on all keys has to wait until what the connection has asked before is answered. It is looked
+    /// at again then.
+    fn must_wait(&mut self, key: u32, request: &RespRequest<'_>) -> bool {
         let alone = matches!(
             request,
-            RespRequest::Scan(_) | RespRequest::Keys { .. } | RespRequest::DbSize | RespRequest::RandomKey | RespRequest::Flush
+            RespRequest::Scan(_)
+                | RespRequest::Keys { .. }
+                | RespRequest::DbSize
+                | RespRequest::RandomKey
+                | RespRequest::Flush
         );
         if !alone {
             return false;
         }
+        self.flush_reads();
         let connection = self.connections.get_mut(key);
         connection.barrier = connection.in_flight > 0;
         let waits = connection.barrier;
@@ -195,29 +114,38 @@ impl Work {
         self.begin(key, operation, form, number, operations)
     }
 
-    fn resp_request(&mut self, key: u32, decoded: &Decoded<'_>) {
-        let parsed = match &decoded.parsed {
+    /// Executes one request. `false`: it has to wait, and nothing behind it is taken before it.
+    fn resp_request(&mut self, key: u32, args: Args<'_>) -> bool {
+        let parsed = match parse(args, self.clock.wall_us()) {
             Ok(parsed) => parsed,
             Err(error) => {
                 let to = self.begin_resp(key, Operation::Admin, false, 1);
-                self.metrics.errors += 1;
-                self.outlet().answer(&to, 1, |out| if to.form != Form::Silent { error.put(out) });
-                return;
+                self.refuse(&to, &error);
+                return true;
             }
         };
+        if self.must_wait(key, &parsed.request) {
+            return false;
+        }
         let connection = self.connections.get_mut(key);
         let after_own_writes = connection.writes_in_flight > 0;
         connection.session.resp().last_command = Some(parsed.id);
         let terms = Terms { ack: WriteAck::Applied, after_own_writes, deadline_us: u64::MAX };
+        self.execute_resp(key, &parsed, terms);
+        true
+    }
+
+    fn execute_resp(&mut self, key: u32, parsed: &Parsed<'_>, terms: Terms) {
         match &parsed.request {
             RespRequest::Read { key: name, query } => {
                 let to = self.begin_resp(key, operation_of_query(*query), false, 1);
                 let request = KeyRequest::Read { key: name, query: *query };
-                self.dispatch(&to, &request, terms, decoded.home.expect("found when it was decoded"));
+                let home = self.home(name);
+                self.dispatch(&to, &request, terms, home);
             }
             RespRequest::Write { command, shape } => {
                 let to = self.begin_resp(key, operation_of_command(command), *shape == Shape::Flag, 1);
-                let home = decoded.home.expect("found when it was decoded");
+                let home = self.home(command.key().expect("FLUSH is a request of its own"));
                 self.dispatch(&to, &KeyRequest::Write(*command), terms, home);
             }
             RespRequest::ReadEach { keys, query, combine } => {

@@ -15,6 +15,7 @@ use eyot_ring::{Ring, RingOptions, Sleeper, Waker};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use super::clock::TurnClock;
+use super::deferred::DeferredReads;
 use super::log::CoreLog;
 use super::random::Random;
 use super::{Core, Shared, Work};
@@ -162,6 +163,7 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         walks: std::collections::VecDeque::new(),
         resp_limits: RespLimits::new(settings.max_value_bytes, settings.max_value_bytes),
         arguments: ArgList::default(),
+        deferred: DeferredReads::default(),
         random: Random::new(node_uuid as u64 ^ epoch ^ clock.wall_us() as u64 ^ u64::from(core) << 48),
         metrics: Metrics::new(settings.enable_metrics),
         budget: WriteBudget {
@@ -177,6 +179,7 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         ring,
         sleeper,
         listeners,
+        events: std::collections::VecDeque::new(),
         work,
         next_sweep: clock.now(),
         accept_again: None,

@@ -23,6 +23,8 @@ use crate::shard::Shard;
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 /// Keys that one shard's sweep may remove in a turn: a few dozen microseconds.
 const SWEEP_BUDGET: usize = 200;
+/// Completions between two looks at the clock: each look costs as much as a small part of a request.
+const EVENTS_PER_LOOK: usize = 8;
 /// How long after a failed accept (out of file descriptors, mostly) the next one is tried.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// How long a stopping node waits for clients that do not take their replies.
@@ -48,7 +50,7 @@ impl Core {
             self.ring.accept(listener.socket.as_raw_fd(), number as u32);
         }
         self.ring.watch(self.sleeper.descriptor(), 0);
-        let mut events = Vec::with_capacity(EVENTS_PER_TURN);
+        let mut reaped = Vec::with_capacity(EVENTS_PER_TURN);
         loop {
             let executor_busy = self.work.log.maintain(self.work.clock.now());
             if executor_busy {
@@ -56,15 +58,25 @@ impl Core {
             }
             self.enter(executor_busy)?;
             self.work.begin_turn();
-            self.ring.reap(EVENTS_PER_TURN, &mut events);
-            for event in events.drain(..) {
-                self.event(event)?;
+            if self.events.is_empty() {
+                self.ring.reap(EVENTS_PER_TURN, &mut reaped);
+                self.events.extend(reaped.drain(..));
             }
+            let mut handled = 0;
+            while let Some(event) = self.events.pop_front() {
+                self.event(event)?;
+                handled += 1;
+                if handled % EVENTS_PER_LOOK == 0 && self.work.clock.is_over() {
+                    break;
+                }
+            }
+            self.work.flush_reads();
             self.work.drain_inbox();
             self.work.walk();
             self.sweep();
             self.work.end_requests(&mut self.ring);
             self.review_connections();
+            self.work.flush_reads();
             self.work.mesh.flush();
             self.work.connections.send_all(&mut self.ring, self.work.clock.monotonic_us());
             self.work.end_turn();
@@ -98,6 +110,7 @@ impl Core {
     /// Whether a turn would find something to do at once.
     fn has_work(&mut self) -> bool {
         self.ring.has_due()
+            || !self.events.is_empty()
             || self.work.mesh.has_messages()
             || self.work.mesh.has_unsent()
             || self.work.connections.has_work()
@@ -231,8 +244,12 @@ impl Core {
     /// Decides for each connection whose state may have changed: read on, pause, end, or give up its slot.
     fn review_connections(&mut self) {
         let reviews = self.work.connections.take_reviews();
-        for &key in &reviews {
+        for (place, &key) in reviews.iter().enumerate() {
             self.review(key);
+            if place % EVENTS_PER_LOOK == EVENTS_PER_LOOK - 1 && self.work.clock.is_over() {
+                reviews[place + 1..].iter().for_each(|&key| self.work.connections.review(key));
+                break;
+            }
         }
         self.work.connections.give_reviews_back(reviews);
     }
@@ -410,6 +427,9 @@ impl Work {
         for _ in 0..MESSAGES_PER_TURN {
             let Some(message) = self.mesh.receive() else { return };
             self.message(message);
+            if self.clock.is_over() {
+                return;
+            }
         }
     }
 
@@ -438,12 +458,16 @@ impl Work {
         while let Some((local_shard, index)) = self.log.take_durable() {
             let (shards, _, mut outlet) = self.parts();
             shards[usize::from(local_shard)].persisted(index, now_us, &mut outlet);
+            if self.clock.is_over() {
+                break;
+            }
         }
         self.log.submit(ring, self.clock.now(), false);
     }
 
     /// Hands a shard's open entry to the log. Without `--sync-writes`, that commits it.
     pub(super) fn seal(&mut self, local_shard: u16) {
+        self.flush_reads();
         let (sync_writes, now_us) = (self.shared.settings.sync_writes, self.clock.wall_us());
         let (shards, log, mut outlet) = self.parts();
         let driver = &mut shards[usize::from(local_shard)];

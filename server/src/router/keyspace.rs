@@ -4,6 +4,7 @@
 
 use eyot_protocol::resp::glob::matches;
 use eyot_protocol::resp::request::TypeFilter;
+use eyot_protocol::tlv::{TYPE_LIST, TYPE_MAP};
 
 use crate::shard::ScanCursor;
 
@@ -53,9 +54,9 @@ impl OwnedScan {
 
 /// The type of an encoded value, as Redis's clients know types.
 fn type_of(value: &[u8]) -> TypeFilter {
-    match value.first().copied().and_then(Type::from_byte) {
-        Some(Type::DataInput) => TypeFilter::List,
-        Some(Type::Map) => TypeFilter::Hash,
+    match value.first().copied() {
+        Some(TYPE_LIST) => TypeFilter::List,
+        Some(TYPE_MAP) => TypeFilter::Hash,
         Some(_) => TypeFilter::String,
         None => TypeFilter::Nothing,
     }
