@@ -52,6 +52,12 @@ pub use error::TlvError;
 pub use value::Value;
 pub use view::{ErrorRef, ListIter, ListRef, MapIter, MapRef, ValueRef};
 
+/// How many bytes the encoded value of type bytes takes that holds `length` bytes.
+#[inline]
+pub const fn encoded_bytes_of_bytes(length: usize) -> usize {
+    1 + varint::encoded_bytes(length) + length
+}
+
 /// No value.
 pub const TYPE_NULL: u8 = 0x00;
 /// UTF-8 text.
