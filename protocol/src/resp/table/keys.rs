@@ -15,6 +15,7 @@ const READS: KeyFlags = KeyFlags::RO.and(KeyFlags::ACCESS);
 const READS_IT: &[KeySpec] = &[KeySpec::one(1, READS)];
 const UPDATES_IT: &[KeySpec] = &[KeySpec::one(1, KeyFlags::RW.and(KeyFlags::UPDATE))];
 const LOOKS_AT_ALL: &[KeySpec] = &[KeySpec::all(1, KeyFlags::RO)];
+const LOOKS_AT_SECOND: &[KeySpec] = &[KeySpec::one(2, KeyFlags::RO)];
 const REMOVES_ALL: &[KeySpec] = &[KeySpec::all(1, KeyFlags::RM.and(KeyFlags::DELETE))];
 
 const SUM_OF_SHARDS: &[&str] = &["request_policy:multi_shard", "response_policy:agg_sum"];
@@ -157,5 +158,5 @@ pub(super) const OBJECT: CommandSpec = CommandSpec::new(
 ]);
 
 const fn object(name: &'static str, since: &'static str, summary: &'static str) -> CommandSpec {
-    generic(name, 3, since, READ, &[KeySpec::one(2, KeyFlags::RO)], summary).tips(NOT_REPEATABLE).syntax("<key>")
+    generic(name, 3, since, READ, LOOKS_AT_SECOND, summary).tips(NOT_REPEATABLE).syntax("<key>")
 }

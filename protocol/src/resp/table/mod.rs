@@ -47,6 +47,9 @@ macro_rules! commands {
 
         /// Their names, for the compiler, which cannot read a static.
         const NAMES: [&str; COMMAND_COUNT] = [$($module::$spec.name),+];
+
+        /// Their arities, close together: every request asks for one.
+        static ARITIES: [i8; COMMAND_COUNT] = [$($module::$spec.arity),+];
     };
 }
 
@@ -76,6 +79,12 @@ impl CommandId {
     #[inline]
     pub fn spec(self) -> &'static CommandSpec {
         &COMMANDS[self as usize]
+    }
+
+    /// Whether a request of `count` arguments, its name counted, has the right number.
+    #[inline]
+    pub fn takes(self, count: usize) -> bool {
+        spec::arity_takes(ARITIES[self as usize], count)
     }
 
     /// Its name in lower case.

@@ -235,6 +235,16 @@ pub struct CommandSpec {
     pub subcommands: &'static [CommandSpec],
 }
 
+/// Whether `count` arguments are what `arity` asks for.
+#[inline]
+pub(super) const fn arity_takes(arity: i8, count: usize) -> bool {
+    if arity >= 0 {
+        count == arity as usize
+    } else {
+        count >= arity.unsigned_abs() as usize
+    }
+}
+
 impl CommandSpec {
     pub(super) const fn new(
         name: &'static str,
@@ -292,11 +302,7 @@ impl CommandSpec {
     /// Whether a request of `count` arguments, its name counted, has the right number.
     #[inline]
     pub const fn takes(&self, count: usize) -> bool {
-        if self.arity >= 0 {
-            count == self.arity as usize
-        } else {
-            count >= self.arity.unsigned_abs() as usize
-        }
+        arity_takes(self.arity, count)
     }
 
     /// The name without the container's.
