@@ -152,10 +152,8 @@ mod tests {
 
     #[test]
     fn an_argument_from_elsewhere_is_the_last() {
-        let list = ArgList {
-            spans: vec![Span { start: 0, length: 3 }, Span { start: 4, length: 1 }],
-            unquoted: Vec::new(),
-        };
+        let list =
+            ArgList { spans: vec![Span { start: 0, length: 3 }, Span { start: 4, length: 1 }], unquoted: Vec::new() };
         let request = RequestSpans { first: 0, count: 2, is_unquoted: false };
         let args = list.of(request, b"set k").with_last(b"value");
         assert_eq!(args.iter().collect::<Vec<_>>(), [&b"set"[..], b"k", b"value"]);

@@ -18,8 +18,8 @@
 use super::args::{ArgList, RequestSpans, Span};
 use super::error::RespError;
 use super::inline::split_inline;
-use super::number::parse_i64;
 use crate::limits::{FRAME_OVERHEAD_BYTES, MAX_VALUE_BYTES};
+use crate::tlv::parse_integer;
 
 /// Fewest bytes of an argument on the wire: `$0\r\n\r\n`.
 const MIN_ARGUMENT_BYTES: usize = 6;
@@ -200,9 +200,7 @@ impl Multibulk<'_, '_, '_> {
         match self.input.get(position) {
             Some(b'$') => {}
             Some(other) => return Err(no_dollar(*other)),
-            None => {
-                return Ok(Argument::Incomplete { needed: position + MIN_ARGUMENT_BYTES + others, value: None })
-            }
+            None => return Ok(Argument::Incomplete { needed: position + MIN_ARGUMENT_BYTES + others, value: None }),
         }
         let (number, start) = match self.line(position + 1, "too big bulk count string", "invalid bulk length")? {
             Line::Number { number, after } => (number, after),
@@ -251,7 +249,7 @@ impl Multibulk<'_, '_, '_> {
             Some(b'\n') => {}
             Some(_) => return Err(RespError::protocol(format!("ERR Protocol error: {invalid}"))),
         }
-        match parse_i64(&rest[..length]) {
+        match parse_integer(&rest[..length]) {
             Some(number) => Ok(Line::Number { number, after: at + length + LINE_END.len() }),
             None => Err(RespError::protocol(format!("ERR Protocol error: {invalid}"))),
         }

@@ -53,6 +53,8 @@ pub fn error_line(code: ErrorCode, message: &str, out: &mut Vec<u8>) {
     let prefix = match code {
         ErrorCode::OutOfMemory => "OOM",
         ErrorCode::Busy => "BUSY",
+        ErrorCode::WrongType => "WRONGTYPE",
+        ErrorCode::CrossSlot => "CROSSSLOT",
         _ => "ERR",
     };
     out.extend_from_slice(b"-");
@@ -92,6 +94,8 @@ mod tests {
     fn a_code_becomes_the_word_that_clients_match_on() {
         assert_eq!(line(ErrorCode::OutOfMemory, "no room"), "-OOM no room\r\n");
         assert_eq!(line(ErrorCode::Busy, "later"), "-BUSY later\r\n");
+        assert_eq!(line(ErrorCode::WrongType, "no"), "-WRONGTYPE no\r\n");
+        assert_eq!(line(ErrorCode::CrossSlot, "no"), "-CROSSSLOT no\r\n");
         assert_eq!(line(ErrorCode::NoSpace, "disk full"), "-ERR disk full\r\n");
     }
 

@@ -1,39 +1,12 @@
-//! Numbers as Redis reads and writes them.
+//! Numbers as Redis reads and writes them, beside those that have a text in the store: [`crate::tlv`].
 //!
 //! Place in the flow: inside splitting and parsing (step 2) and writing (step 9).
 //!
-//! Invariant: an integer has one text. What [`parse_i64`] takes is exactly what [`Digits`] writes: no `+`, no space, no
-//! leading zero, no `-0`.
+//! Invariant: an integer has one text, that of [`parse_integer`](crate::tlv::parse_integer); only a cursor may have
+//! others.
 
-/// Longest text of an `i64`: a sign and 19 digits.
-pub const MAX_I64_BYTES: usize = 20;
-
-/// The number whose text is exactly `text`; `None` for any other text, and beyond 64 bits.
-#[inline]
-pub fn parse_i64(text: &[u8]) -> Option<i64> {
-    let (negative, digits) = match text {
-        [b'0'] => return Some(0),
-        [b'-', digits @ ..] => (true, digits),
-        digits => (false, digits),
-    };
-    if !matches!(digits.first(), Some(b'1'..=b'9')) || digits.len() >= MAX_I64_BYTES {
-        return None;
-    }
-    let mut magnitude = 0_u64;
-    for digit in digits {
-        let digit = digit.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        // 19 digits are below 10^19, which 64 bits hold.
-        magnitude = magnitude * 10 + u64::from(digit);
-    }
-    if negative {
-        0_i64.checked_sub_unsigned(magnitude)
-    } else {
-        i64::try_from(magnitude).ok()
-    }
-}
+/// Longest text of a number of 64 bits: 20 digits, or a sign and 19.
+const MAX_DIGITS: usize = 20;
 
 /// A cursor of SCAN as C's `strtoul` reads it: a sign may come first, and no digit at all is 0, but no space.
 pub fn parse_cursor(text: &[u8]) -> Option<u64> {
@@ -96,7 +69,7 @@ fn digits(text: &[u8]) -> (usize, &[u8]) {
 /// The decimal text of an integer, on the stack.
 #[derive(Debug, Clone, Copy)]
 pub struct Digits {
-    bytes: [u8; MAX_I64_BYTES],
+    bytes: [u8; MAX_DIGITS],
     start: u8,
 }
 
@@ -115,9 +88,9 @@ impl Digits {
     /// The text of `number`.
     #[inline]
     pub fn of_unsigned(number: u64) -> Self {
-        let mut bytes = [0; MAX_I64_BYTES];
+        let mut bytes = [0; MAX_DIGITS];
         let mut rest = number;
-        let mut start = MAX_I64_BYTES;
+        let mut start = MAX_DIGITS;
         loop {
             start -= 1;
             bytes[start] = b'0' + (rest % 10) as u8;
@@ -135,42 +108,16 @@ impl Digits {
     }
 }
 
-/// Above this, and below its inverse, a float's text has an exponent.
-const PLAIN_FLOAT_MAX: f64 = 1e17;
-
-/// Appends the shortest text that reads back as `number`; a whole one has no fraction, infinities are `inf`, `-inf`.
-pub fn put_f64(number: f64, out: &mut Vec<u8>) {
-    use std::io::Write as _;
-    let magnitude = number.abs();
-    let written = if number.is_nan() {
-        out.write_all(b"nan")
-    } else if magnitude.is_infinite() || magnitude == 0.0 || (1.0 / PLAIN_FLOAT_MAX..PLAIN_FLOAT_MAX).contains(&magnitude)
-    {
-        write!(out, "{number}")
-    } else {
-        write!(out, "{number:e}")
-    };
-    written.expect("a Vec takes everything");
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn only_the_one_text_of_an_integer_is_read() {
+    fn digits_are_those_of_the_standard_library() {
         for number in [0, 1, -1, 9, 10, 99, 100, i64::MAX, i64::MIN, i64::MAX - 1, i64::MIN + 1, -1_000_000] {
-            let text = number.to_string();
-            assert_eq!(parse_i64(text.as_bytes()), Some(number));
-            assert_eq!(Digits::of(number).as_bytes(), text.as_bytes());
+            assert_eq!(Digits::of(number).as_bytes(), number.to_string().as_bytes());
         }
         assert_eq!(Digits::of_unsigned(u64::MAX).as_bytes(), u64::MAX.to_string().as_bytes());
-        for text in [
-            "", "-", "+1", " 1", "1 ", "01", "-0", "00", "-01", "1a", "a", "0x1", "1.0", "--1", "\0", "1\0",
-            "9223372036854775808", "-9223372036854775809", "99999999999999999999", "100000000000000000000",
-        ] {
-            assert_eq!(parse_i64(text.as_bytes()), None, "{text:?}");
-        }
     }
 
     #[test]
@@ -194,17 +141,5 @@ mod tests {
             assert!(!is_float(text.as_bytes()), "{text:?}");
         }
         assert!(!is_float("1".repeat(256).as_bytes()));
-    }
-
-    #[test]
-    fn a_float_has_its_shortest_text() {
-        for (number, text) in [
-            (0.0, "0"), (-0.0, "-0"), (3.0, "3"), (3.25, "3.25"), (-0.1, "-0.1"), (1e16, "10000000000000000"),
-            (1e300, "1e300"), (5e-324, "5e-324"), (f64::INFINITY, "inf"), (f64::NEG_INFINITY, "-inf"), (f64::NAN, "nan"),
-        ] {
-            let mut out = Vec::new();
-            put_f64(number, &mut out);
-            assert_eq!(String::from_utf8(out).unwrap(), text);
-        }
     }
 }

@@ -9,11 +9,11 @@
 //! - Every time is absolute, in microseconds since the epoch.
 
 use super::args::Args;
-use super::number::parse_i64;
 use super::table::CommandId;
 use super::writer::RespVersion;
 use crate::command::Command;
 use crate::request::KeyQuery;
+use crate::tlv::parse_integer;
 
 /// A request and the command of the table that it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -269,7 +269,7 @@ pub struct ClientFilter<'a> {
 impl<'a> ClientFilter<'a> {
     /// Those with these numbers; `None`: all.
     pub fn ids(&self) -> Option<impl Iterator<Item = u64> + 'a> {
-        let number = |text| parse_i64(text).and_then(|id| u64::try_from(id).ok()).expect("the parser checked it");
+        let number = |text| parse_integer(text).and_then(|id| u64::try_from(id).ok()).expect("the parser checked it");
         self.id_texts.map(|texts| texts.iter().map(number))
     }
 }

@@ -22,9 +22,9 @@
 //! one reply.
 
 use super::error::{error_line, put_line};
-use super::number::{put_f64, Digits};
+use super::number::Digits;
 use crate::error::ErrorCode;
-use crate::tlv::{Decoder, ValueRef, TYPE_BYTES, TYPE_STRING};
+use crate::tlv::{text_of, Decoder, ShortText, ValueRef, TYPE_BYTES, TYPE_STRING};
 
 /// Which version of the protocol a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -185,11 +185,10 @@ impl<'a> Writer<'a> {
 
     /// A float.
     pub fn double(&mut self, number: f64) {
-        let mut text = Vec::with_capacity(32);
-        put_f64(number, &mut text);
+        let text = ShortText::float(number);
         match self.version {
-            RespVersion::Two => self.bulk(&text),
-            RespVersion::Three => self.line(b',', &text),
+            RespVersion::Two => self.bulk(text.as_bytes()),
+            RespVersion::Three => self.line(b',', text.as_bytes()),
         }
     }
 
@@ -231,12 +230,10 @@ impl<'a> Writer<'a> {
 
     #[inline(never)]
     fn any_value(&mut self, encoded: &[u8]) {
-        if let [TYPE_BYTES | TYPE_STRING, rest @ ..] = encoded {
-            // Not decoded: that would look for UTF-8 in a large text once more.
-            let last_of_length = rest.iter().position(|byte| *byte < ONE_BYTE_LIMIT).expect("a valid stored value");
-            return self.bulk(&rest[last_of_length + 1..]);
+        match text_of(encoded) {
+            Some(text) => self.bulk(text.as_bytes()),
+            None => self.decoded(&Decoder::new(encoded).validated_value()),
         }
-        self.decoded(&Decoder::new(encoded).validated_value());
     }
 
     /// Recurses once for each list and map, of which a value nests few: see [`crate::limits::MAX_DEPTH`].
@@ -248,11 +245,7 @@ impl<'a> Writer<'a> {
             ValueRef::Int32(number) => self.bulk_integer(i64::from(*number)),
             ValueRef::Int64(number) | ValueRef::Timestamp(number) => self.bulk_integer(*number),
             ValueRef::Boolean(truth) => self.bulk_text(if *truth { "true" } else { "false" }),
-            ValueRef::Float64(number) => {
-                let mut text = Vec::with_capacity(32);
-                put_f64(*number, &mut text);
-                self.bulk(&text);
-            }
+            ValueRef::Float64(number) => self.bulk(ShortText::float(*number).as_bytes()),
             ValueRef::Error(error) => self.bulk_text(error.message),
             ValueRef::List(list) => {
                 self.array(list.len());

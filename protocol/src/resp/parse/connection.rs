@@ -6,13 +6,13 @@
 
 use super::super::args::Args;
 use super::super::error::RespError;
-use super::super::number::parse_i64;
 use super::super::request::{
     ClientCommand, ClientFilter, ClientType, Credentials, HelloRequest, KillFilter, LibraryInfo, ReplyMode, RespRequest,
 };
 use super::super::table::CommandId;
 use super::super::writer::RespVersion;
 use super::{is, on_or_off, quoted, small_integer, subcommand, wrong_arity, Outcome, OTHER_DATABASE, SYNTAX};
+use crate::tlv::parse_integer;
 
 /// The user of a password without a name.
 const DEFAULT_USER: &[u8] = b"default";
@@ -29,7 +29,7 @@ pub(super) fn ping(args: Args<'_>) -> Outcome<'_> {
 pub(super) fn hello(args: Args<'_>) -> Outcome<'_> {
     let mut hello = HelloRequest::default();
     let Some(version) = args.get(1) else { return Ok(RespRequest::Hello(hello)) };
-    hello.version = Some(match parse_i64(version) {
+    hello.version = Some(match parse_integer(version) {
         Some(2) => RespVersion::Two,
         Some(3) => RespVersion::Three,
         Some(_) => return Err(RespError::fixed("NOPROTO unsupported protocol version")),
@@ -136,7 +136,7 @@ fn client_filter(options: Args<'_>) -> Result<ClientFilter<'_>, RespError> {
         return Err(SYNTAX);
     }
     let ids = options.from(1);
-    if !ids.iter().all(|text| parse_i64(text).is_some()) {
+    if !ids.iter().all(|text| parse_integer(text).is_some()) {
         return Err(RespError::fixed("ERR Invalid client ID"));
     }
     filter.id_texts = Some(ids);
@@ -144,18 +144,12 @@ fn client_filter(options: Args<'_>) -> Result<ClientFilter<'_>, RespError> {
 }
 
 fn kill_filter(options: Args<'_>) -> Result<KillFilter<'_>, RespError> {
-    let mut filter = KillFilter {
-        id: None,
-        client_type: None,
-        address: None,
-        local_address: None,
-        user: None,
-        skip_me: true,
-    };
+    let mut filter =
+        KillFilter { id: None, client_type: None, address: None, local_address: None, user: None, skip_me: true };
     for (option, value) in options.pairs() {
         match () {
             () if is(option, "id") => {
-                let id = parse_i64(value).and_then(|id| u64::try_from(id).ok()).filter(|id| *id > 0);
+                let id = parse_integer(value).and_then(|id| u64::try_from(id).ok()).filter(|id| *id > 0);
                 filter.id = Some(id.ok_or(RespError::fixed("ERR client-id should be greater than 0"))?);
             }
             () if is(option, "type") => filter.client_type = Some(client_type(value)?),

@@ -25,12 +25,12 @@ mod tests;
 
 use super::args::Args;
 use super::error::RespError;
-use super::number::parse_i64;
 use super::request::{Parsed, RespRequest};
 use super::table::{lookup, CommandId, CommandSpec};
-use crate::key::slot_of_key;
+use crate::key::slot;
 use crate::limits::MAX_KEY_BYTES;
 use crate::request::KeyQuery;
+use crate::tlv::parse_integer;
 
 const SYNTAX: RespError = RespError::fixed("ERR syntax error");
 const NOT_AN_INTEGER: RespError = RespError::fixed("ERR value is not an integer or out of range");
@@ -132,8 +132,8 @@ fn check_key(key: &[u8]) -> Result<&[u8], RespError> {
 
 /// The keys of a command that changes them together.
 fn check_same_slot<'a>(mut keys: impl Iterator<Item = &'a [u8]>) -> Result<(), RespError> {
-    let Some(first) = keys.next().map(slot_of_key) else { return Ok(()) };
-    if keys.all(|key| slot_of_key(key) == first) {
+    let Some(first) = keys.next().map(slot) else { return Ok(()) };
+    if keys.all(|key| slot(key) == first) {
         Ok(())
     } else {
         Err(CROSS_SLOT)
@@ -147,14 +147,13 @@ fn read(args: Args<'_>, query: KeyQuery) -> Outcome<'_> {
 
 #[inline]
 fn integer(text: &[u8]) -> Result<i64, RespError> {
-    parse_i64(text).ok_or(NOT_AN_INTEGER)
+    parse_integer(text).ok_or(NOT_AN_INTEGER)
 }
 
 /// An integer that Redis keeps in 32 bits.
 fn small_integer(text: &[u8]) -> Result<i32, RespError> {
-    i32::try_from(integer(text)?).map_err(|_| {
-        RespError::fixed("ERR value is out of range, value must between -2147483648 and 2147483647")
-    })
+    i32::try_from(integer(text)?)
+        .map_err(|_| RespError::fixed("ERR value is out of range, value must between -2147483648 and 2147483647"))
 }
 
 /// Whether `text` is `word`, in upper or lower case.

@@ -6,15 +6,15 @@
 
 use super::super::args::Args;
 use super::super::error::RespError;
-use super::super::number::parse_i64;
 use super::super::request::{
     ClusterCommand, CommandCommand, ConfigCommand, LatencyCommand, ListFilter, MemoryCommand, RespRequest,
     ShutdownRequest, SlowLogCommand,
 };
 use super::super::table::CommandId;
-use super::{check_key, integer, is, small_integer, subcommand, wrong_arity, Outcome, SYNTAX};
+use super::{check_key, integer, is, subcommand, Outcome, SYNTAX};
 use crate::key::SLOT_COUNT;
 use crate::request::KeyQuery;
+use crate::tlv::parse_integer;
 
 /// How many entries SLOWLOG GET lists if it is not told.
 const SLOWLOG_COUNT: u64 = 10;
@@ -106,7 +106,7 @@ fn slow_log_count(args: Args<'_>) -> Result<Option<u64>, RespError> {
             "ERR unknown subcommand or wrong number of arguments for '{name}'. Try SLOWLOG HELP."
         )));
     }
-    match parse_i64(text) {
+    match parse_integer(text) {
         Some(-1) => Ok(None),
         Some(count @ 0..) => Ok(Some(count as u64)),
         _ => Err(RespError::fixed("ERR count should be greater than or equal to -1")),
@@ -181,5 +181,5 @@ pub(super) fn cluster(args: Args<'_>) -> Outcome<'_> {
 }
 
 fn slot(number: i64) -> Option<u16> {
-    u16::try_from(number).ok().filter(|slot| *slot < SLOT_COUNT)
+    u16::try_from(number).ok().filter(|slot| usize::from(*slot) < SLOT_COUNT)
 }

@@ -22,7 +22,7 @@ const fn connection(
 ) -> CommandSpec {
     CommandSpec::new(name, arity, since, Group::Connection, "O(1)", summary)
         .flags(flags)
-        .categories(Categories::CONNECTION)
+        .in_categories(Categories::CONNECTION)
 }
 
 /// One that looks at all connections.
@@ -67,8 +67,9 @@ pub(super) const CLIENT: CommandSpec = CommandSpec::new(
     connection("client|help", 2, "5.0.0", ALWAYS, "Prints this help."),
     connection("client|id", 2, "5.0.0", SESSION, "Tells the connection's number."),
     connection("client|info", 2, "6.2.0", SESSION, "Describes the connection.").tips(&["nondeterministic_output"]),
-    all(connection("client|kill", -3, "2.4.0", ADMIN, "Closes connections."))
-        .syntax("<ip:port> | [ID <id>] [ADDR <ip:port>] [LADDR <ip:port>] [TYPE <type>] [USER <user>] [SKIPME (YES|NO)]"),
+    all(connection("client|kill", -3, "2.4.0", ADMIN, "Closes connections.")).syntax(
+        "<ip:port> | [ID <id>] [ADDR <ip:port>] [LADDR <ip:port>] [TYPE <type>] [USER <user>] [SKIPME (YES|NO)]",
+    ),
     all(connection("client|list", -2, "2.4.0", ADMIN, "Describes connections."))
         .tips(&["nondeterministic_output"])
         .syntax("[TYPE (NORMAL|MASTER|REPLICA|PUBSUB)] [ID <id> ...]"),

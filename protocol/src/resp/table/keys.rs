@@ -33,7 +33,7 @@ const fn generic(
 ) -> CommandSpec {
     CommandSpec::new(name, arity, since, Group::Generic, "O(1)", summary)
         .flags(flags)
-        .categories(Categories::KEYSPACE)
+        .in_categories(Categories::KEYSPACE)
         .keys(keys)
 }
 
@@ -82,7 +82,7 @@ pub(super) const TYPE: CommandSpec = generic(
 );
 pub(super) const KEYS: CommandSpec = whole(
     generic("keys", 2, "1.0.0", READ, &[], "Lists the keys that a pattern describes.")
-        .categories(Categories::KEYSPACE.and(Categories::DANGEROUS))
+        .in_categories(Categories::KEYSPACE.and(Categories::DANGEROUS))
         .tips(&["request_policy:all_shards", "nondeterministic_output_order"]),
 );
 pub(super) const SCAN: CommandSpec = CommandSpec {
@@ -133,29 +133,23 @@ pub(super) const DBSIZE: CommandSpec = CommandSpec {
 pub(super) const FLUSHALL: CommandSpec = whole(CommandSpec {
     group: Group::Server,
     ..generic("flushall", -1, "1.0.0", WRITE, &[], "Removes all keys.")
-        .categories(Categories::KEYSPACE.and(Categories::DANGEROUS))
+        .in_categories(Categories::KEYSPACE.and(Categories::DANGEROUS))
         .tips(ON_ALL_SHARDS)
 });
 pub(super) const FLUSHDB: CommandSpec = whole(CommandSpec {
     group: Group::Server,
     ..generic("flushdb", -1, "1.0.0", WRITE, &[], "Removes all keys.")
-        .categories(Categories::KEYSPACE.and(Categories::DANGEROUS))
+        .in_categories(Categories::KEYSPACE.and(Categories::DANGEROUS))
         .tips(ON_ALL_SHARDS)
 });
-pub(super) const OBJECT: CommandSpec = CommandSpec::new(
-    "object",
-    -2,
-    "2.2.3",
-    Group::Generic,
-    "Depends on subcommand.",
-    "Tells how values are kept.",
-)
-.subcommands(&[
-    object("object|encoding", "2.2.3", "Tells the form that a value is kept in."),
-    object("object|freq", "4.0.0", "Tells how often a key is used, where eviction goes by that."),
-    generic("object|help", 2, "6.2.0", Flags::LOADING.and(Flags::STALE), &[], "Prints this help."),
-    object("object|idletime", "2.2.3", "Tells for how many seconds a key was not used."),
-]);
+pub(super) const OBJECT: CommandSpec =
+    CommandSpec::new("object", -2, "2.2.3", Group::Generic, "Depends on subcommand.", "Tells how values are kept.")
+        .subcommands(&[
+            object("object|encoding", "2.2.3", "Tells the form that a value is kept in."),
+            object("object|freq", "4.0.0", "Tells how often a key is used, where eviction goes by that."),
+            generic("object|help", 2, "6.2.0", Flags::LOADING.and(Flags::STALE), &[], "Prints this help."),
+            object("object|idletime", "2.2.3", "Tells for how many seconds a key was not used."),
+        ]);
 
 const fn object(name: &'static str, since: &'static str, summary: &'static str) -> CommandSpec {
     generic(name, 3, since, READ, LOOKS_AT_SECOND, summary).tips(NOT_REPEATABLE).syntax("<key>")

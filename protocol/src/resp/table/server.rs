@@ -40,7 +40,7 @@ const fn help(name: &'static str, since: &'static str) -> CommandSpec {
 
 pub(super) const INFO: CommandSpec =
     server("info", -1, "1.0.0", "O(1)", ALWAYS, "Reports the server's figures, by section.")
-        .categories(Categories::DANGEROUS)
+        .in_categories(Categories::DANGEROUS)
         .tips(OF_ALL_SHARDS);
 pub(super) const TIME: CommandSpec =
     server("time", 1, "2.6.0", "O(1)", ALWAYS.and(Flags::FAST), "Tells the server's clock.").tips(NOT_REPEATABLE);
@@ -55,35 +55,38 @@ pub(super) const SHUTDOWN: CommandSpec = server(
     "Stops the server; everything acknowledged is kept.",
 );
 
-pub(super) const COMMAND: CommandSpec = command(
-    "command",
-    -1,
-    "2.8.13",
-    OF_COMMANDS,
-    "Describes all commands, as the subcommands do in part.",
-)
-.tips(ANY_ORDER)
-.subcommands(&[
-    command("command|count", 2, "2.8.13", "O(1)", "Counts the commands."),
-    command("command|docs", -2, "7.0.0", OF_COMMANDS, "Documents commands.").tips(ANY_ORDER).syntax("[<command> ...]"),
-    command("command|getkeys", -4, "2.8.13", "O(N), N being the number of arguments", "Tells the keys of a request.")
-        .syntax("<request>"),
-    command(
-        "command|getkeysandflags",
-        -4,
-        "7.0.0",
-        "O(N), N being the number of arguments",
-        "Tells the keys of a request and what happens to them.",
-    )
-    .syntax("<request>"),
-    command("command|help", 2, "5.0.0", "O(1)", "Prints this help."),
-    command("command|info", -2, "2.8.13", OF_COMMANDS, "Describes commands.")
+pub(super) const COMMAND: CommandSpec =
+    command("command", -1, "2.8.13", OF_COMMANDS, "Describes all commands, as the subcommands do in part.")
         .tips(ANY_ORDER)
-        .syntax("[<command> ...]"),
-    command("command|list", -2, "7.0.0", OF_COMMANDS, "Lists the names of commands.")
-        .tips(ANY_ORDER)
-        .syntax("[FILTERBY (MODULE <name>|ACLCAT <category>|PATTERN <pattern>)]"),
-]);
+        .subcommands(&[
+            command("command|count", 2, "2.8.13", "O(1)", "Counts the commands."),
+            command("command|docs", -2, "7.0.0", OF_COMMANDS, "Documents commands.")
+                .tips(ANY_ORDER)
+                .syntax("[<command> ...]"),
+            command(
+                "command|getkeys",
+                -4,
+                "2.8.13",
+                "O(N), N being the number of arguments",
+                "Tells the keys of a request.",
+            )
+            .syntax("<request>"),
+            command(
+                "command|getkeysandflags",
+                -4,
+                "7.0.0",
+                "O(N), N being the number of arguments",
+                "Tells the keys of a request and what happens to them.",
+            )
+            .syntax("<request>"),
+            command("command|help", 2, "5.0.0", "O(1)", "Prints this help."),
+            command("command|info", -2, "2.8.13", OF_COMMANDS, "Describes commands.")
+                .tips(ANY_ORDER)
+                .syntax("[<command> ...]"),
+            command("command|list", -2, "7.0.0", OF_COMMANDS, "Lists the names of commands.")
+                .tips(ANY_ORDER)
+                .syntax("[FILTERBY (MODULE <name>|ACLCAT <category>|PATTERN <pattern>)]"),
+        ]);
 
 const fn command(
     name: &'static str,
@@ -92,11 +95,11 @@ const fn command(
     complexity: &'static str,
     summary: &'static str,
 ) -> CommandSpec {
-    server(name, arity, since, complexity, ALWAYS, summary).categories(Categories::CONNECTION)
+    server(name, arity, since, complexity, ALWAYS, summary).in_categories(Categories::CONNECTION)
 }
 
-pub(super) const CONFIG: CommandSpec =
-    server("config", -2, "2.0.0", DEPENDS, NONE, "Reads and changes settings.").subcommands(&[
+pub(super) const CONFIG: CommandSpec = server("config", -2, "2.0.0", DEPENDS, NONE, "Reads and changes settings.")
+    .subcommands(&[
         server("config|get", -3, "2.0.0", OF_PARAMETERS, ADMIN, "Reads the settings that patterns describe.")
             .syntax("<pattern> [<pattern> ...]"),
         help("config|help", "5.0.0"),
@@ -118,8 +121,8 @@ pub(super) const MEMORY: CommandSpec = server("memory", -2, "4.0.0", DEPENDS, NO
             .syntax("<key> [SAMPLES <count>]"),
     ]);
 
-pub(super) const SLOWLOG: CommandSpec = server("slowlog", -2, "2.2.12", DEPENDS, NONE, "Reads the log of slow requests.")
-    .subcommands(&[
+pub(super) const SLOWLOG: CommandSpec =
+    server("slowlog", -2, "2.2.12", DEPENDS, NONE, "Reads the log of slow requests.").subcommands(&[
         server("slowlog|get", -2, "2.2.12", OF_ENTRIES, ADMIN_LOG, "Lists the newest entries.")
             .tips(&["request_policy:all_nodes", "nondeterministic_output"])
             .syntax("[<count>]"),
@@ -152,8 +155,8 @@ pub(super) const LATENCY: CommandSpec = server("latency", -2, "2.8.13", DEPENDS,
             .syntax("[<event> ...]"),
     ]);
 
-pub(super) const CLUSTER: CommandSpec =
-    cluster("cluster", -2, "3.0.0", DEPENDS, NONE, "Tells where keys belong.").subcommands(&[
+pub(super) const CLUSTER: CommandSpec = cluster("cluster", -2, "3.0.0", DEPENDS, NONE, "Tells where keys belong.")
+    .subcommands(&[
         cluster("cluster|countkeysinslot", 3, "3.0.0", "O(1)", Flags::STALE, "Counts the keys of a slot.")
             .syntax("<slot>"),
         cluster("cluster|getkeysinslot", 4, "3.0.0", "O(N), N being the count", Flags::STALE, "Lists keys of a slot.")

@@ -275,7 +275,7 @@ impl CommandSpec {
         Self { flags, ..self }
     }
 
-    pub(super) const fn categories(self, more_categories: Categories) -> Self {
+    pub(super) const fn in_categories(self, more_categories: Categories) -> Self {
         Self { more_categories, ..self }
     }
 
@@ -331,7 +331,7 @@ impl CommandSpec {
     }
 
     /// All its categories.
-    pub fn categories_in_all(&self) -> Categories {
+    pub fn categories(&self) -> Categories {
         let mut all = self.more_categories;
         if self.flags.has(Flags::WRITE) {
             all = all.and(Categories::WRITE);

@@ -28,7 +28,7 @@ const fn string(
 ) -> CommandSpec {
     CommandSpec::new(name, arity, since, Group::String, "O(1)", summary)
         .flags(flags)
-        .categories(Categories::STRING)
+        .in_categories(Categories::STRING)
         .keys(key)
 }
 

@@ -22,7 +22,9 @@ fn every_name_is_found_in_any_case_and_no_other() {
         }
         assert_eq!(lookup(format!("{name}\0").as_bytes()), None);
     }
-    for name in [&b""[..], b"g", b"ge", b"gett", b"abcdefghijklmnop", b"abcdefghijklmnopq", &[0; 16], &[0; 3], &[b' '; 3]] {
+    for name in
+        [&b""[..], b"g", b"ge", b"gett", b"abcdefghijklmnop", b"abcdefghijklmnopq", &[0; 16], &[0; 3], &[b' '; 3]]
+    {
         assert_eq!(lookup(name), None, "{name:?}");
     }
 }
