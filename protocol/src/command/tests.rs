@@ -27,6 +27,7 @@ fn expiries() -> Vec<Command<'static>> {
         ExpiryCondition::IfAny,
         ExpiryCondition::IfLater,
         ExpiryCondition::IfSooner,
+        ExpiryCondition::IfAnyAndSooner,
     ] {
         for at_us in [None, Some(-1)] {
             for return_value in [false, true] {

@@ -37,6 +37,7 @@
 mod decode;
 mod encode;
 mod error;
+mod text;
 mod value;
 mod varint;
 mod view;
@@ -49,6 +50,7 @@ mod tests;
 pub use decode::Decoder;
 pub use encode::Encoder;
 pub use error::TlvError;
+pub use text::{parse_integer, text_of, ShortText, Text};
 pub use value::Value;
 pub use view::{ErrorRef, ListIter, ListRef, MapIter, MapRef, ValueRef};
 
