@@ -7,9 +7,9 @@
 use eyot_protocol::command::{Command, PairList};
 use eyot_protocol::key::slot;
 use eyot_protocol::request::Operation;
-use eyot_protocol::resp::command_reply::put_help;
+use eyot_protocol::resp::command_reply::{put_command, put_help};
 use eyot_protocol::resp::request::{ClientCommand, ClusterCommand, HelloRequest, LibraryInfo, ReplyMode as Wanted};
-use eyot_protocol::resp::{Args, CommandId, RespError, RespRequest};
+use eyot_protocol::resp::{Args, CommandId, RespError, RespRequest, RespVersion, Writer};
 
 use super::execute::{KeyRequest, Terms};
 use super::Work;
@@ -58,8 +58,8 @@ impl Work {
                 self.say(&to, |writer| writer.status("RESET"));
             }
             RespRequest::Client(client) => self.client(&to, client),
-            RespRequest::Command(command) => self.say(&to, |writer| command.put(writer)),
-            RespRequest::Help => self.say(&to, |writer| put_help(id, writer)),
+            RespRequest::Command(command) => self.say(&to, |writer| put_command(writer, command)),
+            RespRequest::Help => self.say(&to, |writer| put_help(writer, id)),
             RespRequest::Shutdown(_) => {
                 // The connection ends without a reply, as Redis has it.
                 self.say(&to, |_| {});
@@ -98,7 +98,7 @@ impl Work {
         let version = session.version;
         // The reply is in the version that was just agreed on.
         let form = if to.form == Form::Silent { Form::Silent } else { Form::Resp(version) };
-        self.say(&ReplyTo { form, ..*to }, |writer| crate::admin::hello::put(writer, id));
+        self.say(&ReplyTo { form, ..*to }, |writer| put_hello(writer, id));
     }
 
     /// CLIENT REPLY answers, if at all, in the mode that it sets.
@@ -150,4 +150,23 @@ impl Work {
     pub(super) fn answer_admin(&mut self, to: &ReplyTo, purpose: RespPurpose, parts: Vec<Part>) {
         let _ = (to, purpose, parts);
     }
+}
+
+/// The reply of HELLO.
+fn put_hello(writer: &mut Writer<'_>, id: u64) {
+    writer.map(7);
+    writer.bulk_text("server");
+    writer.bulk_text("redis");
+    writer.bulk_text("version");
+    writer.bulk_text("7.0.15");
+    writer.bulk_text("proto");
+    writer.integer(if writer.version == RespVersion::Three { 3 } else { 2 });
+    writer.bulk_text("id");
+    writer.integer(id as i64);
+    writer.bulk_text("mode");
+    writer.bulk_text("standalone");
+    writer.bulk_text("role");
+    writer.bulk_text("master");
+    writer.bulk_text("modules");
+    writer.array(0);
 }

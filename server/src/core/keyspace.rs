@@ -154,9 +154,9 @@ impl Work {
     pub(super) fn walk(&mut self) {
         let Some(mut walk) = self.walks.pop_front() else { return };
         let now_us = self.clock.wall_us();
-        let Walk { pattern, count, found, .. } = &mut walk;
-        let shard = self.shards[walk.local_shard].shard();
-        let next = shard.scan(walk.cursor, WALK_KEYS, now_us, |key, _| {
+        let Walk { pattern, count, found, local_shard, cursor, .. } = &mut walk;
+        let shard = self.shards[*local_shard].shard();
+        let next = shard.scan(*cursor, WALK_KEYS, now_us, |key, _| {
             if matches(pattern, key) {
                 *count += 1;
                 Writer { out: found, version: RespVersion::Two }.bulk(key);

@@ -74,6 +74,13 @@ impl Work {
         });
     }
 
+    /// What this core tells when it is asked.
+    fn tell(&mut self, question: &Question) -> Part {
+        match question {
+            Question::Figures => Part::Figures(Box::new(self.report())),
+        }
+    }
+
     /// This core's figures.
     pub(super) fn report(&self) -> CoreReport {
         let sum = |figure: fn(&crate::shard::Shard) -> usize| -> u64 {

@@ -14,7 +14,7 @@ use super::outlet::{is_write, Outlet};
 use super::Work;
 use crate::core::log::CoreLog;
 use crate::net::connection::Stage;
-use crate::net::session::{Session, Wire};
+use crate::net::session::Session;
 use crate::replication::ShardDriver;
 use crate::router::{Form, ReplyTo, Route};
 use crate::shard::Place;

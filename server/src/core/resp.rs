@@ -97,7 +97,7 @@ impl Work {
     fn fail_resp_stream(&mut self, key: u32, error: &RespError) {
         let to = self.begin_resp(key, Operation::Admin, false, 1);
         self.metrics.errors += 1;
-        self.outlet().answer(&to, 1, |out| error.put(out));
+        self.say(&to, |writer| writer.error(error.line()));
         self.connections.finish_and_linger(key);
     }
 
@@ -302,7 +302,7 @@ impl Work {
     /// Answers an error of this request alone.
     pub(super) fn refuse(&mut self, to: &ReplyTo, error: &RespError) {
         self.metrics.errors += 1;
-        self.say(to, |writer| error.put(writer.out));
+        self.say(to, |writer| writer.error(error.line()));
     }
 
     /// A random number, for choices that decide nothing that is stored.

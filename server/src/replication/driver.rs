@@ -233,7 +233,7 @@ impl ShardDriver {
         let bucket = UnappliedKeys::bucket_of(place);
         let entry = self.log.last().next();
         self.unapplied.add(bucket, entry);
-        if command.is_wide() {
+        if is_wide(command) {
             self.newest_wide = entry;
         }
         self.open.push(command, now_us);
@@ -367,6 +367,14 @@ impl ShardDriver {
             answer_read(&self.shard, &read, now_us, &reply_to, replies);
         }
     }
+}
+
+/// Whether a write changes other keys than its first.
+fn is_wide(command: &Command<'_>) -> bool {
+    matches!(
+        command,
+        Command::Rename { .. } | Command::Copy { .. } | Command::SetAllIfAbsent { .. } | Command::Clear
+    )
 }
 
 #[inline]

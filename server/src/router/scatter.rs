@@ -8,7 +8,7 @@
 
 use slab::Slab;
 
-use super::questions::{Part, Purpose};
+use super::questions::{Part as Told, Purpose};
 use super::reply_to::ReplyTo;
 
 /// Gathers that a core has open, at most. Beyond it a BATCH is answered BUSY.
@@ -101,7 +101,7 @@ struct ReportGather {
     reply_to: ReplyTo,
     purpose: Purpose,
     missing: usize,
-    parts: Vec<Part>,
+    parts: Vec<Told>,
 }
 
 /// The gathers of one core.
@@ -172,7 +172,7 @@ impl Gathers {
     }
 
     /// Adds what a core tells; returns who waits, what for, and all parts when it was the last one.
-    pub fn put_report(&mut self, key: u32, part: Part) -> Option<(ReplyTo, Purpose, Vec<Part>)> {
+    pub fn put_report(&mut self, key: u32, part: Told) -> Option<(ReplyTo, Purpose, Vec<Told>)> {
         let gather = &mut self.reports[key as usize];
         gather.parts.push(part);
         gather.missing -= 1;
