@@ -7,8 +7,9 @@
 //! |---|---|
 //! | `mod` | [`Shard`]: reads, the sweep of expired keys, counts |
 //! | `apply` | [`Shard::apply`]: the only place where state changes |
-//! | `table` | one hash table of entries per slot |
+//! | `table` | the tables of entries, one for each slot |
 //! | `entry` | one key with its value, in one heap block |
+//! | `scan` | walks over many keys: SCAN, the keys of a slot, random keys, samples |
 //! | `expiry` | the timing wheel that finds expired keys |
 //!
 //! Invariants:
@@ -24,6 +25,7 @@ mod apply;
 mod entry;
 mod expiry;
 mod outcome;
+mod scan;
 mod table;
 
 use std::ops::Range;
@@ -36,6 +38,7 @@ use expiry::{Answer, Wheel};
 use table::Tables;
 
 pub use outcome::{Failure, Outcome};
+pub use scan::{Candidate, ScanCursor, SCAN_KEYS_MAX};
 pub use table::Place;
 
 /// A key's value as it is stored.
@@ -117,6 +120,13 @@ impl Shard {
     #[inline]
     pub fn prefetch(&self, place: Place) {
         self.tables.prefetch(place);
+    }
+
+    /// Asks the processor to fetch the line of the table that [`Shard::prefetch`] reads: a pass before that one, when
+    /// dozens of keys are looked up together. Changes nothing.
+    #[inline]
+    pub fn prefetch_bucket(&self, place: Place) {
+        self.tables.prefetch_bucket(place);
     }
 
     /// [`Shard::get`] of a key whose [`Shard::place`] is known, without hashing it again.
