@@ -4,7 +4,7 @@
 //! asks each (or, for SCAN, the one that the cursor names) and puts the parts together.
 //!
 //! Invariant: no core is held by any of them for longer than about a millisecond: SCAN looks at [`SCAN_KEYS_MAX`] keys
-//! at most, and KEYS at [`WALK_KEYS`] a turn, with the core's other work between.
+//! at most, and KEYS at [`SCAN_KEYS_MAX`] a turn, with the core's other work between.
 
 use eyot_protocol::key::SLOT_COUNT;
 use eyot_protocol::resp::glob::matches;
@@ -14,15 +14,11 @@ use eyot_protocol::ErrorCode;
 use super::Work;
 use crate::router::keyspace::{KeyspaceRequest, OwnedScan};
 use crate::router::{Form, Reply, ReplySink, ReplyTo};
-use crate::shard::ScanCursor;
+use crate::shard::{ScanCursor, SCAN_KEYS_MAX};
 
 /// The first byte of a part that is not an error line, which begins with `-`.
 pub(super) const PART_TAG: u8 = b'=';
 
-/// Keys that one SCAN looks at: COUNT is a hint, and a larger one is served by more calls.
-pub const SCAN_KEYS_MAX: usize = 2000;
-/// Keys that the walks of a core (KEYS) look at in one turn: some hundred microseconds.
-pub const WALK_KEYS: usize = 2000;
 /// Walks that a core has under way; beyond it `BUSY`.
 pub const MAX_WALKS: usize = 64;
 
@@ -86,17 +82,11 @@ impl Work {
     fn keys_in_slot(&mut self, to: &ReplyTo, slot: u16, wanted: usize) {
         let now_us = self.clock.wall_us();
         let shard = self.shards[usize::from(self.shared.routes.of_slot(slot).local_shard)].shard();
-        let wanted = wanted.min(SCAN_KEYS_MAX);
         let (mut count, mut found) = (0, Vec::new());
-        let mut next = Some(ScanCursor::start_of(slot));
-        while let Some(cursor) = next.filter(|cursor| cursor.slot() == slot && count < wanted) {
-            next = shard.scan(cursor, wanted - count, now_us, |key, _| {
-                if count < wanted && eyot_protocol::key::slot(key) == slot {
-                    count += 1;
-                    Writer { out: &mut found, version: RespVersion::Two }.bulk(key);
-                }
-            });
-        }
+        shard.keys_of_slot(slot, wanted, now_us, |key| {
+            count += 1;
+            Writer { out: &mut found, version: RespVersion::Two }.bulk(key);
+        });
         let mut reply = Vec::with_capacity(found.len() + 16);
         Writer { out: &mut reply, version: RespVersion::Two }.array(count);
         reply.extend_from_slice(&found);
@@ -110,7 +100,7 @@ impl Work {
         let (mut count, mut found) = (0_usize, Vec::new());
         let mut next = Some(cursor);
         while let (Some(cursor), true) = (next, budget > 0) {
-            let route = self.shared.routes.of_slot(cursor.slot());
+            let route = self.shared.routes.of_slot(cursor.slot() as u16);
             if route.core != self.core {
                 break;
             }
@@ -126,14 +116,14 @@ impl Work {
             budget = budget.saturating_sub(visited.max(1));
             next = after.or_else(|| {
                 let end = usize::from(shard.slots().end);
-                (end < SLOT_COUNT).then(|| ScanCursor::start_of(end as u16))
+                (end < SLOT_COUNT).then(|| ScanCursor::of_slot(end as u16))
             });
         }
         let mut reply = Vec::with_capacity(found.len() + 32);
         let version = version_of(to.form);
         let mut writer = Writer { out: &mut reply, version };
         writer.array(2);
-        writer.bulk_text(&next.map_or(0, ScanCursor::number).to_string());
+        writer.bulk_text(&next.map_or(0, |cursor| cursor.0).to_string());
         writer.array(count);
         reply.extend_from_slice(&found);
         self.outlet().reply_bytes(to, &reply, false);
@@ -145,7 +135,7 @@ impl Work {
             self.outlet().reply(to, Reply::Error(ErrorCode::Busy, message));
             return;
         }
-        let cursor = ScanCursor::start_of(self.shards[0].shard().slots().start);
+        let cursor = ScanCursor::of_slot(self.shards[0].shard().slots().start);
         let (count, found) = (0, vec![PART_TAG, 0, 0, 0, 0]);
         self.walks.push_back(Walk { to: *to, pattern: Box::from(pattern), local_shard: 0, cursor, count, found });
     }
@@ -156,7 +146,7 @@ impl Work {
         let now_us = self.clock.wall_us();
         let Walk { pattern, count, found, local_shard, cursor, .. } = &mut walk;
         let shard = self.shards[*local_shard].shard();
-        let next = shard.scan(*cursor, WALK_KEYS, now_us, |key, _| {
+        let next = shard.scan(*cursor, SCAN_KEYS_MAX, now_us, |key, _| {
             if matches(pattern, key) {
                 *count += 1;
                 Writer { out: found, version: RespVersion::Two }.bulk(key);
@@ -171,7 +161,7 @@ impl Work {
             Some(cursor) => walk.cursor = cursor,
             None if walk.local_shard + 1 < self.shards.len() => {
                 walk.local_shard += 1;
-                walk.cursor = ScanCursor::start_of(self.shards[walk.local_shard].shard().slots().start);
+                walk.cursor = ScanCursor::of_slot(self.shards[walk.local_shard].shard().slots().start);
             }
             None => {
                 walk.found[1..5].copy_from_slice(&walk.count.to_le_bytes());

@@ -168,9 +168,10 @@ impl Work {
                     pattern: scan.pattern.map(Box::from),
                     filter: scan.filter,
                 };
-                match ScanCursor::from_number(scan.cursor).filter(|cursor| usize::from(cursor.slot()) < SLOT_COUNT) {
-                    Some(cursor) => {
-                        let route = self.shared.routes.of_slot(cursor.slot());
+                let cursor = ScanCursor(scan.cursor);
+                match u16::try_from(cursor.slot()).ok().filter(|slot| usize::from(*slot) < SLOT_COUNT) {
+                    Some(slot) => {
+                        let route = self.shared.routes.of_slot(slot);
                         self.ask_core(&to, route, KeyspaceRequest::Scan { cursor, request });
                     }
                     // No cursor that SCAN has given: the end, as Redis answers it.
