@@ -4,9 +4,11 @@
 //! checked. The reference page `docs/CONFIGURATION.md` is generated from it, and a test keeps the page equal.
 
 mod settings;
+mod tunables;
 mod units;
 
 pub use settings::{Settings, MAX_CORES, MAX_SHARDS};
+pub use tunables::{OutputLimit, Tunables};
 pub use units::{parse_bytes, parse_duration};
 
 use std::net::SocketAddr;
