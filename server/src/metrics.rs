@@ -38,6 +38,8 @@ pub struct Metrics {
     pub accepted: u64,
     /// Connections refused at the limit.
     pub refused: u64,
+    /// Connections ended because they were idle, did not finish a request, or did not take their replies.
+    pub timed_out: u64,
 }
 
 impl Metrics {
@@ -58,6 +60,7 @@ impl Metrics {
             log_bytes: 0,
             accepted: 0,
             refused: 0,
+            timed_out: 0,
         }
     }
 
@@ -139,6 +142,7 @@ impl Metrics {
             log_bytes: self.log_bytes,
             accepted: self.accepted,
             refused: self.refused,
+            timed_out: self.timed_out,
         })
     }
 }

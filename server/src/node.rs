@@ -15,7 +15,7 @@ use eyot_protocol::response::HelloReply;
 use eyot_ring::{Sleeper, Waker};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::config::Settings;
+use crate::config::{Settings, Tunables};
 use crate::core::{recovery_stop, spawn, CoreStart, Ready, Shared};
 use crate::disk::{DataDir, DataDirError, NewIdentity};
 use crate::error::{Stop, StopReason};
@@ -174,6 +174,7 @@ fn share(
     };
     let wakers: Vec<Waker> = sleepers.iter().map(Sleeper::waker).collect();
     Shared {
+        tunables: Tunables::new(&settings),
         settings,
         routes,
         hello,

@@ -94,6 +94,14 @@ pub struct Config {
     #[arg(long, env = "EYOT_MAX_CONNECTIONS", value_name = "NUMBER", default_value_t = 10_000)]
     pub max_connections: usize,
 
+    /// Close a connection that has asked nothing for so long; 0: never. CONFIG SET timeout changes it
+    #[arg(long, env = "EYOT_IDLE_TIMEOUT", value_name = "TIME", default_value = "0", value_parser = parse_duration)]
+    pub idle_timeout: Duration,
+
+    /// Close a connection whose first request is not complete after so long
+    #[arg(long, env = "EYOT_HANDSHAKE_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    pub handshake_timeout: Duration,
+
     /// Longest encoded value, up to 512MiB
     #[arg(long, env = "EYOT_MAX_VALUE_SIZE", value_name = "BYTES", default_value = "64MiB", value_parser = parse_bytes)]
     pub max_value_size: u64,

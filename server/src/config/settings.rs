@@ -48,6 +48,10 @@ pub struct Settings {
     pub shards_wanted: Option<u16>,
     /// See [`Config::max_connections`].
     pub max_connections: usize,
+    /// See [`Config::idle_timeout`]; zero: never.
+    pub idle_timeout: Duration,
+    /// See [`Config::handshake_timeout`].
+    pub handshake_timeout: Duration,
     /// Longest encoded value.
     pub max_value_bytes: usize,
     /// Size of a log segment.
@@ -107,6 +111,8 @@ impl Settings {
             shards_wanted: parse_shards(&config.shards)?,
             processors,
             max_connections: config.max_connections,
+            idle_timeout: config.idle_timeout,
+            handshake_timeout: config.handshake_timeout,
             max_value_bytes,
             segment_bytes,
             spin: Duration::from_micros(u64::from(config.spin_us)),

@@ -109,7 +109,7 @@ impl Tunables {
             lfu_log_factor: AtomicU64::new(LFU_LOG_FACTOR_DEFAULT),
             lfu_decay_minutes: AtomicU64::new(LFU_DECAY_MINUTES_DEFAULT),
             max_clients: AtomicU64::new(settings.max_connections as u64),
-            idle_timeout_seconds: AtomicU64::new(0),
+            idle_timeout_seconds: AtomicU64::new(settings.idle_timeout.as_secs()),
             keepalive_seconds: AtomicU64::new(KEEPALIVE_SECONDS_DEFAULT),
             query_buffer_bytes: AtomicU64::new(QUERY_BUFFER_BYTES_DEFAULT),
             bulk_bytes: AtomicU64::new(settings.max_value_bytes as u64),

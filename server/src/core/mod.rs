@@ -32,7 +32,9 @@ mod random;
 mod requests;
 mod resp;
 mod shared;
+mod slices;
 mod startup;
+mod timeouts;
 mod turn;
 
 pub use shared::Shared;
@@ -77,11 +79,15 @@ pub(crate) struct Work {
     gathers: Gathers,
     /// Walks over all keys that are under way.
     walks: VecDeque<keyspace::Walk>,
+    /// Requests on very many keys that are not all routed yet.
+    sliced: VecDeque<slices::Sliced>,
     metrics: Metrics,
     /// What a RESP request may have, and where its arguments are kept.
     resp_limits: RespLimits,
     arguments: ArgList,
     deferred: deferred::DeferredReads,
+    /// The connection that is judged next; see `timeouts`.
+    next_judged: usize,
     random: random::Random,
     /// What the admission of writes is decided from, renewed every turn.
     budget: WriteBudget,

@@ -16,6 +16,7 @@ use eyot_protocol::resp::{
 };
 
 use super::execute::{KeyRequest, Terms};
+use super::slices::Each;
 use super::Work;
 use crate::replication::WriteAck;
 use crate::router::keyspace::{KeyspaceRequest, OwnedScan};
@@ -150,16 +151,13 @@ impl Work {
             }
             RespRequest::ReadEach { keys, query, combine } => {
                 let combine = if *combine == Wanted::Sum { Combine::Sum } else { Combine::Array };
-                let requests = keys.iter().map(|key| KeyRequest::Read { key, query: *query });
-                self.scatter_resp(key, Operation::Query, combine, requests, terms);
+                self.scatter_resp(key, Operation::Query, combine, Each::Read(*query), *keys, terms);
             }
             RespRequest::DeleteEach { keys } => {
-                let requests = keys.iter().map(|key| KeyRequest::Write(Command::Delete { key }));
-                self.scatter_resp(key, Operation::Batch, Combine::Sum, requests, terms);
+                self.scatter_resp(key, Operation::Batch, Combine::Sum, Each::Delete, *keys, terms);
             }
             RespRequest::SetEach { pairs } => {
-                let requests = pairs.pairs().map(|(key, value)| KeyRequest::Write(plain_set(key, value)));
-                self.scatter_resp(key, Operation::Batch, Combine::AllDone, requests, terms);
+                self.scatter_resp(key, Operation::Batch, Combine::AllDone, Each::Set, *pairs, terms);
             }
             RespRequest::Scan(scan) => {
                 let to = self.begin_alone(key, Operation::Keyspace, 1);
@@ -191,33 +189,8 @@ impl Work {
         }
     }
 
-    /// Takes a request on several keys apart.
-    fn scatter_resp<'a>(
-        &mut self,
-        key: u32,
-        operation: Operation,
-        combine: Combine,
-        requests: impl ExactSizeIterator<Item = KeyRequest<'a>>,
-        terms: Terms,
-    ) {
-        let to = self.begin_resp(key, operation, false, requests.len() as u32);
-        let Some((gather, generation)) = self.open_gather(&to, combine, requests.len()) else { return };
-        let part = self.part_of(&to, gather, generation);
-        for (position, request) in requests.enumerate() {
-            let (operation, name) = match &request {
-                KeyRequest::Read { key, query } => (operation_of_query(*query), *key),
-                KeyRequest::Write(command) => {
-                    (operation_of_command(command), command.key().expect("a command on one key"))
-                }
-            };
-            let part = ReplyTo { operation, number: position as u32, ..part };
-            let home = self.home(name);
-            self.dispatch(&part, &request, terms, home);
-        }
-    }
-
     /// Where the parts of a gathered reply go.
-    fn part_of(&mut self, to: &ReplyTo, gather: u32, generation: u32) -> ReplyTo {
+    pub(super) fn part_of(&mut self, to: &ReplyTo, gather: u32, generation: u32) -> ReplyTo {
         // Parts are written even for a client that wants no reply: they are what is counted.
         let form = Form::Resp(self.connections.get_mut(to.key).session.resp().version);
         ReplyTo { gathered: true, form, key: gather, generation, ..*to }
@@ -313,7 +286,7 @@ impl Work {
 }
 
 /// SET without options.
-fn plain_set<'a>(key: &'a [u8], value: &'a [u8]) -> Command<'a> {
+pub(super) fn plain_set<'a>(key: &'a [u8], value: &'a [u8]) -> Command<'a> {
     use eyot_protocol::command::{Condition, NewExpiry, Value};
     Command::Set {
         key,

@@ -8,7 +8,7 @@ use std::time::Instant;
 use eyot_protocol::response::HelloReply;
 use eyot_ring::Waker;
 
-use crate::config::Settings;
+use crate::config::{Settings, Tunables};
 use crate::metrics::ReportContext;
 use crate::net::listener::Addresses;
 use crate::router::Routes;
@@ -18,6 +18,8 @@ use crate::router::Routes;
 pub struct Shared {
     /// The configuration.
     pub settings: Settings,
+    /// What may be changed while the node runs.
+    pub tunables: Tunables,
     /// Which core owns which key.
     pub routes: Routes,
     /// The answer to HELLO, save the core's number.
@@ -71,7 +73,7 @@ impl Shared {
 
     /// Takes a place for a connection; whether there was one.
     pub fn take_connection(&self) -> bool {
-        let taken = self.connections.fetch_add(1, Ordering::Relaxed) < self.settings.max_connections;
+        let taken = self.connections.fetch_add(1, Ordering::Relaxed) < self.tunables.max_clients() as usize;
         if !taken {
             self.give_connection_back();
         }

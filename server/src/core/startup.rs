@@ -161,9 +161,11 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         mesh: Mesh::new(core, inbox, ways),
         gathers: Gathers::default(),
         walks: std::collections::VecDeque::new(),
+        sliced: std::collections::VecDeque::new(),
         resp_limits: RespLimits::new(settings.max_value_bytes, settings.max_value_bytes),
         arguments: ArgList::default(),
         deferred: DeferredReads::default(),
+        next_judged: 0,
         random: Random::new(node_uuid as u64 ^ epoch ^ clock.wall_us() as u64 ^ u64::from(core) << 48),
         metrics: Metrics::new(settings.enable_metrics),
         budget: WriteBudget {

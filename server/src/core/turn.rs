@@ -21,6 +21,9 @@ use crate::shard::Shard;
 /// How often a core with expiring keys looks for those whose time has come. Reads never see them, so this is only about
 /// their memory.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
+/// How often an idle core looks for connections that are to be ended: often enough for timeouts of seconds, too seldom
+/// to be seen as load.
+const JUDGE_INTERVAL: Duration = Duration::from_millis(500);
 /// Keys that one shard's sweep may remove in a turn: a few dozen microseconds.
 const SWEEP_BUDGET: usize = 200;
 /// Completions between two looks at the clock: each look costs as much as a small part of a request.
@@ -73,6 +76,7 @@ impl Core {
             self.work.flush_reads();
             self.work.drain_inbox();
             self.work.walk();
+            self.work.route_slice();
             self.sweep();
             self.work.end_requests(&mut self.ring);
             self.review_connections();
@@ -116,6 +120,7 @@ impl Core {
             || self.work.connections.has_work()
             || self.work.log.has_work()
             || !self.work.walks.is_empty()
+            || !self.work.sliced.is_empty()
             || (self.stopping.is_none() && self.work.shared.is_stopping())
     }
 
@@ -159,6 +164,9 @@ impl Core {
         let lingering = self.lingering.front().map(|(until, ..)| *until);
         for deadline in [self.work.log.next_deadline(), self.accept_again, lingering].into_iter().flatten() {
             wait = shorter(wait, until(deadline));
+        }
+        if !self.work.connections.is_empty() {
+            wait = shorter(wait, JUDGE_INTERVAL);
         }
         if self.stopping.is_some() {
             wait = shorter(wait, STOP_TURN);
@@ -338,6 +346,7 @@ impl Core {
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP_INTERVAL;
             self.work.sweep();
+            self.work.end_late_connections();
         }
         if self.stopping.is_none() && self.work.shared.is_stopping() {
             self.begin_to_stop();

@@ -76,6 +76,10 @@ pub struct Connection {
     pub opened_us: u64,
     /// See `opened_us`.
     pub heard_us: u64,
+    /// Requests that it has asked.
+    pub requests: u64,
+    /// Since when it is owed more than the soft limit of output, in microseconds.
+    pub owes_since_us: Option<u64>,
     /// Where it is in its life.
     pub stage: Stage,
     /// Whether the ring receives for it.
@@ -121,6 +125,8 @@ impl Connection {
             session: Session::new(wire),
             opened_us: now_us,
             heard_us: now_us,
+            requests: 0,
+            owes_since_us: None,
             stage: Stage::Open,
             receiving: Receiving::Stopped,
             input: Vec::new(),
@@ -153,6 +159,7 @@ impl Connection {
     /// Counts a request that was taken, of so many operations.
     #[inline]
     pub fn begin(&mut self, operations: u32, is_write: bool) {
+        self.requests += 1;
         self.in_flight += operations;
         self.writes_in_flight += u32::from(is_write);
     }

@@ -294,6 +294,21 @@ impl Connections {
         }
     }
 
+    /// Shows `each` at most `count` connections, from place `from` on; returns where to go on, 0 after the last.
+    pub fn visit(&mut self, from: usize, count: usize, mut each: impl FnMut(u32, &mut Connection)) -> usize {
+        let end = self.slots.capacity().min(from + count);
+        for place in from..end {
+            if let Some(connection) = self.slots.get_mut(place) {
+                each(place as u32, connection);
+            }
+        }
+        if end >= self.slots.capacity() {
+            0
+        } else {
+            end
+        }
+    }
+
     /// The keys of all connections.
     pub fn keys(&self) -> Vec<u32> {
         self.slots.iter().map(|(key, _)| key as u32).collect()
