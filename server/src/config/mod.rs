@@ -52,7 +52,7 @@ pub struct Config {
     pub resp_address: String,
 
     /// As --core-port-base, for the Redis protocol: what CLUSTER SLOTS tells. Default: the port of --resp-address plus
-    /// 100
+    /// 1000
     #[arg(long, env = "EYOT_RESP_CORE_PORT_BASE", value_name = "PORT")]
     pub resp_core_port_base: Option<u16>,
 

@@ -18,6 +18,11 @@ const SHARDS_PER_CORE: u16 = 4;
 const MIN_SEGMENT_BYTES: u64 = 1 << 20;
 const MAX_SEGMENT_BYTES: u64 = 1 << 30;
 const BLOCK_BYTES: u64 = 4096;
+/// How far the cores' own ports are from the shared one: apart enough that those of both wires never meet, as long as
+/// their shared ports are neighbours.
+const NATIVE_CORE_PORTS_FROM: u16 = 100;
+/// See [`NATIVE_CORE_PORTS_FROM`].
+const RESP_CORE_PORTS_FROM: u16 = 1000;
 
 /// The resolved configuration.
 #[derive(Debug, Clone)]
@@ -92,6 +97,7 @@ impl Settings {
             address: config.address,
             core_port_base: core_port_base(
                 "--core-port-base",
+                NATIVE_CORE_PORTS_FROM,
                 config.core_port_base,
                 Some(config.address),
                 processors.len(),
@@ -99,6 +105,7 @@ impl Settings {
             resp_address,
             resp_core_port_base: core_port_base(
                 "--resp-core-port-base",
+                RESP_CORE_PORTS_FROM,
                 config.resp_core_port_base,
                 resp_address,
                 processors.len(),
@@ -151,13 +158,18 @@ fn parse_address(flag: &str, text: &str) -> Result<Option<SocketAddr>, Stop> {
     Ok(Some(address))
 }
 
-fn core_port_base(flag: &str, base: Option<u16>, address: Option<SocketAddr>, cores: usize) -> Result<u16, Stop> {
-    const DISTANCE_FROM_ADDRESS: u16 = 100;
+fn core_port_base(
+    flag: &str,
+    distance: u16,
+    base: Option<u16>,
+    address: Option<SocketAddr>,
+    cores: usize,
+) -> Result<u16, Stop> {
     let base = match (base, address) {
         (Some(base), _) => base,
         (None, None) => 0,
         (None, Some(address)) if address.port() == 0 => 0,
-        (None, Some(address)) => address.port().checked_add(DISTANCE_FROM_ADDRESS).unwrap_or(0),
+        (None, Some(address)) => address.port().checked_add(distance).unwrap_or(0),
     };
     if base != 0 && usize::from(base) + cores - 1 > usize::from(u16::MAX) {
         return Err(usage(flag, &format!("{base} and {cores} cores pass 65535"), "choose a lower port"));
@@ -273,7 +285,7 @@ mod tests {
         let settings = resolve(&["--max-memory", "auto"]).unwrap();
         assert_eq!(settings.max_memory_bytes, Some(750));
         assert_eq!(settings.shards_of_new_directory(), 16);
-        assert_eq!((settings.core_port_base, settings.resp_core_port_base), (6480, 6479));
+        assert_eq!((settings.core_port_base, settings.resp_core_port_base), (6480, 7379));
         assert_eq!(resolve(&["--resp-address", ""]).unwrap().resp_address, None);
         assert_eq!(resolve(&["--max-memory", "0"]).unwrap().max_memory_bytes, None);
         assert_eq!(resolve(&["--max-memory", "1KB"]).unwrap().max_memory_bytes, Some(1024));

@@ -25,6 +25,7 @@ mod apply;
 mod entry;
 mod expiry;
 mod outcome;
+mod query;
 mod scan;
 mod table;
 
@@ -34,10 +35,11 @@ use eyot_protocol::key;
 use eyot_raft_glue::{ShardId, Version};
 
 use entry::{Entry, Expiry};
-use expiry::{Answer, Wheel};
+use expiry::{Answer as Swept, Wheel};
 use table::Tables;
 
 pub use outcome::{Failure, Outcome};
+pub use query::Answer;
 pub use scan::{Candidate, ScanCursor, SCAN_KEYS_MAX};
 pub use table::Place;
 
@@ -154,10 +156,10 @@ impl Shard {
             let entry = tables.find_by(place, is_it);
             let entry = entry.unwrap_or_else(|| unreachable!("timer {timer:?} outlived its key"));
             match entry.expiry() {
-                Some(Expiry { at_us, .. }) if at_us > now_us => Answer::NotBefore { expires_at_us: at_us },
+                Some(Expiry { at_us, .. }) if at_us > now_us => Swept::NotBefore { expires_at_us: at_us },
                 _ => {
                     propose(entry.key(), entry.version());
-                    Answer::Offered
+                    Swept::Offered
                 }
             }
         })
