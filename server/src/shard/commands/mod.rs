@@ -19,6 +19,9 @@ mod keys;
 mod numbers;
 mod texts;
 
+#[cfg(test)]
+pub(super) use numbers::float_sum_text;
+
 use eyot_protocol::command::{Command, NewExpiry};
 use eyot_protocol::limits::MAX_VALUE_BYTES;
 use eyot_protocol::tlv::{encoded_bytes_of_bytes, text_of, Text};

@@ -30,14 +30,11 @@ impl Shard {
             Ok(found) => found,
             Err(failure) => return Outcome::Failed(failure),
         };
-        let before =
-            if found.exists { Number::parse(found.text.as_bytes()) } else { Some(Number::Finite(Extended::ZERO)) };
-        let after = match (before, Number::parse(by)) {
-            (Some(Number::Finite(before)), Some(Number::Finite(by))) => before.sum(by),
-            (None, _) | (_, None) => return Outcome::Failed(Failure::NotAFloat),
-            (Some(_), Some(_)) => None,
+        let before = if found.exists { Some(found.text.as_bytes()) } else { None };
+        let after = match float_sum(before, by) {
+            Ok(after) => after,
+            Err(failure) => return Outcome::Failed(failure),
         };
-        let Some(after) = after else { return Outcome::Failed(Failure::NanOrInfinity) };
         let expires_at_us = found.expires_at_us;
         // The text first, since its length stands before it; then it moves behind its head.
         self.scratch.clear();
@@ -49,4 +46,21 @@ impl Shard {
         self.store_scratch(key, expires_at_us, write);
         Outcome::Text(&self.scratch[head_bytes..])
     }
+}
+
+/// The number whose text is `before` (0 where there is none) plus the one whose text is `by`.
+fn float_sum(before: Option<&[u8]>, by: &[u8]) -> Result<Extended, Failure> {
+    let before = before.map_or(Some(Number::Finite(Extended::ZERO)), Number::parse);
+    match (before.ok_or(Failure::NotAFloat)?, Number::parse(by).ok_or(Failure::NotAFloat)?) {
+        (Number::Finite(before), Number::Finite(by)) => before.sum(by).ok_or(Failure::NanOrInfinity),
+        _ => Err(Failure::NanOrInfinity),
+    }
+}
+
+/// [`float_sum`] as a text.
+#[cfg(test)]
+pub(in crate::shard) fn float_sum_text(before: Option<&[u8]>, by: &[u8]) -> Result<Vec<u8>, Failure> {
+    let mut text = Vec::new();
+    float_sum(before, by)?.put_text(&mut text);
+    Ok(text)
 }
