@@ -54,7 +54,12 @@ impl Routes {
     /// Where `key` lives.
     #[inline]
     pub fn route(&self, key: &[u8]) -> Route {
-        let slot = slot(key);
+        self.route_of_slot(slot(key))
+    }
+
+    /// Where the keys of `slot` live.
+    #[inline]
+    pub fn route_of_slot(&self, slot: u16) -> Route {
         let (core, local_shard) = self.slots[usize::from(slot)];
         Route { slot, core, local_shard }
     }
