@@ -23,6 +23,7 @@
 mod apply;
 mod entry;
 mod expiry;
+mod outcome;
 mod table;
 
 use std::ops::Range;
@@ -34,6 +35,7 @@ use entry::{Entry, Expiry};
 use expiry::{Answer, Wheel};
 use table::Tables;
 
+pub use outcome::{Failure, Outcome};
 pub use table::Place;
 
 /// A key's value as it is stored.
@@ -45,25 +47,6 @@ pub struct Stored<'a> {
     pub version: Version,
     /// When the key ceases to exist, in microseconds since the epoch; `None`: never.
     pub expires_at_us: Option<i64>,
-}
-
-/// What applying one command did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// A SET took effect. (One whose expiry had passed already has removed the key.)
-    Stored {
-        /// The key's new version.
-        version: Version,
-    },
-    /// The condition of a SET did not hold; nothing changed.
-    NotStored {
-        /// The key's version; `None` when it does not exist or has expired.
-        current: Option<Version>,
-    },
-    /// A DELETE: whether the key existed. An expired one did not, but its memory is free now.
-    Deleted(bool),
-    /// A sweep's logged removal: whether the key still had the version that expired, and is gone now.
-    Expired(bool),
 }
 
 /// The keys of one shard.
