@@ -10,7 +10,7 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use eyot_protocol::resp::request::{ClientFilter, ClientType, KillFilter};
+use eyot_protocol::resp::request::{ClientType, KillFilter};
 use eyot_protocol::resp::RespVersion;
 
 /// The only user: there are no access rules yet.
@@ -107,9 +107,10 @@ impl ClientInfo {
         line
     }
 
-    /// Whether CLIENT LIST with `filter` describes it. Every connection here is of the normal class.
-    pub fn is_listed(&self, filter: &ClientFilter<'_>) -> bool {
-        is_normal(filter.client_type) && filter.ids().is_none_or(|mut ids| ids.any(|id| id == self.id))
+    /// Whether CLIENT LIST describes it when it is to list this class and these numbers, or all. Every connection here
+    /// is of the normal class.
+    pub fn is_listed(&self, client_type: Option<ClientType>, ids: Option<&[u64]>) -> bool {
+        is_normal(client_type) && ids.is_none_or(|ids| ids.contains(&self.id))
     }
 
     /// Whether CLIENT KILL with `filter` closes it, when the connection `asking` has said so.

@@ -1,6 +1,7 @@
 //! CONFIG GET and SET: the settings of the node under the names that Redis gave them.
 //!
-//! Place in the flow: step 5 of CONFIG, on the core that was asked; the values reach the others through [`Tunables`].
+//! Place in the flow: step 5 of CONFIG, on the core that was asked; the values reach the others through [`ServerTunables`] and
+//! [`MemoryTunables`].
 //!
 //! Three kinds of parameters: what can be changed while the node runs, what tells a fact of this node, and what Redis
 //! can do and Eyot does not, told by the value that means so (`save` is empty). Parameters that would be neither are not
@@ -20,22 +21,50 @@ mod values;
 
 pub use parameters::POLICY_NAMES;
 
+use std::net::SocketAddr;
+
 use eyot_protocol::resp::glob::matches_ignoring_case;
 use eyot_protocol::resp::{Args, RespError, Writer};
 
 use self::parameters::{Parameter, Rule, PARAMETERS};
 use self::values::Value;
-use crate::config::{Settings, Tunables};
+use crate::config::{ServerTunables, Settings};
+
+/// What may be changed of memory. A seam, since what holds these values is not this module's.
+pub trait MemoryTunables: std::fmt::Debug {
+    /// Limit of the node's memory in bytes; 0: none.
+    fn max_memory_bytes(&self) -> u64;
+    /// Changes it.
+    fn set_max_memory_bytes(&self, bytes: u64);
+    /// The place of the eviction policy in [`POLICY_NAMES`].
+    fn policy(&self) -> u8;
+    /// Changes it.
+    fn set_policy(&self, policy: u8);
+    /// Keys that are compared for one eviction.
+    fn samples(&self) -> u32;
+    /// Changes it.
+    fn set_samples(&self, samples: u32);
+    /// How slowly the frequency counter of a key grows.
+    fn lfu_log_factor(&self) -> u32;
+    /// Changes it.
+    fn set_lfu_log_factor(&self, factor: u32);
+    /// Minutes after which a key's frequency counter is lowered by one; 0: never.
+    fn lfu_decay_minutes(&self) -> u32;
+    /// Changes it.
+    fn set_lfu_decay_minutes(&self, minutes: u32);
+}
 
 /// What the parameters are read from and written to.
 #[derive(Debug, Clone, Copy)]
 pub struct ConfigContext<'a> {
     /// The configuration.
     pub settings: &'a Settings,
-    /// What can be changed.
-    pub tunables: &'a Tunables,
-    /// The port of the Redis protocol.
-    pub resp_port: u16,
+    /// What can be changed of clients and logs.
+    pub tunables: &'a ServerTunables,
+    /// What can be changed of memory.
+    pub memory: &'a dyn MemoryTunables,
+    /// Where the Redis protocol is listened for.
+    pub resp_address: SocketAddr,
     /// Connections that the limit of open files leaves room for.
     pub clients_possible: u64,
     /// Whether cores are shown as the nodes of a cluster.
@@ -79,7 +108,7 @@ pub fn set(context: &ConfigContext<'_>, pairs: Args<'_>) -> Result<(), RespError
     for (parameter, value) in found {
         checked.push((parameter, parameter.check(context, value).map_err(|problem| refused(parameter, &problem))?));
     }
-    checked.into_iter().for_each(|(parameter, value)| parameter.store(context.tunables, value));
+    checked.into_iter().for_each(|(parameter, value)| parameter.store(context, value));
     Ok(())
 }
 

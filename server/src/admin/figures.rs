@@ -80,18 +80,20 @@ impl Moment {
 /// Where the memory is, over all cores, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MemoryParts {
+    /// Hash tables and the timers of expiring keys.
+    pub table: u64,
     /// Keys and values.
-    pub dataset: u64,
-    /// Tables and what else finds keys.
-    pub tables: u64,
-    /// The log's buffers and entries that are not applied.
-    pub log: u64,
-    /// Input and output of clients.
+    pub entries: u64,
+    /// Entries on their way to the disk, and the log's own buffers.
+    pub log_tail: u64,
+    /// Input and output of connections.
     pub connections: u64,
-    /// Requests under way between cores.
+    /// Requests and results between cores.
     pub in_flight: u64,
-    /// Values in files that are mapped into memory.
+    /// Values that are kept outside of their entries.
     pub large_values: u64,
+    /// What a core has from its start.
+    pub fixed: u64,
 }
 
 impl MemoryParts {
@@ -102,12 +104,12 @@ impl MemoryParts {
 
     /// Keys and values, wherever they are.
     pub fn data(&self) -> u64 {
-        self.dataset + self.large_values
+        self.entries + self.large_values
     }
 
     /// All but keys and values.
     pub fn overhead(&self) -> u64 {
-        self.tables + self.log + self.connections + self.in_flight
+        self.table + self.log_tail + self.connections + self.in_flight + self.fixed
     }
 }
 
@@ -197,7 +199,7 @@ impl NodeFigures {
 
     fn add(&mut self, core: &CoreReport) {
         let (metrics, now_us) = (&core.metrics, self.moment.monotonic_us);
-        self.memory.dataset += core.memory_bytes;
+        self.memory.entries += core.memory_bytes;
         self.keys += core.keys;
         self.expiring_keys += core.expiring_keys;
         self.entries += core.entries;

@@ -38,7 +38,10 @@ mod tests {
     #[test]
     fn names_are_stable_of_their_length_and_apart_from_the_first_digits_on() {
         // Stored by operators and clients: a change here renames every core of every node.
-        assert_eq!(identifier(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef, 1), "32f6fb79beddea29d26c57228c18e721ec31127b");
+        assert_eq!(
+            identifier(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef, 1),
+            "32f6fb79beddea29d26c57228c18e721ec31127b"
+        );
         let mut starts = HashSet::new();
         for uuid in [0, 1, u128::MAX, 1 << 64] {
             for core in 0..256 {

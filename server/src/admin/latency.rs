@@ -18,6 +18,10 @@ use crate::metrics::commands::CommandMetrics;
 
 /// Samples that an event keeps on each core, as many as Redis.
 pub const SAMPLES_MAX: usize = 160;
+/// Samples that a graph shows, and how high it is: it fits a terminal.
+const GRAPH_COLUMNS: usize = 72;
+/// See [`GRAPH_COLUMNS`].
+const GRAPH_ROWS: u64 = 5;
 
 /// What can take long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,16 +111,20 @@ impl LatencyEvents {
         }
     }
 
-    /// Forgets `events`, or all if none is named; returns how many had samples.
-    pub fn reset(&mut self, events: &[Event]) -> i64 {
-        let mut had = 0;
+    /// Forgets the samples of `events`, or of all; what is forgotten is returned.
+    pub fn take(&mut self, events: Option<&[Event]>) -> Self {
+        let mut taken = Self::default();
         for event in Event::ALL {
-            if events.is_empty() || events.contains(&event) {
-                had += i64::from(!self.series[event as usize].samples.is_empty());
-                self.series[event as usize] = Series::default();
+            if events.is_none_or(|events| events.contains(&event)) {
+                taken.series[event as usize] = std::mem::take(&mut self.series[event as usize]);
             }
         }
-        had
+        taken
+    }
+
+    /// How many events have samples.
+    pub fn event_count(&self) -> usize {
+        self.with_samples().count()
     }
 
     /// The events of all cores: of each second the longest.
@@ -144,7 +152,7 @@ impl LatencyEvents {
 
     /// LATENCY LATEST: of each event its newest sample and its longest ever.
     pub fn write_latest(&self, reply: &mut Writer<'_>) {
-        reply.array(self.with_samples().count());
+        reply.array(self.event_count());
         for (event, series) in self.with_samples() {
             let (unix_s, took_ms) = *series.samples.back().expect("an event with samples");
             reply.array(4);
@@ -165,6 +173,24 @@ impl LatencyEvents {
             reply.integer(*unix_s);
             reply.integer(*took_ms as i64);
         }
+    }
+
+    /// LATENCY GRAPH: the newest samples of the event of this name as columns; `None` if it has no samples.
+    pub fn graph(&self, name: &[u8]) -> Option<String> {
+        let event = Event::of_name(name)?;
+        let series = &self.series[event as usize];
+        let shown: Vec<u64> =
+            series.samples.iter().rev().take(GRAPH_COLUMNS).rev().map(|(_, took_ms)| *took_ms).collect();
+        let (low_ms, high_ms) = (*shown.iter().min()?, *shown.iter().max()?);
+        let (name, longest_ms) = (event.name(), series.longest_ms);
+        let mut text = format!("{name} - high {high_ms} ms, low {low_ms} ms (all time high {longest_ms} ms)\n");
+        for row in (0..GRAPH_ROWS).rev() {
+            // A column reaches the lowest row whatever its sample, and the highest one for the longest sample.
+            let reaches = |took_ms: &u64| took_ms * GRAPH_ROWS > high_ms * row;
+            let columns: String = shown.iter().map(|took_ms| if reaches(took_ms) { '#' } else { ' ' }).collect();
+            let _ = writeln!(text, "{}", columns.trim_end());
+        }
+        Some(text)
     }
 
     /// LATENCY DOCTOR: the same for people.
@@ -245,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn cores_are_merged_by_the_second_and_reset_tells_how_many() {
+    fn cores_are_merged_by_the_second_and_what_is_forgotten_is_told() {
         let (mut one, mut two) = (LatencyEvents::default(), LatencyEvents::default());
         one.note(1, Event::Turn, SECOND, 3000);
         one.note(1, Event::Turn, 3 * SECOND, 4000);
@@ -255,8 +281,10 @@ mod tests {
         let mut all = LatencyEvents::merged([&one, &two]);
         assert_eq!(written(|reply| all.write_history(b"turn", reply)), "*3 *2 :1 :9 *2 :2 :2 *2 :3 :4 ");
         assert_eq!(written(|reply| all.write_latest(reply)), "*2 *4 $9 log-write :2 :2 :2 *4 $4 turn :3 :4 :9 ");
-        assert_eq!(all.reset(&[Event::Command, Event::Turn]), 1);
-        assert_eq!(all.reset(&[]), 1);
+        assert_eq!(all.take(Some(&[Event::Command, Event::Turn])).event_count(), 1);
+        assert_eq!(all.take(Some(&[])).event_count(), 0);
+        assert_eq!(written(|reply| all.write_latest(reply)), "*1 *4 $9 log-write :2 :2 :2 ");
+        assert_eq!(all.take(None).event_count(), 1);
         assert_eq!(all, LatencyEvents::default());
     }
 
@@ -271,6 +299,18 @@ mod tests {
         assert_eq!(written(|reply| events.write_latest(reply)), "*1 *4 $14 eviction-cycle :200 :1 :77 ");
         let twice = LatencyEvents::merged([&events, &events]);
         assert_eq!(twice, events);
+    }
+
+    #[test]
+    fn the_graph_has_a_column_for_each_sample() {
+        let mut events = LatencyEvents::default();
+        assert_eq!(events.graph(b"turn"), None);
+        for (second, took_ms) in [(1, 10), (2, 50), (3, 30)] {
+            events.note(1, Event::Turn, second * SECOND, took_ms * 1000);
+        }
+        let expected = "turn - high 50 ms, low 10 ms (all time high 50 ms)\n #\n #\n ##\n ##\n###\n";
+        assert_eq!(events.graph(b"Turn").as_deref(), Some(expected));
+        assert_eq!(events.graph(b"nope"), None);
     }
 
     #[test]

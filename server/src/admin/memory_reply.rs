@@ -30,12 +30,12 @@ pub fn stats(figures: &NodeFigures, reply: &mut Writer<'_>) {
     let numbers: [(&str, u64); 15] = [
         ("peak.allocated", peak),
         ("total.allocated", used),
-        ("startup.allocated", 0),
+        ("startup.allocated", parts.fixed),
         ("replication.backlog", 0),
         ("clients.slaves", 0),
         ("clients.normal", parts.connections),
         ("cluster.links", 0),
-        ("aof.buffer", parts.log),
+        ("aof.buffer", parts.log_tail),
         ("overhead.total", parts.overhead()),
         ("keys.count", figures.keys),
         ("keys.bytes-per-key", used / figures.keys.max(1)),
@@ -50,7 +50,7 @@ pub fn stats(figures: &NodeFigures, reply: &mut Writer<'_>) {
         ("fragmentation", ratio(resident, used)),
     ];
     let own: [(&str, u64); 3] =
-        [("eyot.tables", parts.tables), ("eyot.in-flight", parts.in_flight), ("eyot.large-values", parts.large_values)];
+        [("eyot.table", parts.table), ("eyot.in-flight", parts.in_flight), ("eyot.large-values", parts.large_values)];
     reply.map(numbers.len() + ratios.len() + own.len() + 1);
     for (name, number) in numbers.into_iter().chain(own) {
         reply.bulk_text(name);
@@ -105,7 +105,7 @@ mod tests {
 
     fn figures() -> NodeFigures {
         let mut figures = NodeFigures { keys: 10, policy: "noeviction", ..NodeFigures::default() };
-        figures.memory = MemoryParts { dataset: 750, tables: 200, connections: 50, ..MemoryParts::default() };
+        figures.memory = MemoryParts { entries: 750, table: 200, connections: 50, ..MemoryParts::default() };
         figures.process.resident_bytes = 1250;
         figures
     }
@@ -134,7 +134,7 @@ mod tests {
         assert!(doctor(&figures).starts_with("91 % of maxmemory"), "{}", doctor(&figures));
         figures.max_memory_bytes = 0;
         figures.process.resident_bytes = 128 << 20;
-        figures.memory.dataset = 64 << 20;
+        figures.memory.entries = 64 << 20;
         assert!(doctor(&figures).starts_with("The process takes 2.00 times"), "{}", doctor(&figures));
         figures.memory.connections = 64 << 20;
         assert!(doctor(&figures).starts_with("Clients take more"), "{}", doctor(&figures));

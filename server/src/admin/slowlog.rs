@@ -20,8 +20,6 @@ pub const SLOWLOG_LEN_MAX: u64 = 10_000;
 pub const ARGUMENTS_MAX: usize = 32;
 /// Bytes of an argument that are kept.
 pub const ARGUMENT_BYTES_MAX: usize = 128;
-/// Entries that SLOWLOG GET tells when no number is given.
-pub const ENTRIES_DEFAULT: usize = 10;
 
 /// One slow command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,13 +130,9 @@ pub fn merged(cores: impl IntoIterator<Item = Vec<SlowEntry>>, count: usize) -> 
     entries
 }
 
-/// How many of the `count` that a client asked for are wanted: -1 is all of the `len_max` that a node keeps.
-pub fn wanted(count: Option<i64>, len_max: u64) -> usize {
-    let all = len_max.min(SLOWLOG_LEN_MAX) as usize;
-    match count {
-        None => ENTRIES_DEFAULT.min(all),
-        Some(count) => usize::try_from(count).map_or(all, |count| count.min(all)),
-    }
+/// How many entries a client gets that asked for `count`, or for all, of the `len_max` that a node keeps.
+pub fn wanted(count: Option<u64>, len_max: u64) -> usize {
+    count.unwrap_or(u64::MAX).min(len_max).min(SLOWLOG_LEN_MAX) as usize
 }
 
 /// The reply of SLOWLOG GET.
@@ -208,8 +202,8 @@ mod tests {
 
     #[test]
     fn counts_that_clients_ask_for() {
-        assert_eq!([wanted(None, 128), wanted(Some(3), 128), wanted(Some(-1), 128)], [10, 3, 128]);
-        assert_eq!([wanted(None, 5), wanted(Some(i64::MAX), u64::MAX)], [5, SLOWLOG_LEN_MAX as usize]);
+        assert_eq!([wanted(Some(10), 5), wanted(Some(3), 128), wanted(None, 128)], [5, 3, 128]);
+        assert_eq!(wanted(None, u64::MAX), SLOWLOG_LEN_MAX as usize);
     }
 
     #[test]

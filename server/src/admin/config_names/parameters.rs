@@ -8,7 +8,6 @@ use std::ops::RangeInclusive;
 use super::values::{choice, memory, number, output_limit, Value};
 use super::ConfigContext;
 use crate::admin::slowlog::SLOWLOG_LEN_MAX;
-use crate::config::Tunables;
 
 /// The eviction policies; their places here are their numbers everywhere.
 pub const POLICY_NAMES: [&str; 8] = [
@@ -40,9 +39,9 @@ const REQUEST_BYTES_MIN: i64 = 1 << 20;
 /// What may be done with a parameter.
 pub(super) enum Rule {
     /// A number in this range.
-    Number(RangeInclusive<i64>, fn(&Tunables, i64)),
+    Number(RangeInclusive<i64>, fn(&ConfigContext<'_>, i64)),
     /// A size in this range.
-    Memory(RangeInclusive<i64>, fn(&Tunables, i64)),
+    Memory(RangeInclusive<i64>, fn(&ConfigContext<'_>, i64)),
     /// The longest bulk: a size that the node's longest value bounds.
     BulkBytes,
     /// Connections: a number that the limit of open files bounds.
@@ -98,13 +97,13 @@ impl Parameter {
     }
 
     /// Stores what [`Parameter::check`] made.
-    pub(super) fn store(&self, tunables: &Tunables, value: Value) {
+    pub(super) fn store(&self, context: &ConfigContext<'_>, value: Value) {
         match (&self.rule, value) {
-            (Rule::Number(_, store) | Rule::Memory(_, store), Value::Number(number)) => store(tunables, number),
-            (Rule::BulkBytes, Value::Number(number)) => tunables.set_bulk_bytes(number as u64),
-            (Rule::Clients, Value::Number(number)) => tunables.set_max_clients(number as u64),
-            (Rule::Policy, Value::Choice(policy)) => tunables.set_eviction_policy(policy),
-            (Rule::Output, Value::Output(limit)) => tunables.set_output_limit(limit),
+            (Rule::Number(_, store) | Rule::Memory(_, store), Value::Number(number)) => store(context, number),
+            (Rule::BulkBytes, Value::Number(number)) => context.tunables.set_bulk_bytes(number as u64),
+            (Rule::Clients, Value::Number(number)) => context.tunables.set_max_clients(number as u64),
+            (Rule::Policy, Value::Choice(policy)) => context.memory.set_policy(policy),
+            (Rule::Output, Value::Output(limit)) => context.tunables.set_output_limit(limit),
             (Rule::Fixed, Value::AsItIs) => {}
             _ => unreachable!("a value is of the parameter that checked it"),
         }
@@ -117,9 +116,9 @@ const fn of(name: &'static str, rule: Rule, get: fn(&ConfigContext<'_>) -> Strin
 
 /// A number that is stored as it is.
 macro_rules! tunable {
-    ($name:literal, $kind:ident($range:expr), $get:ident, $set:ident) => {
-        of($name, Rule::$kind($range, |tunables, number| tunables.$set(number as _)), |context| {
-            context.tunables.$get().to_string()
+    ($name:literal, $kind:ident($range:expr), $of:ident, $get:ident, $set:ident) => {
+        of($name, Rule::$kind($range, |context, number| context.$of.$set(number as _)), |context| {
+            context.$of.$get().to_string()
         })
     };
 }
@@ -148,11 +147,12 @@ pub(super) static PARAMETERS: &[Parameter] = &[
         (if context.settings.sync_writes { "always" } else { "everysec" }).to_owned()
     }),
     always!("appendonly", "yes"),
-    of("bind", Rule::Fixed, |context| context.settings.address.ip().to_string()),
+    of("bind", Rule::Fixed, |context| context.resp_address.ip().to_string()),
     of("client-output-buffer-limit", Rule::Output, output_limits),
     tunable!(
         "client-query-buffer-limit",
         Memory(REQUEST_BYTES_MIN..=i64::MAX),
+        tunables,
         query_buffer_bytes,
         set_query_buffer_bytes
     ),
@@ -168,29 +168,41 @@ pub(super) static PARAMETERS: &[Parameter] = &[
     of("io-threads", Rule::Immutable, |context| context.settings.core_count().to_string()),
     of("latency-tracking", Rule::Fixed, |context| yes_or_no(context.settings.enable_metrics)),
     always!("latency-tracking-info-percentiles", "50 99 99.9"),
-    tunable!("latency-monitor-threshold", Number(0..=i64::MAX), latency_threshold_ms, set_latency_threshold_ms),
-    tunable!("lfu-decay-time", Number(0..=INT_MAX), lfu_decay_minutes, set_lfu_decay_minutes),
-    tunable!("lfu-log-factor", Number(0..=INT_MAX), lfu_log_factor, set_lfu_log_factor),
+    tunable!(
+        "latency-monitor-threshold",
+        Number(0..=i64::MAX),
+        tunables,
+        latency_threshold_ms,
+        set_latency_threshold_ms
+    ),
+    tunable!("lfu-decay-time", Number(0..=INT_MAX), memory, lfu_decay_minutes, set_lfu_decay_minutes),
+    tunable!("lfu-log-factor", Number(0..=INT_MAX), memory, lfu_log_factor, set_lfu_log_factor),
     always!("logfile", ""),
     of("maxclients", Rule::Clients, |context| context.tunables.max_clients().to_string()),
-    tunable!("maxmemory", Memory(0..=i64::MAX), max_memory_bytes, set_max_memory_bytes),
+    tunable!("maxmemory", Memory(0..=i64::MAX), memory, max_memory_bytes, set_max_memory_bytes),
     always!("maxmemory-clients", "0"),
     of("maxmemory-policy", Rule::Policy, |context| {
-        POLICY_NAMES[usize::from(context.tunables.eviction_policy()) % POLICY_NAMES.len()].to_owned()
+        POLICY_NAMES[usize::from(context.memory.policy()) % POLICY_NAMES.len()].to_owned()
     }),
-    tunable!("maxmemory-samples", Number(1..=INT_MAX), eviction_samples, set_eviction_samples),
+    tunable!("maxmemory-samples", Number(1..=INT_MAX), memory, samples, set_samples),
     always!("min-replicas-to-write", "0"),
     always!("notify-keyspace-events", ""),
-    of("port", Rule::Fixed, |context| context.resp_port.to_string()),
+    of("port", Rule::Fixed, |context| context.resp_address.port().to_string()),
     of("proto-max-bulk-len", Rule::BulkBytes, |context| context.tunables.bulk_bytes().to_string()),
     always!("replicaof", ""),
     always!("requirepass", ""),
     always!("save", ""),
     always!("slaveof", ""),
-    tunable!("slowlog-log-slower-than", Number(-1..=i64::MAX), slowlog_threshold_us, set_slowlog_threshold_us),
-    tunable!("slowlog-max-len", Number(0..=SLOWLOG_LEN_MAX as i64), slowlog_len, set_slowlog_len),
+    tunable!(
+        "slowlog-log-slower-than",
+        Number(-1..=i64::MAX),
+        tunables,
+        slowlog_threshold_us,
+        set_slowlog_threshold_us
+    ),
+    tunable!("slowlog-max-len", Number(0..=SLOWLOG_LEN_MAX as i64), tunables, slowlog_len, set_slowlog_len),
     of("supervised", Rule::Immutable, |_| "no".to_owned()),
-    tunable!("tcp-keepalive", Number(0..=INT_MAX), keepalive_seconds, set_keepalive_seconds),
-    tunable!("timeout", Number(0..=INT_MAX), idle_timeout_seconds, set_idle_timeout_seconds),
+    tunable!("tcp-keepalive", Number(0..=INT_MAX), tunables, keepalive_seconds, set_keepalive_seconds),
+    tunable!("timeout", Number(0..=INT_MAX), tunables, idle_timeout_seconds, set_idle_timeout_seconds),
     always!("tls-port", "0"),
 ];

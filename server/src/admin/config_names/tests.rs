@@ -1,5 +1,7 @@
 //! CONFIG, compared with what Redis 7.0.15 answers to the same words.
 
+use std::cell::Cell;
+
 use clap::Parser;
 use eyot_protocol::resp::RespVersion;
 
@@ -7,24 +9,53 @@ use super::*;
 use crate::admin::words::Words;
 use crate::config::Config;
 
+#[derive(Debug)]
+struct Memory([Cell<u64>; 5]);
+
+/// Each value in a cell of its own, by its place.
+macro_rules! cells {
+    ($($place:literal: $get:ident, $set:ident as $number:ty;)+) => {
+        impl MemoryTunables for Memory {
+            $(fn $get(&self) -> $number {
+                self.0[$place].get() as $number
+            }
+
+            fn $set(&self, value: $number) {
+                self.0[$place].set(u64::from(value));
+            })+
+        }
+    };
+}
+
+cells! {
+    0: max_memory_bytes, set_max_memory_bytes as u64;
+    1: policy, set_policy as u8;
+    2: samples, set_samples as u32;
+    3: lfu_log_factor, set_lfu_log_factor as u32;
+    4: lfu_decay_minutes, set_lfu_decay_minutes as u32;
+}
+
 struct Node {
     settings: Settings,
-    tunables: Tunables,
+    tunables: ServerTunables,
+    memory: Memory,
 }
 
 impl Node {
     fn new() -> Self {
         let config = Config::parse_from(["eyot-server", "--max-memory", "1GiB"]);
         let settings = Settings::resolve(&config, &[0, 1], None).unwrap();
-        let tunables = Tunables::new(&settings);
-        Self { settings, tunables }
+        let tunables = ServerTunables::new(&settings);
+        let memory = Memory([1 << 30, 0, 5, 10, 1].map(Cell::new));
+        Self { settings, tunables, memory }
     }
 
     fn context(&self) -> ConfigContext<'_> {
         ConfigContext {
             settings: &self.settings,
             tunables: &self.tunables,
-            resp_port: 6379,
+            memory: &self.memory,
+            resp_address: "127.0.0.1:6379".parse().unwrap(),
             clients_possible: 19_968,
             cluster_enabled: true,
         }
@@ -98,7 +129,7 @@ fn what_was_set_is_told_and_takes_effect() {
         node.get("client-output-buffer-limit"),
         "%1 client-output-buffer-limit normal 1048576 2097152 10 slave 0 0 0 pubsub 0 0 0 "
     );
-    assert_eq!(node.tunables.eviction_policy(), 3);
+    assert_eq!(node.memory.policy(), 3);
     assert_eq!(node.tunables.slowlog_threshold_us(), -1);
 }
 
@@ -149,9 +180,9 @@ fn errors_have_the_words_of_redis() {
 fn all_of_a_set_takes_effect_or_none() {
     let node = Node::new();
     assert_eq!(node.set("maxmemory 1mb timeout 9 slowlog-max-len 3"), "OK");
-    assert_eq!(node.tunables.max_memory_bytes(), 1 << 20);
+    assert_eq!(node.memory.max_memory_bytes(), 1 << 20);
     for pairs in ["maxmemory 2mb foo 1", "maxmemory 2mb timeout x", "maxmemory 2mb databases 1"] {
         assert!(node.set(pairs).starts_with("ERR "), "{pairs}");
-        assert_eq!(node.tunables.max_memory_bytes(), 1 << 20, "{pairs}");
+        assert_eq!(node.memory.max_memory_bytes(), 1 << 20, "{pairs}");
     }
 }

@@ -118,7 +118,7 @@ fn memory(figures: &NodeFigures, fields: &mut Fields<'_>) {
     fields.bytes("used_memory_peak", figures.memory_peak.max(used));
     fields.put("used_memory_peak_perc", percent(used, figures.memory_peak.max(used)));
     fields.put("used_memory_overhead", parts.overhead());
-    fields.zeros(&["used_memory_startup"]);
+    fields.put("used_memory_startup", parts.fixed);
     fields.put("used_memory_dataset", parts.data());
     fields.put("used_memory_dataset_perc", percent(parts.data(), used));
     fields.put("allocator_allocated", used);
@@ -141,7 +141,7 @@ fn memory(figures: &NodeFigures, fields: &mut Fields<'_>) {
     fields.zeros(&["mem_not_counted_for_evict", "mem_replication_backlog", "mem_clients_slaves"]);
     fields.put("mem_clients_normal", parts.connections);
     fields.zeros(&["mem_cluster_links"]);
-    fields.put("mem_aof_buffer", parts.log);
+    fields.put("mem_aof_buffer", parts.log_tail);
     fields.put("mem_allocator", "mimalloc");
     fields.zeros(&["active_defrag_running", "lazyfree_pending_objects", "lazyfreed_objects"]);
 }
@@ -260,12 +260,17 @@ fn eyot(figures: &NodeFigures, fields: &mut Fields<'_>) {
     fields.put("eyot_log_writes", figures.log_writes);
     fields.put("eyot_log_bytes", figures.log_bytes);
     fields.put("eyot_log_pending_bytes", figures.log_pending_bytes);
-    fields.put("eyot_memory_dataset", parts.dataset);
-    fields.put("eyot_memory_tables", parts.tables);
-    fields.put("eyot_memory_log", parts.log);
-    fields.put("eyot_memory_connections", parts.connections);
-    fields.put("eyot_memory_in_flight", parts.in_flight);
-    fields.put("eyot_memory_large_values", parts.large_values);
+    for (name, bytes) in [
+        ("table", parts.table),
+        ("entries", parts.entries),
+        ("log_tail", parts.log_tail),
+        ("connections", parts.connections),
+        ("in_flight", parts.in_flight),
+        ("large_values", parts.large_values),
+        ("fixed", parts.fixed),
+    ] {
+        fields.put(&format!("eyot_memory_{name}"), bytes);
+    }
     fields.put("eyot_memory_resident_peak", figures.process.resident_peak_bytes);
     fields.put("eyot_threads", figures.process.threads);
     for core in &figures.cores {

@@ -48,7 +48,7 @@ fn figures() -> NodeFigures {
         max_memory_bytes: 1 << 30,
         policy: "allkeys-lru",
         max_clients: 10_000,
-        memory: MemoryParts { dataset: 900_000, tables: 90_000, connections: 10_000, ..MemoryParts::default() },
+        memory: MemoryParts { entries: 900_000, table: 90_000, connections: 10_000, ..MemoryParts::default() },
         memory_peak: 2_000_000,
         keys: 11,
         expiring_keys: 3,
@@ -209,7 +209,7 @@ fn reports_of_cores_are_summed() {
     let peak = std::sync::atomic::AtomicU64::new(500);
     sum.note_peak(&peak);
     assert_eq!(sum.memory_peak, 500);
-    sum.memory.dataset = 900;
+    sum.memory.entries = 900;
     sum.note_peak(&peak);
     assert_eq!(sum.memory_peak, 900);
 }
