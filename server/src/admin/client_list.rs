@@ -34,7 +34,7 @@ pub struct ClientInfo {
     /// Seconds since its last request.
     pub idle_s: u64,
     /// What is special about it.
-    pub flags: ClientFlags,
+    pub flags: Vec<ClientFlag>,
     /// Bytes received that are no whole request.
     pub query_bytes: u64,
     /// Room in the buffer that holds those.
@@ -57,36 +57,38 @@ pub struct ClientInfo {
     pub core: u16,
 }
 
-/// What is special about a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ClientFlags {
-    /// It ends when its last reply is sent.
-    pub closes_after_reply: bool,
-    /// It is being closed.
-    pub closing: bool,
-    /// It is not to be evicted.
-    pub no_evict: bool,
-    /// It said READONLY.
-    pub read_only: bool,
+/// What may be special about a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientFlag {
     /// It waits for an operation.
-    pub waits: bool,
+    Waits,
+    /// It ends when its last reply is sent.
+    ClosesAfterReply,
+    /// It is being closed.
+    Closing,
+    /// It is not to be closed when memory is short.
+    NoEvict,
+    /// It said READONLY.
+    ReadOnly,
 }
 
-impl ClientFlags {
-    fn text(self) -> String {
-        let letters = [
-            (self.waits, 'b'),
-            (self.closes_after_reply, 'c'),
-            (self.closing, 'A'),
-            (self.no_evict, 'e'),
-            (self.read_only, 'r'),
-        ];
-        let text: String = letters.into_iter().filter(|(set, _)| *set).map(|(_, letter)| letter).collect();
-        if text.is_empty() {
-            "N".to_owned()
-        } else {
-            text
+impl ClientFlag {
+    fn letter(self) -> char {
+        match self {
+            Self::Waits => 'b',
+            Self::ClosesAfterReply => 'c',
+            Self::Closing => 'A',
+            Self::NoEvict => 'e',
+            Self::ReadOnly => 'r',
         }
+    }
+
+    /// The letters of `flags`, `N` if there are none.
+    fn letters(flags: &[Self]) -> String {
+        if flags.is_empty() {
+            return "N".to_owned();
+        }
+        flags.iter().map(|flag| flag.letter()).collect()
     }
 }
 
@@ -96,7 +98,7 @@ impl ClientInfo {
         let mut line = String::with_capacity(384);
         let (id, core, command, user) = (self.id, self.core, self.command, DEFAULT_USER);
         let _ = write!(line, "id={id} addr={} laddr={} fd={} name={}", self.addr, self.laddr, self.fd, self.name);
-        let _ = write!(line, " age={} idle={} flags={}", self.age_s, self.idle_s, self.flags.text());
+        let _ = write!(line, " age={} idle={} flags={}", self.age_s, self.idle_s, ClientFlag::letters(&self.flags));
         let _ = write!(line, " db=0 sub=0 psub=0 ssub=0 multi=-1");
         let _ = write!(line, " qbuf={} qbuf-free={}", self.query_bytes, self.query_free_bytes);
         let _ = write!(line, " argv-mem=0 multi-mem=0 rbs=0 rbp=0");
@@ -166,7 +168,7 @@ mod tests {
             name: "me".to_owned(),
             age_s: 7,
             idle_s: 0,
-            flags: ClientFlags::default(),
+            flags: Vec::new(),
             query_bytes: 13,
             query_free_bytes: 20_461,
             output_bytes: 5,
@@ -193,7 +195,7 @@ mod tests {
         let text = list(vec![client(9, 0), client(2, 1)]);
         assert!(text.starts_with("id=2 ") && text.contains("\nid=9 "), "{text}");
         let mut busy = client(1, 0);
-        busy.flags = ClientFlags { waits: true, no_evict: true, ..ClientFlags::default() };
+        busy.flags = vec![ClientFlag::Waits, ClientFlag::NoEvict];
         assert!(busy.line().contains(" flags=be "));
     }
 

@@ -108,7 +108,9 @@ pub fn set(context: &ConfigContext<'_>, pairs: Args<'_>) -> Result<(), RespError
     for (parameter, value) in found {
         checked.push((parameter, parameter.check(context, value).map_err(|problem| refused(parameter, &problem))?));
     }
-    checked.into_iter().for_each(|(parameter, value)| parameter.store(context, value));
+    for (parameter, value) in checked {
+        parameter.store(context, value);
+    }
     Ok(())
 }
 

@@ -193,7 +193,9 @@ impl NodeFigures {
     /// The sums over `cores` at `moment`; limits and the peak are the caller's to fill in.
     pub fn of(facts: NodeFacts, moment: Moment, process: ProcessFigures, cores: &[CoreReport]) -> Self {
         let mut figures = Self { facts, moment, process, policy: "noeviction", ..Self::default() };
-        cores.iter().for_each(|core| figures.add(core));
+        for core in cores {
+            figures.add(core);
+        }
         figures
     }
 

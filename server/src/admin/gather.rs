@@ -168,7 +168,9 @@ impl Question {
             Self::Kill(killed) => {
                 let mut clients = core.clients();
                 clients.retain(|client| killed.has(client));
-                clients.iter().for_each(|client| core.close(client.id, client.id == killed.asking));
+                for client in &clients {
+                    core.close(client.id, client.id == killed.asking);
+                }
                 Answer::Count(clients.len() as u64)
             }
             Self::ResetStatistics => {
@@ -274,7 +276,8 @@ impl Pending {
         match self {
             Self::Info(sections) => {
                 let figures = figures(answers, context);
-                reply.verbatim(&info::info(sections.iter().map(Vec::as_slice), &figures));
+                let sections: Vec<&[u8]> = sections.iter().map(Vec::as_slice).collect();
+                reply.verbatim(&info::info(&sections, &figures));
             }
             Self::MemoryStats => memory_reply::stats(&figures(answers, context), reply),
             Self::MemoryDoctor => reply.verbatim(&memory_reply::doctor(&figures(answers, context))),

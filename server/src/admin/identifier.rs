@@ -5,6 +5,8 @@
 //! Invariant: a function of the data directory's number and a salt alone, so a core has the same name after every
 //! start. Two names differ from their first digits on, as tools show only those.
 
+use std::fmt::Write as _;
+
 /// Digits of a name.
 pub const DIGITS: usize = 40;
 
@@ -15,7 +17,7 @@ pub fn identifier(node_uuid: u128, salt: u64) -> String {
     let mut name = String::with_capacity(DIGITS + 8);
     while name.len() < DIGITS {
         state = mixed(state);
-        name.push_str(&format!("{state:016x}"));
+        let _ = write!(name, "{state:016x}");
     }
     name.truncate(DIGITS);
     name

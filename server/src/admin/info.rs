@@ -87,11 +87,11 @@ impl Section {
 
 /// The text of the sections that `names` ask for; of the default ones if there are no names. A name that is no section
 /// asks for nothing.
-pub fn info<'a>(names: impl Iterator<Item = &'a [u8]> + Clone, figures: &NodeFigures) -> String {
+pub fn info(names: &[&[u8]], figures: &NodeFigures) -> String {
     let mut text = String::new();
     for section in Section::ALL {
-        let unnamed = names.clone().next().is_none() && section.is_default();
-        if !unnamed && !names.clone().any(|name| section.is_asked_by(name)) {
+        let unnamed = names.is_empty() && section.is_default();
+        if !unnamed && !names.iter().any(|name| section.is_asked_by(name)) {
             continue;
         }
         if !text.is_empty() {

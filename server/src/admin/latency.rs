@@ -112,6 +112,7 @@ impl LatencyEvents {
     }
 
     /// Forgets the samples of `events`, or of all; what is forgotten is returned.
+    #[must_use]
     pub fn take(&mut self, events: Option<&[Event]>) -> Self {
         let mut taken = Self::default();
         for event in Event::ALL {
@@ -140,7 +141,9 @@ impl LatencyEvents {
             let samples = series.samples.make_contiguous();
             samples.sort_unstable();
             let (sorted, longest_ms) = (std::mem::take(&mut series.samples), series.longest_ms);
-            sorted.into_iter().for_each(|(unix_s, took_ms)| series.note(unix_s, took_ms));
+            for (unix_s, took_ms) in sorted {
+                series.note(unix_s, took_ms);
+            }
             series.longest_ms = longest_ms;
         }
         all

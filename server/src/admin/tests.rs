@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use clap::Parser;
 use eyot_protocol::resp::{parse, RespVersion};
 
-use super::client_list::{client_id, ClientFlags, ClientInfo};
+use super::client_list::{client_id, ClientInfo};
 use super::config_names::MemoryTunables;
 use super::gather::{question, CoreSide};
 use super::latency::{Event, LatencyEvents};
@@ -104,7 +104,7 @@ impl CoreSide for FakeCore {
             name: String::new(),
             age_s: 1,
             idle_s: 1,
-            flags: ClientFlags::default(),
+            flags: Vec::new(),
             query_bytes: 0,
             query_free_bytes: 0,
             output_bytes: 0,

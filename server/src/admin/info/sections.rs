@@ -24,7 +24,9 @@ impl Fields<'_> {
 
     /// Fields that are zero because nothing of the kind exists.
     fn zeros(&mut self, names: &[&str]) {
-        names.iter().for_each(|name| self.put(name, 0));
+        for name in names {
+            self.put(name, 0);
+        }
     }
 }
 

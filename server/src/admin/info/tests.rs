@@ -66,7 +66,7 @@ fn figures() -> NodeFigures {
 }
 
 fn told(names: &[&str]) -> String {
-    info(names.iter().map(|name| name.as_bytes()), &figures())
+    info(&names.iter().map(|name| name.as_bytes()).collect::<Vec<_>>(), &figures())
 }
 
 fn titles(text: &str) -> String {
@@ -205,7 +205,7 @@ fn reports_of_cores_are_summed() {
     assert_eq!((sum.counters.keyspace_hits, sum.requests, sum.requests_per_second), (9, 2, 2));
     assert!(sum.read_only && sum.cores.len() == 2);
     assert_eq!(sum.commands.get(CommandId::Get as usize).unwrap().calls, 2);
-    assert!(info(std::iter::once(&b"persistence"[..]), &sum).contains("aof_last_write_status:err\r\n"));
+    assert!(info(&[b"persistence"], &sum).contains("aof_last_write_status:err\r\n"));
     let peak = std::sync::atomic::AtomicU64::new(500);
     sum.note_peak(&peak);
     assert_eq!(sum.memory_peak, 500);
