@@ -101,7 +101,7 @@ pub struct Metrics {
     /// How fast some of them grow.
     pub rates: Rates,
     /// The commands of the Redis protocol, by their places in its table. They are not counted by
-    /// [`Metrics::answered`].
+    /// [`Metrics::answered`], and their errors not in `errors`.
     pub commands: CommandMetrics,
 }
 

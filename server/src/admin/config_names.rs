@@ -1,11 +1,11 @@
 //! CONFIG GET and SET: the settings of the node under the names that Redis gave them.
 //!
-//! Place in the flow: step 5 of CONFIG, on the core that was asked; the values reach the others through [`ServerTunables`] and
-//! [`MemoryTunables`].
+//! Place in the flow: step 5 of CONFIG, on the core that was asked; the values reach the others through
+//! [`ServerTunables`] and [`MemoryTunables`].
 //!
 //! Three kinds of parameters: what can be changed while the node runs, what tells a fact of this node, and what Redis
-//! can do and Eyot does not, told by the value that means so (`save` is empty). Parameters that would be neither are not
-//! known here, so that nobody sets one and believes in it.
+//! can do and Eyot does not, told by the value that means so (`save` is empty). Parameters that would be neither are
+//! not known here, so that nobody sets one and believes in it.
 //!
 //! Invariants:
 //! - A CONFIG SET is checked whole before any of it takes effect.
@@ -65,7 +65,7 @@ pub struct ConfigContext<'a> {
     pub memory: &'a dyn MemoryTunables,
     /// Where the Redis protocol is listened for.
     pub resp_address: SocketAddr,
-    /// Connections that the limit of open files leaves room for.
+    /// Connections that the limit of open files leaves room for: `preflight::connections_possible`.
     pub clients_possible: u64,
     /// Whether cores are shown as the nodes of a cluster.
     pub cluster_enabled: bool,

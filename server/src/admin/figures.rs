@@ -3,7 +3,8 @@
 //! Place in the flow: made by the core whose client asked, when the reports of all cores have come; pure, but for what
 //! [`ProcessFigures`] brings.
 //!
-//! Invariant: a figure that this version does not know is 0 here, and INFO says so or leaves it out: nothing is made up.
+//! Invariant: a figure that this version does not know is 0 here, and INFO says so or leaves it out: nothing is made
+//! up.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Administration over the Redis protocol: what operators, dashboards and cluster-aware clients ask of a node.
 //!
-//! Place in the flow: steps 5 (execute) and 9 (reply) of such requests, behind the core's dispatch. Some are answered by
-//! the core that was asked ([`answer`]); those in which every core has a part are gathered ([`gather`]).
+//! Place in the flow: steps 5 (execute) and 9 (reply) of such requests, behind the core's dispatch. Some are answered
+//! by the core that was asked ([`answer`]); those in which every core has a part are gathered ([`gather`]).
 //!
 //! | module | what it answers |
 //! |---|---|

@@ -140,7 +140,8 @@ fn memory(figures: &NodeFigures, fields: &mut Fields<'_>) {
     fields.zeros(&["rss_overhead_bytes"]);
     fields.put("mem_fragmentation_ratio", ratio(resident, used));
     fields.put("mem_fragmentation_bytes", resident as i64 - used as i64);
-    fields.zeros(&["mem_not_counted_for_evict", "mem_replication_backlog", "mem_clients_slaves"]);
+    fields.zeros(&["mem_not_counted_for_evict", "mem_replication_backlog"]);
+    fields.zeros(&["mem_total_replication_buffers", "mem_clients_slaves"]);
     fields.put("mem_clients_normal", parts.connections);
     fields.zeros(&["mem_cluster_links"]);
     fields.put("mem_aof_buffer", parts.log_tail);
@@ -150,7 +151,7 @@ fn memory(figures: &NodeFigures, fields: &mut Fields<'_>) {
 
 fn persistence(figures: &NodeFigures, fields: &mut Fields<'_>) {
     fields.zeros(&["loading", "async_loading", "current_cow_size", "rdb_changes_since_last_save"]);
-    fields.zeros(&["rdb_bgsave_in_progress"]);
+    fields.zeros(&["current_save_keys_processed", "current_save_keys_total", "rdb_bgsave_in_progress"]);
     // As Redis does before its first snapshot: the state on disk is the one that the node started with, and its log.
     fields.put("rdb_last_save_time", figures.facts.started_unix_s);
     fields.put("rdb_last_bgsave_status", "ok");
@@ -163,7 +164,7 @@ fn persistence(figures: &NodeFigures, fields: &mut Fields<'_>) {
     fields.put("aof_current_rewrite_time_sec", -1);
     fields.put("aof_last_bgrewrite_status", "ok");
     fields.put("aof_last_write_status", if figures.read_only { "err" } else { "ok" });
-    fields.zeros(&["aof_last_cow_size"]);
+    fields.zeros(&["aof_rewrites", "aof_rewrites_consecutive_failures", "aof_last_cow_size"]);
     fields.put("aof_buffer_length", figures.log_pending_bytes);
     fields.zeros(&["module_fork_in_progress", "module_fork_last_cow_size"]);
 }
@@ -189,6 +190,7 @@ fn stats(figures: &NodeFigures, fields: &mut Fields<'_>) {
     fields.zeros(&["pubsub_channels", "pubsub_patterns", "pubsubshard_channels", "latest_fork_usec", "total_forks"]);
     fields.zeros(&["migrate_cached_sockets", "slave_expires_tracked_keys", "active_defrag_hits"]);
     fields.zeros(&["active_defrag_misses", "active_defrag_key_hits", "active_defrag_key_misses"]);
+    fields.zeros(&["total_active_defrag_time", "current_active_defrag_time"]);
     fields.zeros(&["tracking_total_keys", "tracking_total_items", "tracking_total_prefixes"]);
     fields.zeros(&["unexpected_error_replies"]);
     fields.put("total_error_replies", figures.commands.errors().map(|(_, count)| count).sum::<u64>() + figures.errors);
