@@ -2,20 +2,78 @@
 //!
 //! Place in the flow: counted in every step by the core that does the work, in plain fields without atomics; summed
 //! when somebody asks. A latency runs from the receive that completed the request to the reply being queued.
+//!
+//! [`commands`] counts the commands of the Redis protocol, [`rate`] makes a rate of a counter.
+
+pub mod commands;
+pub mod rate;
 
 use std::time::Duration;
 
 use eyot_protocol::request::Operation;
+use eyot_protocol::resp::COMMANDS;
 use hdrhistogram::Histogram;
 use serde::Serialize;
+
+use self::commands::CommandMetrics;
+use self::rate::RateSampler;
 
 /// Longest latency that is told apart; longer ones count as this.
 const LATENCY_MAX_US: u64 = 60_000_000;
 /// Two significant digits: a percentile is off by at most 1 %, and a histogram takes some 20 KiB.
 const LATENCY_DIGITS: u8 = 2;
 
+/// Plain counts of a core that only grow, for INFO.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Bytes received from clients.
+    pub net_input_bytes: u64,
+    /// Bytes sent to clients.
+    pub net_output_bytes: u64,
+    /// Receives, each of which brought some of the bytes.
+    pub reads_processed: u64,
+    /// Sends, each of which took some of them.
+    pub writes_processed: u64,
+    /// Reads of a key that was there.
+    pub keyspace_hits: u64,
+    /// Reads of a key that was not.
+    pub keyspace_misses: u64,
+    /// Keys that were removed because they had expired.
+    pub expired_keys: u64,
+    /// Keys that were removed because memory was short.
+    pub evicted_keys: u64,
+    /// Clients that were closed because they were owed too much.
+    pub evicted_clients: u64,
+}
+
+impl Counters {
+    /// Adds what another core counted.
+    pub fn add(&mut self, other: &Self) {
+        self.net_input_bytes += other.net_input_bytes;
+        self.net_output_bytes += other.net_output_bytes;
+        self.reads_processed += other.reads_processed;
+        self.writes_processed += other.writes_processed;
+        self.keyspace_hits += other.keyspace_hits;
+        self.keyspace_misses += other.keyspace_misses;
+        self.expired_keys += other.expired_keys;
+        self.evicted_keys += other.evicted_keys;
+        self.evicted_clients += other.evicted_clients;
+    }
+}
+
+/// How fast three of the counters grow.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rates {
+    /// Commands of every protocol.
+    pub commands: RateSampler,
+    /// Bytes received.
+    pub input: RateSampler,
+    /// Bytes sent.
+    pub output: RateSampler,
+}
+
 /// The counters of one core.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Metrics {
     enabled: bool,
     latencies: [Histogram<u64>; Operation::COUNTED.len()],
@@ -40,6 +98,13 @@ pub struct Metrics {
     pub refused: u64,
     /// Connections ended because they were idle, did not finish a request, or did not take their replies.
     pub timed_out: u64,
+    /// What INFO counts beside these.
+    pub counters: Counters,
+    /// How fast some of them grow.
+    pub rates: Rates,
+    /// The commands of the Redis protocol, by their places in its table. They are not counted by
+    /// [`Metrics::answered`], and their errors not in `errors`.
+    pub commands: CommandMetrics,
 }
 
 impl Metrics {
@@ -61,7 +126,35 @@ impl Metrics {
             accepted: 0,
             refused: 0,
             timed_out: 0,
+            counters: Counters::default(),
+            rates: Rates::default(),
+            commands: CommandMetrics::new(COMMANDS.len(), enabled),
         }
+    }
+
+    /// Requests of every protocol that were answered.
+    pub fn requests(&self) -> u64 {
+        self.counts.iter().sum::<u64>() + self.this_turn.iter().sum::<u64>() + self.commands.calls()
+    }
+
+    /// Takes the samples that rates are made of; to be called some ten times a second. `now_us` is a time of the
+    /// monotonic clock.
+    pub fn sample_rates(&mut self, now_us: u64) {
+        let requests = self.requests();
+        self.rates.commands.sample(now_us, requests);
+        self.rates.input.sample(now_us, self.counters.net_input_bytes);
+        self.rates.output.sample(now_us, self.counters.net_output_bytes);
+    }
+
+    /// Sets what INFO counts to zero, as CONFIG RESETSTAT has it. Turns and log writes, which only STATS tells, stay.
+    pub fn reset_statistics(&mut self) {
+        *self = Self {
+            turns: self.turns,
+            sleeps: self.sleeps,
+            log_writes: self.log_writes,
+            log_bytes: self.log_bytes,
+            ..Self::new(self.enabled)
+        };
     }
 
     /// Counts a request that was answered. `arrived_us` and `turn_us` are times of the monotonic clock.
@@ -81,11 +174,12 @@ impl Metrics {
     /// Whether [`Metrics::end_turn`] has anything to do.
     #[inline]
     pub fn has_turn_counts(&self) -> bool {
-        self.this_turn.iter().any(|&count| count > 0)
+        self.this_turn.iter().any(|&count| count > 0) || self.commands.has_turn_counts()
     }
 
     /// Gives the requests that were answered in the turn that received them their latency: the turn's length.
     pub fn end_turn(&mut self, turn: Duration) {
+        self.commands.end_turn(turn.as_nanos() as u64);
         let latency_us = (turn.as_micros() as u64).clamp(1, LATENCY_MAX_US);
         for place in 0..self.this_turn.len() {
             let count = std::mem::take(&mut self.this_turn[place]);
@@ -129,21 +223,7 @@ pub struct CoreReport {
 impl Metrics {
     /// A copy for a report.
     pub fn snapshot(&self) -> Box<Self> {
-        Box::new(Self {
-            enabled: self.enabled,
-            latencies: self.latencies.clone(),
-            counts: self.counts,
-            this_turn: self.this_turn,
-            errors: self.errors,
-            forwarded: self.forwarded,
-            turns: self.turns,
-            sleeps: self.sleeps,
-            log_writes: self.log_writes,
-            log_bytes: self.log_bytes,
-            accepted: self.accepted,
-            refused: self.refused,
-            timed_out: self.timed_out,
-        })
+        Box::new(self.clone())
     }
 }
 
@@ -238,7 +318,7 @@ struct PerCore {
 /// The report of a node, as JSON, in the shape that operators of the original know.
 pub fn report_json(context: &ReportContext, uptime: Duration, cores: &[CoreReport]) -> String {
     let sum = |figure: fn(&CoreReport) -> u64| cores.iter().map(figure).sum::<u64>();
-    let requests = |core: &CoreReport| core.metrics.counts.iter().sum::<u64>();
+    let requests = |core: &CoreReport| core.metrics.requests();
     let uptime_seconds = uptime.as_secs_f64();
     let report = Report {
         storage: Storage {

@@ -3,12 +3,12 @@
 //! Place in the flow: read once by `main`; what the cores need of it reaches them as [`Settings`], resolved and
 //! checked. The reference page `docs/CONFIGURATION.md` is generated from it, and a test keeps the page equal.
 
+mod server_tunables;
 mod settings;
-mod tunables;
 mod units;
 
+pub use server_tunables::{OutputLimit, ServerTunables};
 pub use settings::{Settings, MAX_CORES, MAX_SHARDS};
-pub use tunables::{OutputLimit, Tunables};
 pub use units::{parse_bytes, parse_duration};
 
 use std::net::SocketAddr;

@@ -1,4 +1,5 @@
-//! What an operator may change while the node runs: one number each, read by every core, written by CONFIG SET.
+//! What an operator may change of clients and logs while the node runs: one number each, read by every core, written by
+//! CONFIG SET. What may be changed of memory stands beside it.
 //!
 //! Place in the flow: made from [`Settings`] at the start, kept beside it in what the cores share. A core reads what it
 //! needs once a turn or less, never for each request.
@@ -8,7 +9,7 @@
 //!
 //! Deliberately not here: names, units and texts (`server/src/admin/config_names.rs`), and what a value does.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use super::Settings;
 
@@ -25,12 +26,6 @@ pub struct OutputLimit {
 
 /// How much a request of a client may take before it is whole: Redis's default of `client-query-buffer-limit`.
 const QUERY_BUFFER_BYTES_DEFAULT: u64 = 1 << 30;
-/// Redis's default of `maxmemory-samples`.
-const EVICTION_SAMPLES_DEFAULT: u64 = 5;
-/// Redis's defaults of `lfu-log-factor` and `lfu-decay-time`.
-const LFU_LOG_FACTOR_DEFAULT: u64 = 10;
-/// See [`LFU_LOG_FACTOR_DEFAULT`].
-const LFU_DECAY_MINUTES_DEFAULT: u64 = 1;
 /// Redis's default of `tcp-keepalive`.
 const KEEPALIVE_SECONDS_DEFAULT: u64 = 300;
 /// Redis's defaults of `slowlog-log-slower-than` and `slowlog-max-len`.
@@ -43,11 +38,11 @@ macro_rules! tunables {
     ($($(#[$doc:meta])+ $field:ident, $set:ident: $atomic:ident as $number:ty;)+) => {
         /// The numbers that can be changed while the node runs.
         #[derive(Debug)]
-        pub struct Tunables {
+        pub struct ServerTunables {
             $($field: $atomic,)+
         }
 
-        impl Tunables {
+        impl ServerTunables {
             $(
                 $(#[$doc])+
                 #[inline]
@@ -55,7 +50,7 @@ macro_rules! tunables {
                     self.$field.load(Ordering::Relaxed)
                 }
 
-                #[doc = concat!("Changes [`Tunables::", stringify!($field), "`].")]
+                #[doc = concat!("Changes [`ServerTunables::", stringify!($field), "`].")]
                 pub fn $set(&self, value: $number) {
                     self.$field.store(value, Ordering::Relaxed);
                 }
@@ -65,16 +60,6 @@ macro_rules! tunables {
 }
 
 tunables! {
-    /// Limit of the memory of keys and values over all cores, in bytes; 0: no limit.
-    max_memory_bytes, set_max_memory_bytes: AtomicU64 as u64;
-    /// What is evicted at the limit: a place in `POLICY_NAMES` of `server/src/admin/config_names.rs`; 0: nothing.
-    eviction_policy, set_eviction_policy: AtomicU8 as u8;
-    /// Keys that are compared for one eviction; at least 1.
-    eviction_samples, set_eviction_samples: AtomicU64 as u64;
-    /// How slowly the frequency counter of a key grows.
-    lfu_log_factor, set_lfu_log_factor: AtomicU64 as u64;
-    /// Minutes after which a key's frequency counter is lowered by one; 0: never.
-    lfu_decay_minutes, set_lfu_decay_minutes: AtomicU64 as u64;
     /// Most connections at a time, over all cores; at least 1.
     max_clients, set_max_clients: AtomicU64 as u64;
     /// Seconds after which a connection without requests is closed; 0: never.
@@ -99,15 +84,10 @@ tunables! {
     output_soft_seconds, set_output_soft_seconds: AtomicU64 as u64;
 }
 
-impl Tunables {
+impl ServerTunables {
     /// What `settings` say, and Redis's defaults for what they do not.
     pub fn new(settings: &Settings) -> Self {
         Self {
-            max_memory_bytes: AtomicU64::new(settings.max_memory_bytes.unwrap_or(0)),
-            eviction_policy: AtomicU8::new(0),
-            eviction_samples: AtomicU64::new(EVICTION_SAMPLES_DEFAULT),
-            lfu_log_factor: AtomicU64::new(LFU_LOG_FACTOR_DEFAULT),
-            lfu_decay_minutes: AtomicU64::new(LFU_DECAY_MINUTES_DEFAULT),
             max_clients: AtomicU64::new(settings.max_connections as u64),
             idle_timeout_seconds: AtomicU64::new(settings.idle_timeout.as_secs()),
             keepalive_seconds: AtomicU64::new(KEEPALIVE_SECONDS_DEFAULT),
