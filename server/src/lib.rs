@@ -26,4 +26,5 @@ pub mod shard;
 pub mod disk;
 pub mod wal;
 
+pub mod memory;
 pub mod metrics;

@@ -10,6 +10,8 @@
 //! | `table` | one hash table of entries per slot |
 //! | `entry` | one key with its value, in one heap block |
 //! | `expiry` | the timing wheel that finds expired keys |
+//! | `access` | when, or how often, a key was used: the meaning of its access word |
+//! | `eviction` | which key goes when memory is short |
 //!
 //! Invariants:
 //! - Pure: no clock, file, socket or random number. State is a function of the entries that were applied: neither
@@ -20,8 +22,10 @@
 //!
 //! Deliberately not here: which acknowledgement a write waits for, limits on memory, what values mean.
 
+pub mod access;
 mod apply;
 mod entry;
+pub mod eviction;
 mod expiry;
 mod table;
 
