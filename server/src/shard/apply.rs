@@ -14,7 +14,7 @@ use eyot_protocol::key;
 use eyot_protocol::limits::MAX_COMMANDS_PER_ENTRY;
 use eyot_raft_glue::{Index, Version};
 
-use super::entry::{Entry, Expiry};
+use super::entry::{Entry, Expiry, OwnedEntry};
 use super::table::Place;
 use super::{has_expired, Outcome, Shard};
 
@@ -115,7 +115,7 @@ impl Shard {
             if !dead_on_arrival {
                 let expiry =
                     expires_at_us.map(|at_us| Expiry { at_us, timer: self.wheel.insert(at_us, place, now_us) });
-                self.tables.insert(place, Entry::new(place.hash(), key, value, version, expiry));
+                self.tables.insert(place, OwnedEntry::new(place.hash(), key, value, version, expiry));
             }
             return stored;
         };
@@ -139,17 +139,13 @@ impl Shard {
                 Some(Expiry { at_us, timer: old.timer })
             }
         };
-        if !entry.overwrite(value, version, expiry) {
-            let bytes_before = entry.allocated_bytes();
-            *entry = Entry::new(place.hash(), key, value, version, expiry);
-            let bytes_after = entry.allocated_bytes();
-            self.tables.resized(bytes_before, bytes_after);
-        }
+        let resized = entry.store(value, version, expiry);
+        self.tables.resized(resized);
         stored
     }
 
     /// Takes `key` out, with its timer, if it is there and `condition` holds for it.
-    fn remove(&mut self, place: Place, key: &[u8], condition: impl FnOnce(&Entry) -> bool) -> Option<Entry> {
+    fn remove(&mut self, place: Place, key: &[u8], condition: impl FnOnce(&Entry) -> bool) -> Option<OwnedEntry> {
         let entry = self.tables.remove_if(place, key, condition)?;
         if let Some(expiry) = entry.expiry() {
             self.wheel.remove(expiry.timer);

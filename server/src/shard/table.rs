@@ -17,7 +17,7 @@ use std::ops::Range;
 use ahash::RandomState;
 use hashbrown::HashTable;
 
-use super::entry::Entry;
+use super::entry::{Entry, OwnedEntry, Resized};
 
 /// A table is made smaller when less than one in so many of its places is taken: far enough below the half at which it
 /// would have grown that keys coming and going around one size do not move it each time.
@@ -57,7 +57,7 @@ fn table_hash(hash: u32) -> u64 {
 /// All entries of a shard.
 pub(super) struct Tables {
     first_slot: u16,
-    by_slot: Box<[HashTable<Entry>]>,
+    by_slot: Box<[HashTable<OwnedEntry>]>,
     hasher: RandomState,
     keys: usize,
     entry_bytes: usize,
@@ -101,29 +101,34 @@ impl Tables {
     /// The entry of `key`.
     #[inline]
     pub fn find(&self, place: Place, key: &[u8]) -> Option<&Entry> {
-        self.by_slot[usize::from(place.table)].find(place.table_hash(), |entry| entry.key() == key)
+        self.by_slot[usize::from(place.table)]
+            .find(place.table_hash(), |entry| entry.key() == key)
+            .map(|entry| &**entry)
     }
 
     /// The first entry at `place` that `is_it` takes for the one it seeks.
-    pub fn find_by(&self, place: Place, is_it: impl FnMut(&Entry) -> bool) -> Option<&Entry> {
-        self.by_slot[usize::from(place.table)].find(place.table_hash(), is_it)
+    pub fn find_by(&self, place: Place, mut is_it: impl FnMut(&Entry) -> bool) -> Option<&Entry> {
+        let table = &self.by_slot[usize::from(place.table)];
+        table.find(place.table_hash(), |entry| is_it(entry)).map(|entry| &**entry)
     }
 
-    /// The entry of `key`, to change it. Whoever replaces it by one of another size says so to [`Tables::resized`].
+    /// The entry of `key`, to change it. Whoever does says so to [`Tables::resized`].
     #[inline]
     pub fn find_mut(&mut self, place: Place, key: &[u8]) -> Option<&mut Entry> {
-        self.by_slot[usize::from(place.table)].find_mut(place.table_hash(), |entry| entry.key() == key)
+        self.by_slot[usize::from(place.table)]
+            .find_mut(place.table_hash(), |entry| entry.key() == key)
+            .map(|entry| &mut **entry)
     }
 
-    /// An entry was replaced in its place.
+    /// An entry has changed: what [`Entry::store`] and [`Entry::set_expiry`] returned.
     #[inline]
-    pub fn resized(&mut self, bytes_before: usize, bytes_after: usize) {
-        self.entry_bytes = self.entry_bytes - bytes_before + bytes_after;
+    pub fn resized(&mut self, resized: Resized) {
+        self.entry_bytes = self.entry_bytes - resized.before + resized.after;
     }
 
     /// Adds `entry`, whose key must not be there yet.
     #[inline]
-    pub fn insert(&mut self, place: Place, entry: Entry) {
+    pub fn insert(&mut self, place: Place, entry: OwnedEntry) {
         debug_assert!(self.find(place, entry.key()).is_none(), "the key is there already");
         let table = &mut self.by_slot[usize::from(place.table)];
         self.keys += 1;
@@ -140,7 +145,12 @@ impl Tables {
 
     /// Takes the entry of `key` out if there is one and `condition` holds for it.
     #[inline]
-    pub fn remove_if(&mut self, place: Place, key: &[u8], condition: impl FnOnce(&Entry) -> bool) -> Option<Entry> {
+    pub fn remove_if(
+        &mut self,
+        place: Place,
+        key: &[u8],
+        condition: impl FnOnce(&Entry) -> bool,
+    ) -> Option<OwnedEntry> {
         let table = &mut self.by_slot[usize::from(place.table)];
         let occupied = table.find_entry(place.table_hash(), |entry| entry.key() == key).ok()?;
         if !condition(occupied.get()) {
@@ -167,7 +177,7 @@ impl Tables {
 
     /// Every entry, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.by_slot.iter().flat_map(HashTable::iter)
+        self.by_slot.iter().flat_map(HashTable::iter).map(|entry| &**entry)
     }
 
     /// How many keys there are.
