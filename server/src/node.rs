@@ -15,10 +15,11 @@ use eyot_protocol::response::HelloReply;
 use eyot_ring::{Sleeper, Waker};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::config::Settings;
+use crate::config::{Settings, Tunables};
 use crate::core::{recovery_stop, spawn, CoreStart, Ready, Shared};
 use crate::disk::{DataDir, DataDirError, NewIdentity};
 use crate::error::{Stop, StopReason};
+use crate::memory::Board;
 use crate::metrics::ReportContext;
 use crate::net::listener::{bind, Addresses};
 use crate::preflight;
@@ -161,12 +162,13 @@ fn share(
     let report = ReportContext {
         node_id: identity.node_id.clone(),
         address: addresses.shared.to_string(),
-        max_memory_bytes: settings.max_memory_bytes,
         shards: identity.shards,
         sync_writes: settings.sync_writes,
     };
     let wakers: Vec<Waker> = sleepers.iter().map(Sleeper::waker).collect();
     Shared {
+        tunables: Tunables::new(&settings.memory),
+        memory: Board::new(settings.core_count()),
         settings,
         routes,
         hello,

@@ -21,6 +21,7 @@
 
 mod clock;
 mod log;
+mod memory_pressure;
 mod outlet;
 mod requests;
 mod shared;
@@ -39,6 +40,7 @@ use eyot_ring::{Ring, Sleeper};
 
 use self::clock::TurnClock;
 use self::log::CoreLog;
+use self::memory_pressure::MemoryWork;
 use crate::metrics::Metrics;
 use crate::net::connections::Connections;
 use crate::replication::ShardDriver;
@@ -69,6 +71,8 @@ pub(crate) struct Work {
     metrics: Metrics,
     /// What the admission of writes is decided from, renewed every turn.
     budget: WriteBudget,
+    /// Where memory is, and what is done when it runs short.
+    memory: MemoryWork,
 }
 
 /// One core at work.

@@ -18,7 +18,8 @@ use eyot_protocol::ErrorCode;
 
 use super::log::CoreLog;
 use super::outlet::{is_write, Outlet};
-use super::Work;
+use super::{Shared, Work};
+use crate::memory::NodeMemory;
 use crate::metrics::{report_json, CoreReport};
 use crate::net::connection::Stage;
 use crate::replication::{Read, ReadProgress, ShardDriver, WriteAck};
@@ -298,16 +299,17 @@ impl Work {
             }
             other => unreachable!("{other:?} is not an operation on one key"),
         };
-        let bytes = if value.is_empty() { 0 } else { key.len() + value.len() };
-        let admitted = self.budget.admit(bytes).and_then(|()| {
-            let fits = self.log.has_segment_for(command.encoded_bytes());
+        let (growth, bytes) = (ShardDriver::growth_of(&command), command.encoded_bytes());
+        self.make_room(growth);
+        let admitted = self.budget.admit(growth, bytes).and_then(|()| {
+            let fits = self.log.has_segment_for(bytes);
             fits.then_some(()).ok_or((ErrorCode::NoSpace, DISK_IS_FULL))
         });
         if let Err((code, message)) = admitted {
             self.outlet().reply(&head.reply_to, Reply::Error(code, message));
             return;
         }
-        self.budget.pending_log_bytes += command.encoded_bytes();
+        self.budget.take(growth, bytes);
         let shard = &mut self.shards[usize::from(head.local_shard)];
         if !shard.has_open_entry() {
             self.open_shards.push(head.local_shard);
@@ -424,7 +426,9 @@ impl Work {
 
     fn put_report(&mut self, gather: u32, report: CoreReport) {
         if let Some((to, reports)) = self.gathers.put_report(gather, report) {
-            let json = report_json(&self.shared.report, self.clock.uptime(), &reports);
+            let Shared { settings, tunables, memory, report, .. } = &*self.shared;
+            let memory = NodeMemory::now(&settings.memory, tunables, memory);
+            let json = report_json(report, &memory, self.clock.uptime(), &reports);
             self.outlet().answer(&to, 1, |out| {
                 put_reply(out, Operation::Stats.code(), to.number, |out| put_stats(out, &json));
             });
@@ -441,6 +445,7 @@ impl Work {
             keys: sum(crate::shard::Shard::key_count),
             expiring_keys: sum(crate::shard::Shard::expiring_key_count),
             memory_bytes: sum(crate::shard::Shard::memory_bytes),
+            memory: self.core_memory(),
             entries: self.shards.iter().map(|driver| driver.last_index().0).sum(),
             shards: self.shards.len() as u16,
             connections: self.connections.len() as u64,

@@ -8,7 +8,8 @@ use std::time::Instant;
 use eyot_protocol::response::HelloReply;
 use eyot_ring::Waker;
 
-use crate::config::Settings;
+use crate::config::{Settings, Tunables};
+use crate::memory::Board;
 use crate::metrics::ReportContext;
 use crate::router::Routes;
 
@@ -17,6 +18,10 @@ use crate::router::Routes;
 pub struct Shared {
     /// The configuration.
     pub settings: Settings,
+    /// What of it may change while the node runs.
+    pub tunables: Tunables,
+    /// What the cores know of each other's memory.
+    pub memory: Board,
     /// Which core owns which key.
     pub routes: Routes,
     /// The answer to HELLO, save the core's number.

@@ -15,8 +15,10 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use super::clock::TurnClock;
 use super::log::CoreLog;
+use super::memory_pressure::MemoryWork;
 use super::{Core, Shared, Work};
 use crate::error::{Stop, StopReason};
+use crate::memory::BufferPool;
 use crate::metrics::Metrics;
 use crate::net::connections::Connections;
 use crate::net::listener::BoundListeners;
@@ -144,27 +146,23 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
     let ring = Ring::new(RingOptions::default()).map_err(|error| crate::preflight::ring_stop(&error))?;
     let listeners = listeners.listen(settings.address)?;
     let clock = TurnClock::new(shared.started);
-    let memory_limit_bytes =
-        settings.max_memory_bytes.map_or(u64::MAX, |bytes| (bytes / u64::from(settings.core_count())).max(1));
+    let metrics = Metrics::new(settings.enable_metrics);
+    let memory = MemoryWork::new(&shared, core, node_uuid as u64, &shards, &metrics);
+    let pool = BufferPool::new(settings.memory.buffer_pool);
     let work = Work {
         core,
         max_frame_bytes: settings.max_frame_bytes(),
         max_value_bytes: settings.max_value_bytes,
         clock,
-        connections: Connections::new(settings.max_frame_bytes()),
+        connections: Connections::new(settings.max_frame_bytes(), pool, settings.memory.batching),
         shards,
         open_shards: Vec::new(),
         log,
         mesh: Mesh::new(core, inbox, ways),
         gathers: Gathers::default(),
-        metrics: Metrics::new(settings.enable_metrics),
-        budget: WriteBudget {
-            memory_bytes: 0,
-            memory_limit_bytes,
-            pending_log_bytes: 0,
-            writable_log_bytes: 0,
-            blocked: None,
-        },
+        metrics,
+        budget: WriteBudget { room_bytes: 0, pending_log_bytes: 0, writable_log_bytes: 0, blocked: None },
+        memory,
         shared,
     };
     let core = Core {
@@ -196,6 +194,8 @@ fn recover(
     let shard_count = shared.routes.shard_cores().len() as u16;
     let mut shards: Vec<Shard> =
         shared.routes.shards_of_core(core).map(|id| Shard::new(id, shard_count, node_uuid as u64)).collect();
+    // What is read back was used when it was written, and what the policy wants to know of it follows from that.
+    shards.iter_mut().for_each(|shard| shard.set_tracking(shared.tunables.tracking()));
     let first = shards.first().map_or(0, |shard| shard.id().0);
     let scope =
         RecoveryScope { node_id: node_uuid, core, core_count: shared.settings.core_count(), shard_count, epoch };

@@ -21,6 +21,8 @@ use crate::shard::Shard;
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 /// Keys that one shard's sweep may remove in a turn: a few dozen microseconds.
 const SWEEP_BUDGET: usize = 200;
+/// How many times as often it looks while memory is short.
+const SWEEP_HASTE: u32 = 10;
 /// How long after a failed accept (out of file descriptors, mostly) the next one is tried.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// How long a stopping node waits for clients that do not take their replies.
@@ -99,6 +101,7 @@ impl Core {
             || self.work.mesh.has_unsent()
             || self.work.connections.has_work()
             || self.work.log.has_work()
+            || self.work.memory.has_work()
             || (self.stopping.is_none() && self.work.shared.is_stopping())
     }
 
@@ -308,7 +311,8 @@ impl Core {
             }
         }
         if now >= self.next_sweep {
-            self.next_sweep = now + SWEEP_INTERVAL;
+            let haste = if self.work.memory.is_high() { SWEEP_HASTE } else { 1 };
+            self.next_sweep = now + SWEEP_INTERVAL / haste;
             self.work.sweep();
         }
         if self.stopping.is_none() && self.work.shared.is_stopping() {
@@ -385,14 +389,13 @@ impl Work {
     fn begin_turn(&mut self) {
         self.clock.read();
         self.metrics.turns += 1;
-        let memory_bytes = self.shards.iter().map(|driver| driver.shard().memory_bytes() as u64).sum();
         self.budget = WriteBudget {
-            memory_bytes,
-            memory_limit_bytes: self.budget.memory_limit_bytes,
+            room_bytes: u64::MAX,
             pending_log_bytes: self.log.pending_bytes(),
             writable_log_bytes: self.log.writable_bytes(),
             blocked: self.log.blocked(),
         };
+        self.review_memory();
     }
 
     fn drain_inbox(&mut self) {

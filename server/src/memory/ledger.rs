@@ -45,6 +45,12 @@ impl Ledger {
         self.table + self.entries + self.log_tail + self.connections + self.in_flight + self.large_values + self.fixed
     }
 
+    /// What is held against the limit: all but the fixed part, which is there before the first key, counts as overhead,
+    /// and so cannot make a small limit an impossible one.
+    pub fn charged(&self) -> u64 {
+        self.total() - self.fixed
+    }
+
     /// What keys and values take.
     pub fn data(&self) -> u64 {
         self.table + self.entries + self.large_values
@@ -178,7 +184,7 @@ mod tests {
             large_values: 600_000,
             fixed: 7_000_000,
         };
-        assert_eq!((ledger.total(), ledger.data()), (7_654_321, 600_021));
+        assert_eq!((ledger.total(), ledger.charged(), ledger.data()), (7_654_321, 654_321, 600_021));
         let mut sum = ledger;
         sum.add(&ledger);
         assert_eq!(sum.total(), 2 * 7_654_321);

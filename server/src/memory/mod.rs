@@ -9,6 +9,7 @@
 //! | `pressure` | how short memory is, and what each core has to do about it |
 //! | `process` | what the kernel says that the process really has |
 //! | `buffer_pool` | buffers for input and output, reused |
+//! | `report` | what STATS says of all this |
 //!
 //! The keys themselves are in `shard/`, the choice of what to evict in `shard/eviction.rs`, and the acting upon all this
 //! in `core/memory_pressure.rs`.
@@ -17,8 +18,10 @@ pub mod buffer_pool;
 pub mod ledger;
 pub mod pressure;
 pub mod process;
+pub mod report;
 
 pub use buffer_pool::{BufferPool, BufferPoolFigures, BufferPoolSettings};
 pub use ledger::{Board, Ledger};
 pub use pressure::{Level, Pressure, Thresholds};
 pub use process::{ProcessMemory, Resident};
+pub use report::{CoreMemory, MemoryReport, NodeMemory};

@@ -23,8 +23,6 @@
 
 use serde::Serialize;
 
-use super::ledger::Foreseen;
-
 /// The share of the limit, in thousandths, by which measured overhead may lower it.
 pub const OVERHEAD_SHARE_MAX: u64 = 250;
 
@@ -77,8 +75,6 @@ pub struct Situation {
     pub node: u64,
     /// How many cores there are.
     pub core_count: u64,
-    /// What this core's evictions will give back, which is still there.
-    pub foreseen: Foreseen,
 }
 
 /// The judgement.
@@ -103,7 +99,7 @@ impl Default for Pressure {
 impl Pressure {
     /// Judges.
     pub fn judge(situation: &Situation, thresholds: Thresholds) -> Self {
-        let &Situation { limit, overhead, own, node, core_count, .. } = situation;
+        let &Situation { limit, overhead, own, node, core_count } = situation;
         let Some(limit) = limit else { return Self::default() };
         let limit = limit - overhead.min(share_of(limit, OVERHEAD_SHARE_MAX));
         let high = share_of(limit, u64::from(thresholds.high));
@@ -134,14 +130,7 @@ mod tests {
     const THRESHOLDS: Thresholds = Thresholds { elevated: 800, high: 950 };
 
     fn judge(own: u64, node: u64) -> Pressure {
-        let situation = Situation {
-            limit: Some(10_000),
-            overhead: 0,
-            own,
-            node,
-            core_count: 2,
-            foreseen: Foreseen::default(),
-        };
+        let situation = Situation { limit: Some(10_000), overhead: 0, own, node, core_count: 2 };
         Pressure::judge(&situation, THRESHOLDS)
     }
 
@@ -170,8 +159,7 @@ mod tests {
     #[test]
     fn overhead_lowers_the_limit_up_to_a_bound() {
         let limit = |overhead| {
-            let foreseen = Foreseen::default();
-            let situation = Situation { limit: Some(10_000), overhead, own: 0, node: 0, core_count: 1, foreseen };
+            let situation = Situation { limit: Some(10_000), overhead, own: 0, node: 0, core_count: 1 };
             Pressure::judge(&situation, THRESHOLDS).limit
         };
         assert_eq!((limit(0), limit(700), limit(1 << 40)), (10_000, 9_300, 7_500));
@@ -179,9 +167,7 @@ mod tests {
 
     #[test]
     fn without_a_limit_nothing_is_ever_short() {
-        let foreseen = Foreseen::default();
-        let situation =
-            Situation { limit: None, overhead: 1, own: u64::MAX / 4, node: u64::MAX / 2, core_count: 2, foreseen };
+        let situation = Situation { limit: None, overhead: 1, own: u64::MAX / 4, node: u64::MAX / 2, core_count: 2 };
         assert_eq!(Pressure::judge(&situation, THRESHOLDS), Pressure::default());
     }
 }

@@ -127,6 +127,7 @@ impl Connections {
     #[inline]
     pub fn output(&mut self, key: u32) -> &mut Vec<u8> {
         let connection = &mut self.slots[key as usize];
+        connection.output_replies += 1;
         if !connection.queued {
             connection.queued = true;
             self.to_send.push(key);

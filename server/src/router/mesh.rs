@@ -90,6 +90,14 @@ pub struct RequestBatch {
     pub options: Vec<SetOptions>,
 }
 
+impl RequestBatch {
+    fn memory_bytes(&self) -> usize {
+        self.heads.capacity() * size_of::<ForwardedRequest>()
+            + self.bytes.capacity()
+            + self.options.capacity() * size_of::<SetOptions>()
+    }
+}
+
 /// Results of one core for another.
 #[derive(Debug, Default)]
 pub struct ReplyBatch {
@@ -97,6 +105,12 @@ pub struct ReplyBatch {
     pub heads: Vec<(ReplyTo, u32, bool)>,
     /// The encoded results.
     pub bytes: Vec<u8>,
+}
+
+impl ReplyBatch {
+    fn memory_bytes(&self) -> usize {
+        self.heads.capacity() * size_of::<(ReplyTo, u32, bool)>() + self.bytes.capacity()
+    }
 }
 
 /// What an inbox brings.
@@ -191,6 +205,15 @@ impl Mesh {
     /// Requests that are under way to other cores.
     pub fn under_way(&self) -> usize {
         self.outboxes.iter().map(|outbox| outbox.under_way).sum()
+    }
+
+    /// Memory of the batches that are gathered and of those kept for reuse. What was sent belongs to the receiver.
+    pub fn memory_bytes(&self) -> usize {
+        let gathering =
+            self.outboxes.iter().map(|outbox| outbox.requests.memory_bytes() + outbox.replies.memory_bytes());
+        let spare_requests = self.spare_requests.iter().map(|batch| batch.memory_bytes());
+        let spare_replies = self.spare_replies.iter().map(|batch| batch.memory_bytes());
+        gathering.chain(spare_requests).chain(spare_replies).sum()
     }
 
     /// Adds a request to this turn's batch for `core`.

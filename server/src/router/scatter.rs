@@ -91,9 +91,16 @@ pub struct Gathers {
     batches: Slab<Gather>,
     reports: Slab<ReportGather>,
     next_generation: u32,
+    /// Memory of the parts and bytes of all open gathers.
+    bytes: usize,
 }
 
 impl Gathers {
+    /// Memory of what is gathered.
+    pub fn memory_bytes(&self) -> usize {
+        self.batches.capacity() * size_of::<Gather>() + self.bytes
+    }
+
     /// Whether another gather may be opened.
     pub fn has_room(&self) -> bool {
         self.batches.len() + self.reports.len() < MAX_GATHERS
@@ -110,6 +117,7 @@ impl Gathers {
         self.next_generation = self.next_generation.wrapping_add(1);
         let generation = self.next_generation;
         let parts = vec![Part { start: 0, length: 0 }; parts];
+        self.bytes += parts.len() * size_of::<Part>();
         let key = self.batches.insert(Gather { reply_to, generation, missing: parts.len(), parts, bytes: Vec::new() });
         (key as u32, generation)
     }
@@ -130,9 +138,10 @@ impl Gathers {
         let Some(gather) = self.batches.get_mut(key as usize).filter(|gather| gather.generation == generation) else {
             return Progress::Gone;
         };
-        let start = gather.bytes.len();
+        let (start, before) = (gather.bytes.len(), gather.bytes.capacity());
         put(&mut gather.bytes);
         let length = gather.bytes.len() - start;
+        self.bytes += gather.bytes.capacity() - before;
         assert!(length > 0, "a result is never empty");
         let part = &mut gather.parts[position as usize];
         assert!(part.length == 0, "two results for part {position}");
@@ -142,6 +151,7 @@ impl Gathers {
             return Progress::Waiting;
         }
         let Gather { reply_to, parts, bytes, .. } = self.batches.remove(key as usize);
+        self.bytes -= parts.len() * size_of::<Part>() + bytes.capacity();
         Progress::Complete(Gathered { reply_to, parts, bytes })
     }
 

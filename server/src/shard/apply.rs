@@ -14,6 +14,7 @@ use eyot_protocol::key;
 use eyot_protocol::limits::MAX_COMMANDS_PER_ENTRY;
 use eyot_raft_glue::{Index, Version};
 
+use super::access::AccessClock;
 use super::entry::{Entry, Expiry, OwnedEntry};
 use super::table::Place;
 use super::{has_expired, Outcome, Shard};
@@ -115,7 +116,9 @@ impl Shard {
             if !dead_on_arrival {
                 let expiry =
                     expires_at_us.map(|at_us| Expiry { at_us, timer: self.wheel.insert(at_us, place, now_us) });
-                self.tables.insert(place, OwnedEntry::new(place.hash(), key, value, version, expiry));
+                let entry = OwnedEntry::new(place.hash(), key, value, version, expiry);
+                entry.set_access(AccessClock::new(self.tracking, now_us).created());
+                self.tables.insert(place, entry);
             }
             return stored;
         };
@@ -139,6 +142,8 @@ impl Shard {
                 Some(Expiry { at_us, timer: old.timer })
             }
         };
+        let clock = AccessClock::new(self.tracking, now_us);
+        entry.set_access(clock.touched(entry.access(), (version.0 as u32).wrapping_mul(0x9E37_79B9)));
         let resized = entry.store(value, version, expiry);
         self.tables.resized(resized);
         stored

@@ -15,7 +15,7 @@
 use eyot_raft_glue::Version;
 
 use super::access::{AccessClock, Tracking};
-use super::Place;
+use super::{Place, Shard};
 
 /// Candidates that are kept from one choice to the next: as many as Redis keeps.
 pub const POOL_CANDIDATES: usize = 16;
@@ -138,6 +138,51 @@ pub struct Candidate {
     pub version: Version,
     /// How good a victim it was when it was seen.
     pub fitness: u64,
+}
+
+/// A key as an eviction sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Victim<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// Its access word.
+    pub access: u32,
+    /// When it expires, in microseconds since the epoch.
+    pub expires_at_us: Option<i64>,
+    /// Memory of its entry.
+    pub bytes: usize,
+}
+
+/// A key as a sampling finds it.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample {
+    /// Where it lives.
+    pub place: Place,
+    /// What it was written with.
+    pub version: Version,
+    /// Its access word.
+    pub access: u32,
+    /// When it expires, in microseconds since the epoch.
+    pub expires_at_us: Option<i64>,
+}
+
+impl Shard {
+    /// Offers up to `count` keys from where the random number `at` points; `expiring_only`: of those with an expiry.
+    pub fn sample(&self, at: u64, count: usize, expiring_only: bool, mut visit: impl FnMut(Sample)) {
+        self.tables.sample(at, count, |place, entry| {
+            let expires_at_us = entry.expiry().map(|expiry| expiry.at_us);
+            if expires_at_us.is_some() || !expiring_only {
+                visit(Sample { place, version: entry.version(), access: entry.access(), expires_at_us });
+            }
+        });
+    }
+
+    /// The key at `place` with this `version`, if it is still there: what a candidate looks like now.
+    pub fn eviction_candidate(&self, place: Place, version: Version) -> Option<Victim<'_>> {
+        let entry = self.tables.find_by(place, |entry| entry.version() == version)?;
+        let expires_at_us = entry.expiry().map(|expiry| expiry.at_us);
+        Some(Victim { key: entry.key(), access: entry.access(), expires_at_us, bytes: entry.allocated_bytes() })
+    }
 }
 
 /// The best candidates of the last samplings, the best one last.

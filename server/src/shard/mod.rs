@@ -29,11 +29,13 @@ pub mod eviction;
 mod expiry;
 mod table;
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use eyot_protocol::key;
 use eyot_raft_glue::{ShardId, Version};
 
+use access::{AccessClock, Tracking};
 use entry::{Entry, Expiry};
 use expiry::{Answer, Wheel};
 use table::Tables;
@@ -77,6 +79,11 @@ pub struct Shard {
     wheel: Wheel,
     /// The places of the keys of the entry that is being applied; empty otherwise.
     places: Vec<Place>,
+    /// What access words remember.
+    tracking: Tracking,
+    /// Reads of values that found a key, and that did not; the former also decide which of them count as uses.
+    hits: Cell<u64>,
+    misses: Cell<u64>,
 }
 
 impl Shard {
@@ -88,7 +95,15 @@ impl Shard {
     pub fn new(id: ShardId, shard_count: u16, hash_seed: u64) -> Self {
         assert!(id.0 < shard_count, "shard {} of {shard_count}", id.0);
         let tables = Tables::new(key::slots_of_shard(id.0, shard_count), hash_seed);
-        Self { id, tables, wheel: Wheel::new(), places: Vec::new() }
+        Self {
+            id,
+            tables,
+            wheel: Wheel::new(),
+            places: Vec::new(),
+            tracking: Tracking::Recency,
+            hits: Cell::new(0),
+            misses: Cell::new(0),
+        }
     }
 
     /// Which shard this is.
@@ -140,15 +155,43 @@ impl Shard {
         self.tables.prefetch(place);
     }
 
-    /// [`Shard::get`] of a key whose [`Shard::place`] is known, without hashing it again.
+    /// [`Shard::get`] of a key whose [`Shard::place`] is known, without hashing it again. Counts as a use of the key.
     #[inline]
     pub fn get_at(&self, place: Place, key: &[u8], now_us: i64) -> Option<Stored<'_>> {
-        let entry = self.tables.find(place, key)?;
-        let expires_at_us = entry.expiry().map(|expiry| expiry.at_us);
-        if has_expired(expires_at_us, now_us) {
+        let entry = self.tables.find(place, key);
+        let expires_at_us = entry.and_then(Entry::expiry).map(|expiry| expiry.at_us);
+        let Some(entry) = entry.filter(|_| !has_expired(expires_at_us, now_us)) else {
+            self.misses.set(self.misses.get() + 1);
             return None;
-        }
+        };
+        self.hits.set(self.hits.get() + 1);
+        self.touch(entry, now_us);
         Some(Stored { value: entry.value(), version: entry.version(), expires_at_us })
+    }
+
+    /// Notes a use of `entry`.
+    #[inline]
+    fn touch(&self, entry: &Entry, now_us: i64) {
+        // Which uses count must not follow the keys' order: the count of all uses, stirred, is as good as a random
+        // number.
+        let random = (self.hits.get().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32;
+        entry.set_access(self.access_clock(now_us).touched(entry.access(), random));
+    }
+
+    /// Has access words remember what `tracking` says from now on.
+    pub fn set_tracking(&mut self, tracking: Tracking) {
+        self.tracking = tracking;
+    }
+
+    /// Reads and writes access words at `now_us`.
+    #[inline]
+    pub fn access_clock(&self, now_us: i64) -> AccessClock {
+        AccessClock::new(self.tracking, now_us)
+    }
+
+    /// Reads of values since the start: those that found a key, and those that did not.
+    pub fn hits_and_misses(&self) -> (u64, u64) {
+        (self.hits.get(), self.misses.get())
     }
 
     /// Offers keys whose expiry has passed at `now_us` to `propose`, each with the version to name in the
@@ -194,6 +237,11 @@ impl Shard {
     /// it.
     pub fn memory_bytes(&self) -> usize {
         self.tables.memory_bytes() + self.wheel.memory_bytes() + self.places.capacity() * size_of::<Place>()
+    }
+
+    /// The part of [`Shard::memory_bytes`] that is entries: keys and values.
+    pub fn entry_bytes(&self) -> usize {
+        self.tables.entry_bytes()
     }
 
     /// A number that is the same for the same content (keys, values, versions, expiries), in whatever order it came and
