@@ -18,6 +18,8 @@
 
 use std::time::Instant;
 
+use eyot_protocol::key::slot;
+
 use super::{Shared, Work};
 use crate::memory::ledger::Foreseen;
 use crate::memory::pressure::Situation;
@@ -249,7 +251,7 @@ impl Work {
             let fitness = policy.fitness(&clock, victim.access, victim.expires_at_us);
             // Used since it was seen: another is better now.
             if policy.compares() && self.memory.pool.best_fitness().is_some_and(|best| best > fitness) {
-                self.memory.pool.offer(Candidate { fitness, ..candidate });
+                self.memory.pool.offer(local_shard, version, fitness, || place);
                 continue;
             }
             let was_open = driver.has_open_entry();
@@ -295,12 +297,8 @@ impl Work {
         let shard = shards[local_shard].shard();
         shard.sample(memory.dice.roll(), count, policy.expiring_only(), |sample| {
             let fitness = policy.fitness(clock, sample.access, sample.expires_at_us);
-            memory.pool.offer(Candidate {
-                local_shard: local_shard as u16,
-                place: sample.place,
-                version: sample.version,
-                fitness,
-            });
+            let place = || shard.place(slot(sample.key), sample.key);
+            memory.pool.offer(local_shard as u16, sample.version, fitness, place);
         });
     }
 

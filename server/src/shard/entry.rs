@@ -7,7 +7,7 @@
 //! block   | version u64 | hash u32 | access u32 | value_len u32 | shape u32 |      24 bytes, aligned to 8
 //!         | expires_at_us i64 | timer u32 |  (if EXPIRES is set)  | key | value | unused, up to the block's class |
 //! shape   bits 0..17: key_len    bit 31: EXPIRES    bit 30: REFERENCE    the rest: zero
-//! word    bits 63..48: the table's tag | bits 47..3: the block's address | bits 2..0: marks (bit 0: the key expires)
+//! word    bits 63..48: the table's tag | bits 47..3: the block's address | bits 2..0: the table's marks
 //! ```
 //!
 //! Invariants:
@@ -59,10 +59,7 @@ const _: () = assert!(size_of::<Option<Entry>>() == size_of::<u64>(), "a table's
 
 /// The bits of a word that are its block's address. Blocks are aligned to 8; user space ends at 2^47 on x86-64 and at
 /// 2^48 on AArch64 unless a process asks for more, and an allocator that did would be stopped by an assert.
-const ADDRESS_BITS: usize = 0x0000_FFFF_FFFF_FFF8;
-
-/// The mark in a word whose key has an expiry: who seeks such keys need not touch the others' blocks.
-const WORD_EXPIRES: usize = 1;
+pub(super) const ADDRESS_BITS: usize = 0x0000_FFFF_FFFF_FFF8;
 
 /// Blocks up to this size are rounded to the allocator's classes; larger ones to pages, since what lies behind the last
 /// touched page of a block takes no memory.
@@ -164,9 +161,7 @@ impl OwnedEntry {
     /// # Panics
     /// When the key or the value is over the protocol's limit: the entry's decoder refuses such a command before.
     pub fn new(hash: u32, key: &[u8], value: &[u8], version: Version, expiry: Option<Expiry>) -> Self {
-        let mut entry = Entry(Parts { hash, access: 0, flags: 0, key, value, version, expiry }.build());
-        entry.mark_expiring(expiry.is_some());
-        Self(entry)
+        Self(Entry(Parts { hash, access: 0, flags: 0, key, value, version, expiry }.build()))
     }
 
     /// Gives the word up to a table, which owns the block from now on.
@@ -180,8 +175,8 @@ impl OwnedEntry {
     /// Takes the ownership of a block back.
     ///
     /// # Safety
-    /// `word` must be one that [`OwnedEntry::into_word`] gave and that was made an owned entry only once, with any bits
-    /// set beside the address and the mark of expiring keys.
+    /// `word` must be one that [`OwnedEntry::into_word`] gave, with any bits set beside the address, and must be taken
+    /// back only once.
     #[inline]
     pub unsafe fn from_word(word: NonNull<u8>) -> Self {
         Self(Entry(word.cast()))
@@ -308,25 +303,6 @@ impl Entry {
         }
     }
 
-    /// Whether the word says that the key has an expiry: true only for keys that have, without touching the block.
-    #[inline]
-    pub fn is_marked_expiring(&self) -> bool {
-        self.0.addr().get() & WORD_EXPIRES != 0
-    }
-
-    fn mark_expiring(&mut self, expires: bool) {
-        let mark = if expires { WORD_EXPIRES } else { 0 };
-        self.point_to(self.block().map_addr(|address| address | mark));
-    }
-
-    /// Changes address and mark, and keeps the other bits of the word, which are the table's.
-    fn point_to(&mut self, marked: *mut Header) {
-        let kept = self.0.addr().get() & !(ADDRESS_BITS | WORD_EXPIRES);
-        let word = marked.map_addr(|address| address | kept);
-        // SAFETY: `marked` holds the address of a block, so it is not null, and more bits only make it larger.
-        self.0 = unsafe { NonNull::new_unchecked(word) };
-    }
-
     /// Writes value, version and expiry over the old ones: in place if the block's class has room for them and would be
     /// chosen for them, otherwise in a new block. Key, hash and access stay.
     ///
@@ -339,7 +315,7 @@ impl Entry {
         let after = block_bytes(content_bytes(key_bytes, value.len(), expiry.is_some()));
         if before != after {
             let new = self.rebuilt(value, version, expiry, 0);
-            self.move_to(new, expiry.is_some());
+            self.move_to(new);
             return Resized { before, after };
         }
         self.reshape(version, expiry, key_bytes);
@@ -361,7 +337,7 @@ impl Entry {
             self.reshape(version, expiry, key_bytes + value_bytes);
         } else {
             let new = self.rebuilt(self.value(), version, expiry, self.header().shape & REFERENCE);
-            self.move_to(new, expiry.is_some());
+            self.move_to(new);
         }
         Resized { before, after }
     }
@@ -383,7 +359,6 @@ impl Entry {
                 write_expiry(NonNull::new_unchecked(block), expiry);
             }
         }
-        self.mark_expiring(expires);
     }
 
     /// A new block with the same key, hash and access.
@@ -393,11 +368,11 @@ impl Entry {
         Parts { hash, access, flags, key, value, version, expiry }.build()
     }
 
-    /// Frees the block and takes `new` in its place.
-    fn move_to(&mut self, new: NonNull<Header>, expires: bool) {
+    /// Frees the block and takes `new` in its place. The bits of the word that are the table's stay.
+    fn move_to(&mut self, new: NonNull<Header>) {
         self.free();
-        self.point_to(new.as_ptr());
-        self.mark_expiring(expires);
+        let kept = self.0.addr().get() & !ADDRESS_BITS;
+        self.0 = new.map_addr(|address| address | kept);
     }
 
     /// The size of the block in bytes: see [`block_bytes`].

@@ -15,7 +15,7 @@
 use eyot_raft_glue::Version;
 
 use super::access::{AccessClock, Tracking};
-use super::{Place, Shard};
+use super::{scan, Place, Shard};
 
 /// Candidates that are kept from one choice to the next: as many as Redis keeps.
 pub const POOL_CANDIDATES: usize = 16;
@@ -140,48 +140,10 @@ pub struct Candidate {
     pub fitness: u64,
 }
 
-/// A key as an eviction sees it.
-#[derive(Debug, Clone, Copy)]
-pub struct Victim<'a> {
-    /// The key.
-    pub key: &'a [u8],
-    /// Its access word.
-    pub access: u32,
-    /// When it expires, in microseconds since the epoch.
-    pub expires_at_us: Option<i64>,
-    /// Memory of its entry.
-    pub bytes: usize,
-}
-
-/// A key as a sampling finds it.
-#[derive(Debug, Clone, Copy)]
-pub struct Sample {
-    /// Where it lives.
-    pub place: Place,
-    /// What it was written with.
-    pub version: Version,
-    /// Its access word.
-    pub access: u32,
-    /// When it expires, in microseconds since the epoch.
-    pub expires_at_us: Option<i64>,
-}
-
 impl Shard {
-    /// Offers up to `count` keys from where the random number `at` points; `expiring_only`: of those with an expiry.
-    pub fn sample(&self, at: u64, count: usize, expiring_only: bool, mut visit: impl FnMut(Sample)) {
-        self.tables.sample(at, count, |place, entry| {
-            let expires_at_us = entry.expiry().map(|expiry| expiry.at_us);
-            if expires_at_us.is_some() || !expiring_only {
-                visit(Sample { place, version: entry.version(), access: entry.access(), expires_at_us });
-            }
-        });
-    }
-
     /// The key at `place` with this `version`, if it is still there: what a candidate looks like now.
-    pub fn eviction_candidate(&self, place: Place, version: Version) -> Option<Victim<'_>> {
-        let entry = self.tables.find_by(place, |entry| entry.version() == version)?;
-        let expires_at_us = entry.expiry().map(|expiry| expiry.at_us);
-        Some(Victim { key: entry.key(), access: entry.access(), expires_at_us, bytes: entry.allocated_bytes() })
+    pub fn eviction_candidate(&self, place: Place, version: Version) -> Option<scan::Candidate<'_>> {
+        self.tables.find_by(place, |entry| entry.version() == version).map(scan::Candidate::new)
     }
 }
 
@@ -192,18 +154,22 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Takes `candidate` in if it is better than the worst that is kept, or there is room.
-    pub fn offer(&mut self, candidate: Candidate) {
-        let at = self.candidates.partition_point(|kept| kept.fitness < candidate.fitness);
-        // Equally fit ones stand together; the same key may have been seen before, fitter or less fit than now.
-        if self.candidates.iter().any(|kept| kept.version == candidate.version && kept.place == candidate.place) {
+    /// Takes the key with `version` of shard `local_shard` in if it is better than the worst that is kept, or there is
+    /// room. Where it lives is asked for only then.
+    pub fn offer(&mut self, local_shard: u16, version: Version, fitness: u64, place: impl FnOnce() -> Place) {
+        let at = self.candidates.partition_point(|kept| kept.fitness < fitness);
+        let full = self.candidates.len() == POOL_CANDIDATES;
+        // The same key may have been seen before, fitter or less fit than now.
+        let known = |kept: &Candidate| kept.version == version && kept.local_shard == local_shard;
+        if (full && at == 0) || self.candidates.iter().any(known) {
             return;
         }
-        if self.candidates.len() < POOL_CANDIDATES {
-            self.candidates.insert(at, candidate);
-        } else if at > 0 {
+        let candidate = Candidate { local_shard, place: place(), version, fitness };
+        if full {
             self.candidates.copy_within(1..at, 0);
             self.candidates[at - 1] = candidate;
+        } else {
+            self.candidates.insert(at, candidate);
         }
     }
 

@@ -7,8 +7,9 @@
 //! |---|---|
 //! | `mod` | [`Shard`]: reads, the sweep of expired keys, counts |
 //! | `apply` | [`Shard::apply`]: the only place where state changes |
-//! | `table` | one hash table of entries per slot |
+//! | `table` | the tables of entries, one for each slot |
 //! | `entry` | one key with its value, in one heap block |
+//! | `scan` | walks over many keys: SCAN, the keys of a slot, random keys, samples |
 //! | `expiry` | the timing wheel that finds expired keys |
 //! | `access` | when, or how often, a key was used: the meaning of its access word |
 //! | `eviction` | which key goes when memory is short |
@@ -27,6 +28,7 @@ mod apply;
 mod entry;
 pub mod eviction;
 mod expiry;
+mod scan;
 mod table;
 
 use std::cell::Cell;
@@ -40,6 +42,7 @@ use entry::{Entry, Expiry};
 use expiry::{Answer, Wheel};
 use table::Tables;
 
+pub use scan::{Candidate, ScanCursor, SCAN_KEYS_MAX};
 pub use table::Place;
 
 /// A key's value as it is stored.
@@ -153,6 +156,13 @@ impl Shard {
     #[inline]
     pub fn prefetch(&self, place: Place) {
         self.tables.prefetch(place);
+    }
+
+    /// Asks the processor to fetch the line of the table that [`Shard::prefetch`] reads: a pass before that one, when
+    /// dozens of keys are looked up together. Changes nothing.
+    #[inline]
+    pub fn prefetch_bucket(&self, place: Place) {
+        self.tables.prefetch_bucket(place);
     }
 
     /// [`Shard::get`] of a key whose [`Shard::place`] is known, without hashing it again. Counts as a use of the key.

@@ -21,7 +21,7 @@ fn every_shape_keeps_what_it_was_given() {
                 let entry = OwnedEntry::new(11, key, value, Version(99), expiry);
                 assert_eq!((entry.key(), entry.value(), entry.expiry()), (key, value, expiry));
                 assert_eq!((entry.version(), entry.hash(), entry.access()), (Version(99), 11, 0));
-                assert_eq!((entry.is_marked_expiring(), entry.is_reference()), (expiry.is_some(), false));
+                assert!(!entry.is_reference());
                 let content = 24 + expiry_bytes(expiry) + key.len() + value.len();
                 assert!(entry.allocated_bytes() >= content && entry.allocated_bytes() - content <= content / 4 + 15);
                 entry.prefetch();
@@ -43,7 +43,6 @@ fn every_change_from_every_shape_leaves_what_was_stored() {
                 let what = format!("{} to {} bytes, {old:?} to {new:?}", from.len(), to.len());
                 assert_eq!((entry.key(), entry.value(), entry.expiry()), (&b"the key"[..], to, new), "{what}");
                 assert_eq!((entry.version(), entry.hash(), entry.access()), (Version(2), 3, 77), "{what}");
-                assert_eq!(entry.is_marked_expiring(), new.is_some());
                 assert_eq!(resized.before, block_bytes(24 + 7 + expiry_bytes(old) + from.len()));
                 assert_eq!(resized.after, entry.allocated_bytes());
                 assert_eq!(entry.allocated_bytes(), block_bytes(24 + 7 + expiry_bytes(new) + to.len()));
@@ -67,7 +66,6 @@ fn an_expiry_comes_and_goes_and_the_value_stays() {
             assert_eq!((entry.key(), entry.value(), entry.expiry()), (&b"key"[..], value, expiry));
             assert_eq!((entry.version(), entry.access()), (Version(version), 5));
             assert!(entry.is_reference(), "the value is still what it was");
-            assert_eq!(entry.is_marked_expiring(), expiry.is_some());
         }
     }
 }

@@ -3,8 +3,8 @@
 use super::*;
 use std::collections::HashMap;
 
-fn candidate(version: u64, fitness: u64) -> Candidate {
-    Candidate { local_shard: 0, place: Place::default(), version: Version(version), fitness }
+fn offer(pool: &mut Pool, version: u64, fitness: u64) {
+    pool.offer(0, Version(version), fitness, Place::default);
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn the_pool_keeps_the_best_and_gives_the_very_best() {
     let mut pool = Pool::default();
     // 37 is coprime to 101, so every fitness from 0 to 100 comes once, in a stirred order.
     for number in 0..101 {
-        pool.offer(candidate(number, number * 37 % 101));
+        offer(&mut pool, number, number * 37 % 101);
     }
     assert_eq!(pool.len(), POOL_CANDIDATES);
     for expected in (101 - POOL_CANDIDATES as u64..101).rev() {
@@ -37,12 +37,12 @@ fn the_pool_keeps_the_best_and_gives_the_very_best() {
 #[test]
 fn the_pool_holds_a_key_once() {
     let mut pool = Pool::default();
-    pool.offer(candidate(1, 10));
-    pool.offer(candidate(1, 20));
-    pool.offer(candidate(2, 10));
+    offer(&mut pool, 1, 10);
+    offer(&mut pool, 1, 20);
+    offer(&mut pool, 2, 10);
     assert_eq!(pool.len(), 2);
-    let elsewhere = Candidate { place: Place::default(), local_shard: 1, ..candidate(3, 5) };
-    pool.offer(elsewhere);
+    pool.offer(1, Version(1), 5, Place::default);
+    assert_eq!(pool.len(), 3, "the same version of another shard is another key");
     pool.clear();
     assert_eq!(pool.take_best(), None);
 }
@@ -105,7 +105,7 @@ impl Cache {
             for step in 0..self.samples {
                 let (key, word) = self.keys[(start + step) % self.keys.len()];
                 let fitness = self.policy.fitness(clock, word, None);
-                self.pool.offer(candidate(key, fitness));
+                offer(&mut self.pool, key, fitness);
             }
             let Some(best) = self.pool.take_best() else { continue };
             let Some(at) = self.places.remove(&best.version.0) else { continue };
