@@ -23,7 +23,7 @@ use eyot_protocol::key::slot;
 use super::{Shared, Work};
 use crate::memory::ledger::Foreseen;
 use crate::memory::pressure::Situation;
-use crate::memory::{CoreMemory, Ledger, Level, Pressure, ProcessMemory};
+use crate::memory::{CoreMemory, Ledger, Level, Overhead, Pressure, ProcessMemory};
 use crate::metrics::Metrics;
 use crate::replication::ShardDriver;
 use crate::shard::access::{AccessClock, Tracking};
@@ -52,6 +52,7 @@ pub(super) struct MemoryWork {
     fixed_bytes: u64,
     /// What the kernel says, on the one core that asks.
     process: Option<ProcessMemory>,
+    overhead: Overhead,
     next_look: Instant,
     /// The largest write that was refused for want of room that may still be made.
     wanted: u64,
@@ -77,6 +78,7 @@ impl MemoryWork {
             dice: Dice::new(seed ^ u64::from(core)),
             fixed_bytes: fixed_bytes as u64,
             process: if looks { ProcessMemory::open() } else { None },
+            overhead: Overhead::default(),
             next_look: shared.started,
             wanted: 0,
             unfinished: false,
@@ -138,7 +140,9 @@ impl Work {
         let Some(process) = self.memory.process.as_ref().filter(|_| now >= self.memory.next_look) else { return };
         self.memory.next_look = now + self.shared.settings.memory.check_interval;
         if let Some(resident) = process.read() {
-            self.shared.memory.note_resident(resident.total, resident.private);
+            let board = &self.shared.memory;
+            let overhead = self.memory.overhead.learn(resident.private, board.taken());
+            board.note_resident(resident.total, overhead);
         }
     }
 

@@ -144,12 +144,12 @@ impl Board {
         self.cores.len() as u64
     }
 
-    /// Notes what the kernel says: `resident` bytes in all, of which `private` are memory, and not parts of files. To be
+    /// Notes that the kernel counts `resident` bytes, and that the process needs `overhead` beyond the ledgers. To be
     /// called by one core only.
-    pub fn note_resident(&self, resident: u64, private: u64) {
+    pub fn note_resident(&self, resident: u64, overhead: u64) {
         self.resident.store(resident, Ordering::Relaxed);
         self.resident_peak.fetch_max(resident, Ordering::Relaxed);
-        self.overhead.store(private.saturating_sub(self.taken()), Ordering::Relaxed);
+        self.overhead.store(overhead, Ordering::Relaxed);
     }
 
     /// Resident memory at the last look; 0: nobody has looked.
@@ -162,7 +162,7 @@ impl Board {
         self.resident_peak.load(Ordering::Relaxed)
     }
 
-    /// What the process had, at the last look, beyond the sum of the ledgers.
+    /// What the process needs beyond the sum of the ledgers.
     #[inline]
     pub fn overhead(&self) -> u64 {
         self.overhead.load(Ordering::Relaxed)
@@ -200,16 +200,14 @@ mod tests {
     }
 
     #[test]
-    fn the_board_sums_and_knows_the_overhead() {
+    fn the_board_sums_and_keeps_the_last_look() {
         let board = Board::new(3);
         board.publish(0, 100, 150);
         board.publish(2, 30, 20);
         assert_eq!((board.taken(), board.foreseen()), (130, 170));
         assert_eq!(board.foreseen_by_core().collect::<Vec<_>>(), [150, 0, 20]);
-        board.note_resident(500, 180);
-        board.note_resident(400, 160);
+        board.note_resident(500, 50);
+        board.note_resident(400, 30);
         assert_eq!((board.resident(), board.resident_peak(), board.overhead()), (400, 500, 30));
-        board.note_resident(400, 10);
-        assert_eq!(board.overhead(), 0);
     }
 }

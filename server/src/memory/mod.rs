@@ -23,5 +23,5 @@ pub mod report;
 pub use buffer_pool::{BufferPool, BufferPoolFigures, BufferPoolSettings};
 pub use ledger::{Board, Ledger};
 pub use pressure::{Level, Pressure, Thresholds};
-pub use process::{ProcessMemory, Resident};
+pub use process::{Overhead, ProcessMemory, Resident};
 pub use report::{CoreMemory, MemoryReport, NodeMemory};

@@ -15,9 +15,8 @@
 //! neighbour. At the limit itself it is whoever wants to grow, so that no write waits for another core's turn.
 //!
 //! What the limit means: resident memory. The ledgers' sum leaves out what the allocator adds and what the program
-//! needs, so the limit for it is lower by the overhead that was measured last. That correction is bounded by
-//! [`OVERHEAD_SHARE_MAX`]: after many deletes the allocator holds free memory that will be used again, and taking all
-//! of it for lost would evict more, free more, and so on.
+//! needs, so the limit for it is lower by the overhead that was learned (see `process`). That correction is bounded by
+//! [`OVERHEAD_SHARE_MAX`]: a program needs some megabytes, and a limit below them still means something for the keys.
 //!
 //! Pure: figures in, a judgement out.
 

@@ -15,6 +15,36 @@ pub struct Resident {
     pub private: u64,
 }
 
+/// In so many looks, what was once high is half forgotten or more, where the process has become smaller since.
+const LOOKS_REMEMBERED: u64 = 64;
+
+/// What the process needs beyond the ledgers, learned from looks at both.
+///
+/// The difference of the two is no good measure by itself: after deletes the allocator holds free memory, which the
+/// kernel still counts and the next writes will use. Taken for overhead, it would lower what may be used, by which more
+/// is deleted, and so on: keys would go for nothing. So the most that the process ever had is compared with the most
+/// that the ledgers ever held. Where both were high together, the allocator had little that was free; where the process
+/// grows although the ledgers do not, it is by true fragmentation, and counts in full. While the process has become
+/// smaller, both marks sink towards what is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Overhead {
+    resident_mark: u64,
+    ledger_mark: u64,
+}
+
+impl Overhead {
+    /// Learns from a look: the process has `private` bytes, the ledgers hold `ledger`. Returns the overhead.
+    pub fn learn(&mut self, private: u64, ledger: u64) -> u64 {
+        if private < self.resident_mark {
+            self.resident_mark -= (self.resident_mark - private).div_ceil(LOOKS_REMEMBERED);
+            self.ledger_mark -= self.ledger_mark.saturating_sub(ledger).div_ceil(LOOKS_REMEMBERED);
+        }
+        self.resident_mark = self.resident_mark.max(private);
+        self.ledger_mark = self.ledger_mark.max(ledger);
+        self.resident_mark.saturating_sub(self.ledger_mark)
+    }
+}
+
 /// The process's entry in `/proc`.
 #[derive(Debug)]
 pub struct ProcessMemory {
@@ -55,6 +85,37 @@ mod tests {
         for broken in ["", "1", "1 2", "1 x 3"] {
             assert_eq!(parse(broken, 4096), None, "{broken:?}");
         }
+    }
+
+    #[test]
+    fn free_memory_of_the_allocator_is_no_overhead() {
+        let mut overhead = Overhead::default();
+        for ledger in (0..=200).step_by(10) {
+            assert_eq!(overhead.learn(ledger + 40, ledger), 40);
+        }
+        // Keys go, the allocator keeps their memory: as long as it likes.
+        for _ in 0..1000 {
+            assert_eq!(overhead.learn(240, 150), 40);
+        }
+        // The process grows all the same: that is fragmentation.
+        assert_eq!(overhead.learn(260, 150), 60);
+        // It gives memory back, and in time what was is forgotten.
+        for _ in 0..1000 {
+            overhead.learn(130, 100);
+        }
+        assert!((29..=31).contains(&overhead.learn(130, 100)));
+    }
+
+    #[test]
+    fn holding_a_limit_with_it_does_not_spiral() {
+        // A process of which nothing ever comes back, and a cache that keeps to 95 % of what it may have.
+        let (limit, mut overhead, mut resident, mut ledger) = (1_000_000_u64, Overhead::default(), 0, 0_u64);
+        for _ in 0..10_000 {
+            resident = resident.max(ledger + ledger / 8 + 60_000);
+            let may_have = limit - overhead.learn(resident, ledger);
+            ledger = (ledger + 20_000).min(may_have * 95 / 100);
+        }
+        assert!(resident <= limit && ledger > 750_000, "{resident} {ledger}");
     }
 
     #[test]
