@@ -25,7 +25,7 @@ const LOOKS_REMEMBERED: u64 = 64;
 /// is deleted, and so on: keys would go for nothing. So the most that the process ever had is compared with the most
 /// that the ledgers ever held. Where both were high together, the allocator had little that was free; where the process
 /// grows although the ledgers do not, it is by true fragmentation, and counts in full. While the process has become
-/// smaller, both marks sink towards what is.
+/// smaller, both marks sink towards what is, in equal steps, so that the overhead stays what it was until one arrives.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Overhead {
     resident_mark: u64,
@@ -36,8 +36,9 @@ impl Overhead {
     /// Learns from a look: the process has `private` bytes, the ledgers hold `ledger`. Returns the overhead.
     pub fn learn(&mut self, private: u64, ledger: u64) -> u64 {
         if private < self.resident_mark {
-            self.resident_mark -= (self.resident_mark - private).div_ceil(LOOKS_REMEMBERED);
-            self.ledger_mark -= self.ledger_mark.saturating_sub(ledger).div_ceil(LOOKS_REMEMBERED);
+            let sinks = (self.resident_mark - private).div_ceil(LOOKS_REMEMBERED);
+            self.resident_mark -= sinks;
+            self.ledger_mark -= self.ledger_mark.saturating_sub(ledger).min(sinks);
         }
         self.resident_mark = self.resident_mark.max(private);
         self.ledger_mark = self.ledger_mark.max(ledger);
@@ -116,6 +117,12 @@ mod tests {
             ledger = (ledger + 20_000).min(may_have * 95 / 100);
         }
         assert!(resident <= limit && ledger > 750_000, "{resident} {ledger}");
+        // One that shrinks by a little and stays there is no reason to give up more either.
+        for _ in 0..10_000 {
+            let may_have = limit - overhead.learn(resident - 10_000, ledger);
+            ledger = (ledger + 20_000).min(may_have * 95 / 100);
+        }
+        assert!(ledger > 750_000, "{ledger}");
     }
 
     #[test]
