@@ -27,4 +27,5 @@ pub mod disk;
 pub mod wal;
 
 pub mod admin;
+pub mod memory;
 pub mod metrics;

@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use self::commands::CommandMetrics;
 use self::rate::RateSampler;
+use crate::memory::{CoreMemory, MemoryReport, NodeMemory};
 
 /// Longest latency that is told apart; longer ones count as this.
 const LATENCY_MAX_US: u64 = 60_000_000;
@@ -102,8 +103,8 @@ pub struct Metrics {
     pub counters: Counters,
     /// How fast some of them grow.
     pub rates: Rates,
-    /// The commands of the Redis protocol, by their places in its table. They are not counted by
-    /// [`Metrics::answered`], and their errors not in `errors`.
+    /// The commands of the Redis protocol, by their places in its table. They are counted by class as well, by
+    /// [`Metrics::answered`].
     pub commands: CommandMetrics,
 }
 
@@ -134,7 +135,7 @@ impl Metrics {
 
     /// Requests of every protocol that were answered.
     pub fn requests(&self) -> u64 {
-        self.counts.iter().sum::<u64>() + self.this_turn.iter().sum::<u64>() + self.commands.calls()
+        self.counts.iter().sum::<u64>() + self.this_turn.iter().sum::<u64>()
     }
 
     /// Takes the samples that rates are made of; to be called some ten times a second. `now_us` is a time of the
@@ -206,6 +207,8 @@ pub struct CoreReport {
     pub expiring_keys: u64,
     /// Memory of keys, values and tables.
     pub memory_bytes: u64,
+    /// All of its memory.
+    pub memory: CoreMemory,
     /// The sum of the newest log indexes of its shards: grows with every entry.
     pub entries: u64,
     /// Its shards.
@@ -221,6 +224,11 @@ pub struct CoreReport {
 }
 
 impl Metrics {
+    /// Memory of the histograms.
+    pub fn memory_bytes(&self) -> usize {
+        self.latencies.iter().map(|latencies| latencies.distinct_values() * size_of::<u64>()).sum()
+    }
+
     /// A copy for a report.
     pub fn snapshot(&self) -> Box<Self> {
         Box::new(self.clone())
@@ -234,8 +242,6 @@ pub struct ReportContext {
     pub node_id: String,
     /// The shared address.
     pub address: String,
-    /// Limit of the memory of keys and values; `None`: no limit.
-    pub max_memory_bytes: Option<u64>,
     /// Shards of the node.
     pub shards: u16,
     /// Whether replies to writes wait for the disk.
@@ -248,6 +254,7 @@ struct Report<'a> {
     network: Network<'a>,
     raft: Raft<'a>,
     metrics: Figures,
+    memory: MemoryReport,
     cores: Vec<PerCore>,
 }
 
@@ -316,7 +323,12 @@ struct PerCore {
 }
 
 /// The report of a node, as JSON, in the shape that operators of the original know.
-pub fn report_json(context: &ReportContext, uptime: Duration, cores: &[CoreReport]) -> String {
+pub fn report_json(
+    context: &ReportContext,
+    node_memory: &NodeMemory,
+    uptime: Duration,
+    cores: &[CoreReport],
+) -> String {
     let sum = |figure: fn(&CoreReport) -> u64| cores.iter().map(figure).sum::<u64>();
     let requests = |core: &CoreReport| core.metrics.requests();
     let uptime_seconds = uptime.as_secs_f64();
@@ -325,7 +337,7 @@ pub fn report_json(context: &ReportContext, uptime: Duration, cores: &[CoreRepor
             keys: sum(|core| core.keys),
             expiring_keys: sum(|core| core.expiring_keys),
             memory_usage: sum(|core| core.memory_bytes),
-            max_memory: context.max_memory_bytes.unwrap_or(0),
+            max_memory: node_memory.limit.unwrap_or(0),
             version: env!("CARGO_PKG_VERSION"),
             entries: sum(|core| core.entries),
             sync_writes: context.sync_writes,
@@ -344,6 +356,7 @@ pub fn report_json(context: &ReportContext, uptime: Duration, cores: &[CoreRepor
             errors: sum(|core| core.metrics.errors),
             operations: operations(cores, uptime_seconds),
         },
+        memory: MemoryReport::new(node_memory, &CoreMemory::sum(cores.iter().map(|core| &core.memory))),
         cores: cores
             .iter()
             .map(|core| PerCore {
@@ -410,6 +423,7 @@ mod tests {
             keys: 3,
             expiring_keys: 1,
             memory_bytes: 100,
+            memory: CoreMemory { evicted: 5, hits: 9, ..CoreMemory::default() },
             entries: 7,
             shards: 4,
             connections: 2,
@@ -417,6 +431,14 @@ mod tests {
             read_only: false,
             metrics: metrics.snapshot(),
         }
+    }
+
+    fn node_memory() -> NodeMemory {
+        use crate::config::{Config, MemorySettings, Tunables};
+        use clap::Parser;
+        let config = Config::parse_from(["eyot-server", "--max-memory", "1000"]);
+        let settings = MemorySettings::resolve(&config.memory, None).unwrap();
+        NodeMemory::now(&settings, &Tunables::new(&settings), &crate::memory::Board::new(2))
     }
 
     #[test]
@@ -427,14 +449,10 @@ mod tests {
             fast.answered(Operation::Get, 2000, 2000);
         }
         fast.end_turn(Duration::from_micros(10));
-        let context = ReportContext {
-            node_id: "n".into(),
-            address: "127.0.0.1:6380".into(),
-            max_memory_bytes: None,
-            shards: 8,
-            sync_writes: true,
-        };
-        let json = report_json(&context, Duration::from_secs(10), &[report(0, &slow), report(1, &fast)]);
+        let context =
+            ReportContext { node_id: "n".into(), address: "127.0.0.1:6380".into(), shards: 8, sync_writes: true };
+        let json =
+            report_json(&context, &node_memory(), Duration::from_secs(10), &[report(0, &slow), report(1, &fast)]);
         let value: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(value["storage"]["keys"], 6);
         assert_eq!(value["network"]["total_requests"], 100);
@@ -445,6 +463,8 @@ mod tests {
         assert!((990..=1010).contains(&p99_us), "{p99_us}");
         assert!(value["metrics"]["operations"].get("set").is_none());
         assert_eq!(value["cores"].as_array().unwrap().len(), 2);
+        assert_eq!((&value["memory"]["evicted_keys"], &value["memory"]["keyspace_hits"]), (&10.into(), &18.into()));
+        assert_eq!((&value["memory"]["limit"], &value["storage"]["max_memory"]), (&1000.into(), &1000.into()));
     }
 
     #[test]

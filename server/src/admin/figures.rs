@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::identifier::identifier;
 use super::process::{machine_memory_bytes, operating_system, ProcessFigures};
 use crate::metrics::commands::CommandMetrics;
+use crate::memory::Ledger;
 use crate::metrics::{CoreReport, Counters};
 
 /// What does not change while the node runs.
@@ -98,6 +99,17 @@ pub struct MemoryParts {
 }
 
 impl MemoryParts {
+    /// Adds what a core counted.
+    fn add(&mut self, core: &Ledger) {
+        self.table += core.table;
+        self.entries += core.entries;
+        self.log_tail += core.log_tail;
+        self.connections += core.connections;
+        self.in_flight += core.in_flight;
+        self.large_values += core.large_values;
+        self.fixed += core.fixed;
+    }
+
     /// What was counted in all.
     pub fn total(&self) -> u64 {
         self.data() + self.overhead()
@@ -202,7 +214,11 @@ impl NodeFigures {
 
     fn add(&mut self, core: &CoreReport) {
         let (metrics, now_us) = (&core.metrics, self.moment.monotonic_us);
-        self.memory.entries += core.memory_bytes;
+        self.memory.add(&core.memory.ledger);
+        self.counters.keyspace_hits += core.memory.hits;
+        self.counters.keyspace_misses += core.memory.misses;
+        self.counters.expired_keys += core.memory.expired;
+        self.counters.evicted_keys += core.memory.evicted;
         self.keys += core.keys;
         self.expiring_keys += core.expiring_keys;
         self.entries += core.entries;

@@ -31,6 +31,7 @@ pub mod identifier;
 pub mod info;
 pub mod latency;
 pub mod memory_reply;
+mod memory_tunables;
 pub mod process;
 pub mod slowlog;
 #[cfg(test)]

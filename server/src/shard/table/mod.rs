@@ -213,6 +213,11 @@ impl Tables {
         self.keys
     }
 
+    /// Bytes of all entries.
+    pub fn entry_bytes(&self) -> usize {
+        self.entry_bytes
+    }
+
     /// Bytes of all entries and tables.
     pub fn memory_bytes(&self) -> usize {
         self.entry_bytes + self.table_bytes
