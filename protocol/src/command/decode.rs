@@ -212,8 +212,8 @@ impl<'a> Reader<'a> {
     }
 
     fn set_expiry(&mut self, options: u8, key_bytes: usize) -> Result<Command<'a>, &'static str> {
-        let at_us = if options & option::EXPIRES == 0 { None } else { Some(i64::from_le_bytes(self.take()?)) };
         const IF_PRESENT_AND_SOONER: u8 = option::IF_PRESENT | option::IF_SOONER;
+        let at_us = if options & option::EXPIRES == 0 { None } else { Some(i64::from_le_bytes(self.take()?)) };
         let condition = match options & !(option::EXPIRES | option::RETURN) {
             0 => ExpiryCondition::Always,
             option::IF_ABSENT => ExpiryCondition::IfNone,
