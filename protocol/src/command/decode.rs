@@ -14,6 +14,8 @@ use super::{
 };
 use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 
+const IF_PRESENT_AND_SOONER: u8 = option::IF_PRESENT | option::IF_SOONER;
+
 const UNKNOWN: &str = "unknown kind or options";
 
 /// An entry's payload that does not say what it should. From a log whose checksum held, it means another version wrote
@@ -212,7 +214,6 @@ impl<'a> Reader<'a> {
     }
 
     fn set_expiry(&mut self, options: u8, key_bytes: usize) -> Result<Command<'a>, &'static str> {
-        const IF_PRESENT_AND_SOONER: u8 = option::IF_PRESENT | option::IF_SOONER;
         let at_us = if options & option::EXPIRES == 0 { None } else { Some(i64::from_le_bytes(self.take()?)) };
         let condition = match options & !(option::EXPIRES | option::RETURN) {
             0 => ExpiryCondition::Always,
@@ -220,7 +221,7 @@ impl<'a> Reader<'a> {
             option::IF_PRESENT => ExpiryCondition::IfAny,
             option::IF_LATER => ExpiryCondition::IfLater,
             option::IF_SOONER => ExpiryCondition::IfSooner,
-            IF_PRESENT_AND_SOONER => ExpiryCondition::IfAnyAndSooner,
+            IF_PRESENT_AND_SOONER => ExpiryCondition::IfAnySooner,
             _ => return Err(UNKNOWN),
         };
         let key = self.slice(key_bytes)?;

@@ -38,8 +38,8 @@
 //!  8    SET_RANGE                                             offset u32                 the bytes to write there
 //!  9    SET_EXPIRY         EXPIRES; one of IF_ABSENT,         at_us i64 if EXPIRES
 //!                          IF_PRESENT, IF_LATER, IF_SOONER,
-//!                          or IF_PRESENT and IF_SOONER
-//!                          (of the key's expiry); RETURN
+//!                          or IF_PRESENT with IF_SOONER (all
+//!                          of the key's expiry); RETURN
 //! 10    RENAME             IF_ABSENT (of the new key)                                    the new key
 //! 11    COPY               IF_ABSENT (of the new key)                                    the new key
 //! 12    SET_ALL_IF_ABSENT                                     count u32, at least 1      so many pairs; no key
@@ -143,7 +143,7 @@ pub enum ExpiryCondition {
     /// Only if the new one is sooner.
     IfSooner,
     /// Only if the key has one, and the new one is sooner.
-    IfAnyAndSooner,
+    IfAnySooner,
 }
 
 /// A value that a command stores.

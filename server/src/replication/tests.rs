@@ -65,7 +65,6 @@ fn write(driver: &mut ShardDriver, command: &Command<'_>, ack: WriteAck, to: Rep
 
 /// Reads as the core does: seals first where the driver asks for it.
 fn read(driver: &mut ShardDriver, key: &[u8], after_own_writes: bool, number: u32, replies: &mut Replies) {
-    let key = command.key().expect("a command on keys");
     let place = driver.shard().place(slot(key), key);
     let read = Read { place, key, exists_only: false, after_own_writes };
     if driver.read(&read, NOW_US, &to(number), replies) == ReadProgress::SealFirst {

@@ -220,7 +220,7 @@ fn several_keys_are_taken_apart_later() {
 
 #[test]
 fn expiry_is_absolute_and_conditional() {
-    use ExpiryCondition::{Always, IfAny, IfAnyAndSooner, IfLater, IfNone, IfSooner};
+    use ExpiryCondition::{Always, IfAny, IfAnySooner, IfLater, IfNone, IfSooner};
     let expire = |at_ms: i64, condition| {
         let at_us = Some(at_ms.saturating_mul(1000));
         flag(Command::SetExpiry { key: b"k", at_us, condition, return_value: false })
@@ -238,7 +238,7 @@ fn expiry_is_absolute_and_conditional() {
         ("GT", IfLater),
         ("LT", IfSooner),
         ("XX GT", IfLater),
-        ("LT XX", IfAnyAndSooner),
+        ("LT XX", IfAnySooner),
     ] {
         is(&format!("EXPIRE k 10 {options}"), expire(NOW_MS + 10_000, condition));
     }
