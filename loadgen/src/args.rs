@@ -12,6 +12,7 @@ use serde::{Serialize, Serializer};
 
 use crate::error::LoadError;
 use crate::verify::MIN_NAMED_VALUE_BYTES;
+use crate::wire::memcached;
 use crate::workload::{Distribution, Ratio, DIGITS, MAX_KEYS};
 
 /// Most requests that may be outstanding over all clients: each takes about 50 bytes here, and a reply's room there.
@@ -39,13 +40,13 @@ whatever the server does, and latency counts from when a request was due.";
 
 /// What to do. See `--help`.
 #[derive(Debug, Clone, Parser, Serialize)]
-#[command(name = "eyot-loadgen", version, args_override_self = true, about = "Puts a measured load on an Eyot or Redis server.", after_help = EXIT_CODES)]
+#[command(name = "eyot-loadgen", version, args_override_self = true, about = "Puts a measured load on an Eyot, Redis or memcached server.", after_help = EXIT_CODES)]
 #[allow(clippy::struct_excessive_bools)] // Each is one switch of the command line.
 pub struct Args {
     /// The server, as HOST:PORT
     #[arg(long, default_value = "127.0.0.1:6380")]
     pub address: String,
-    /// The wire: Eyot's own, or RESP as Redis speaks it
+    /// The wire: Eyot's own, RESP as Redis speaks it, or memcached's text
     #[arg(long, value_enum, default_value_t = Protocol::Native)]
     pub protocol: Protocol,
     /// Clients that work at the same time
@@ -67,7 +68,7 @@ pub struct Args {
     /// What keys begin with; 12 digits follow
     #[arg(long, default_value = "key:")]
     pub key_prefix: String,
-    /// How often each key is used: `uniform`, `zipf` (0.99) or `zipf:THETA`
+    /// How often each key is used: `uniform`, `zipf` (0.99), `zipf:THETA`, or `sequential:FIRST` in order
     #[arg(long, default_value = "uniform")]
     pub distribution: Distribution,
     /// Measure this many requests
@@ -132,6 +133,8 @@ pub enum Protocol {
     Native,
     /// RESP2, as Redis speaks it.
     Resp,
+    /// memcached's text protocol.
+    Memcached,
 }
 
 /// When writes are acknowledged.
@@ -266,7 +269,16 @@ impl Args {
         if self.timeout.is_zero() || self.duration.is_some_and(|duration| duration.is_zero()) {
             return refuse("--timeout and --duration must be above 0".to_owned());
         }
-        if self.protocol == Protocol::Resp {
+        if self.protocol == Protocol::Memcached {
+            let is_text = |byte: u8| byte.is_ascii_graphic();
+            if !self.key_prefix.bytes().all(is_text) || self.key_prefix.len() > memcached::MAX_KEY_BYTES - DIGITS {
+                return refuse(format!(
+                    "--key-prefix over memcached's wire: at most {} printable characters without spaces",
+                    memcached::MAX_KEY_BYTES - DIGITS
+                ));
+            }
+        }
+        if self.protocol != Protocol::Native {
             let native_only = [
                 ("--route", self.route),
                 ("--foreign-share", self.foreign_share.is_some()),
@@ -337,6 +349,8 @@ mod tests {
             ("--protocol resp --route", "--route"),
             ("--protocol resp --ack fsync", "--ack"),
             ("--protocol resp --foreign-share 0.5", "--foreign-share"),
+            ("--protocol memcached --route", "--route"),
+            ("--protocol memcached --key-prefix é", "--key-prefix"),
             ("--route --foreign-share 0.5", "--foreign-share"),
             ("--foreign-share 1.5", "0 to 1"),
             ("--rate 0", "0.001"),

@@ -264,7 +264,8 @@ fn traffic(args: &Args, setting: &Setting, thread: usize, numbers: std::ops::Ran
     let options = RequestOptions { ack: args.ack.into(), ..RequestOptions::default() };
     let encoder = Encoder::new(args.protocol, &args.key_prefix, &vec![b'x'; args.value_size], &options);
     let seed = args.seed.wrapping_add((thread as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    let workload = Workload::new(args.ratio, args.distribution, args.keys, seed);
+    let workload =
+        Workload::new(args.ratio, args.distribution, args.keys, seed).of_thread(thread as u64, u64::from(args.threads));
     Ok(Traffic::new(setting.clone(), encoder, workload, clients, connections))
 }
 

@@ -1,4 +1,4 @@
-//! The library against a small server: both wires, routing, open and closed loop, verification, troubles.
+//! The library against a small server: all wires, routing, open and closed loop, verification, troubles.
 
 mod support;
 
@@ -15,13 +15,19 @@ fn load(mock: &Mock, line: &str) -> Result<Report, LoadError> {
     run(&Args::try_parse_from(fixed.split_whitespace()).unwrap(), &Arc::new(AtomicBool::new(false)))
 }
 
+fn wires() -> [(&'static str, Behaviour); 3] {
+    let native = Behaviour::default();
+    let (resp, memcached) = (Behaviour { resp: true, ..native }, Behaviour { memcached: true, ..native });
+    [("native", native), ("resp", resp), ("memcached", memcached)]
+}
+
 #[test]
-fn a_number_of_requests_is_exact_on_both_wires_and_over_several_threads() {
+fn a_number_of_requests_is_exact_on_every_wire_and_over_several_threads() {
     if io_uring_is_refused() {
         return;
     }
-    for (protocol, resp) in [("native", false), ("resp", true)] {
-        let mock = Mock::start(Behaviour { resp, ..Behaviour::default() });
+    for (protocol, behaviour) in wires() {
+        let mock = Mock::start(behaviour);
         let line = format!("--protocol {protocol} --clients 5 --threads 2 --pipeline 7 --requests 1003 --ratio 1:1");
         let report = load(&mock, &line).unwrap();
         assert_eq!((report.requests, report.errors, report.exit_code()), (1003, 0, 0), "{protocol}");
@@ -50,12 +56,25 @@ fn preloading_writes_every_key_and_the_warm_up_is_not_counted() {
 }
 
 #[test]
+fn sequential_keys_fill_the_server_while_latencies_are_measured() {
+    if io_uring_is_refused() {
+        return;
+    }
+    let mock = Mock::start(Behaviour::default());
+    let line = "--clients 3 --threads 3 --ratio 1:0 --distribution";
+    let report = load(&mock, &format!("{line} sequential:50 --requests 150")).unwrap();
+    assert_eq!((report.set.unwrap().count, mock.key_count()), (150, 150), "each key from 50 on once");
+    load(&mock, &format!("{line} sequential --requests 200")).unwrap();
+    assert_eq!(mock.key_count(), 200);
+}
+
+#[test]
 fn large_values_come_in_many_pieces_and_are_put_together() {
     if io_uring_is_refused() {
         return;
     }
-    for (protocol, resp) in [("native", false), ("resp", true)] {
-        let mock = Mock::start(Behaviour { resp, ..Behaviour::default() });
+    for (protocol, behaviour) in wires() {
+        let mock = Mock::start(behaviour);
         let line =
             format!("--protocol {protocol} --clients 2 --pipeline 3 --value-size 300000 --preload --verify --keys 20");
         let report = load(&mock, &format!("{line} --requests 100")).unwrap();
@@ -69,8 +88,8 @@ fn verification_is_silent_for_a_right_server_under_contention() {
     if io_uring_is_refused() {
         return;
     }
-    for (protocol, resp) in [("native", false), ("resp", true)] {
-        let mock = Mock::start(Behaviour { resp, ..Behaviour::default() });
+    for (protocol, behaviour) in wires() {
+        let mock = Mock::start(behaviour);
         let line =
             format!("--protocol {protocol} --verify --ratio 1:1 --clients 8 --threads 2 --pipeline 16 --keys 10");
         let report = load(&mock, &format!("{line} --requests 20000 --distribution zipf")).unwrap();
@@ -84,9 +103,9 @@ fn verification_finds_a_damaged_and_a_forgotten_value() {
     if io_uring_is_refused() {
         return;
     }
-    for (protocol, resp) in [("native", false), ("resp", true)] {
-        let damaged = Behaviour { resp, flip_bit_in: Some(500), ..Behaviour::default() };
-        let forgotten = Behaviour { resp, forget_from: Some(500), ..Behaviour::default() };
+    for (protocol, behaviour) in wires() {
+        let damaged = Behaviour { flip_bit_in: Some(500), ..behaviour };
+        let forgotten = Behaviour { forget_from: Some(500), ..behaviour };
         for (behaviour, says) in [(damaged, "damaged"), (forgotten, "missing")] {
             let mock = Mock::start(behaviour);
             let report = load(&mock, &format!("--protocol {protocol} --preload --verify --requests 1000")).unwrap();

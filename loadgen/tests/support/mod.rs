@@ -1,4 +1,4 @@
-//! A small server for the tests: keeps values in a map, speaks both wires, and misbehaves on request.
+//! A small server for the tests: keeps values in a map, speaks all wires, and misbehaves on request.
 //!
 //! One thread for each connection, blocking sockets, nothing clever: it must be right, not fast.
 
@@ -21,6 +21,7 @@ use eyot_protocol::{ErrorCode, Request};
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Behaviour {
     pub resp: bool,
+    pub memcached: bool,
     /// How many cores it claims to have, each with its own port; 0 means 1.
     pub cores: usize,
     /// From so long after the first request, for so long, nothing is answered.
@@ -113,7 +114,9 @@ fn serve(shared: &Shared, core: usize, mut socket: TcpStream) -> Option<()> {
         let mut taken = 0;
         loop {
             let rest = &input[taken..];
-            let consumed = if shared.behaviour.resp {
+            let consumed = if shared.behaviour.memcached {
+                serve_memcached(shared, rest, &mut out)?
+            } else if shared.behaviour.resp {
                 serve_resp(shared, rest, &mut out)?
             } else {
                 serve_native(shared, core, rest, &mut out)?
@@ -230,6 +233,39 @@ fn serve_resp(shared: &Shared, input: &[u8], out: &mut Vec<u8>) -> Option<usize>
         _ => panic!("not expected of a load generator: {words:?}"),
     }
     Some(consumed)
+}
+
+fn serve_memcached(shared: &Shared, input: &[u8], out: &mut Vec<u8>) -> Option<usize> {
+    let Some(line_bytes) = input.windows(2).position(|two| two == b"\r\n") else { return Some(0) };
+    let words: Vec<&[u8]> = input[..line_bytes].split(|&byte| byte == b' ').collect();
+    let start = line_bytes + 2;
+    match words[..] {
+        [b"get", key] => {
+            let Fate::Answer(number) = fate(shared, 0, key)? else { return Some(start) };
+            if let Some(value) = read(shared, number, key) {
+                out.extend_from_slice(&[b"VALUE ", key].concat());
+                out.extend_from_slice(format!(" 0 {}\r\n", value.len()).as_bytes());
+                out.extend_from_slice(&value);
+                out.extend_from_slice(b"\r\n");
+            }
+            out.extend_from_slice(b"END\r\n");
+            Some(start)
+        }
+        [b"set", key, b"0", b"0", length] => {
+            let length: usize = std::str::from_utf8(length).unwrap().parse().unwrap();
+            let Some(value) = input.get(start..start + length + 2) else { return Some(0) };
+            assert_eq!(&value[length..], b"\r\n");
+            let Fate::Answer(_) = fate(shared, 0, key)? else { return Some(start + length + 2) };
+            if shared.behaviour.refuse_sets {
+                out.extend_from_slice(b"SERVER_ERROR not now\r\n");
+            } else {
+                shared.values.lock().unwrap().insert(key.to_vec(), value[..length].to_vec());
+                out.extend_from_slice(b"STORED\r\n");
+            }
+            Some(start + length + 2)
+        }
+        _ => panic!("not expected of a load generator: {words:?}"),
+    }
 }
 
 /// The words of the first command, and its length, where all of it is there.
