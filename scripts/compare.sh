@@ -126,11 +126,11 @@ readonly script=compare
 # shellcheck source=scripts/measure.sh
 source scripts/measure.sh
 
-readonly -A wire=([eyot]=resp [eyot-native]=native [redis]=resp [memcached]=memcached)
-readonly -A port=([eyot]=17480 [eyot-native]=17481 [redis]=17482 [memcached]=17483)
+readonly -A wire_of=([eyot]=resp [eyot-native]=native [redis]=resp [memcached]=memcached)
+readonly -A port_of=([eyot]=17480 [eyot-native]=17481 [redis]=17482 [memcached]=17483)
 # Eyot listens on both wires; the one that is not measured listens here.
 readonly -A other_port=([eyot]=17484 [eyot-native]=17485)
-declare -A pid
+declare -A pid_of
 
 # start_server NAME MODE: memory (nothing waits for the disk), always (each reply waits for it) or behind (synced in the
 # background). Eyot always keeps its log; redis keeps one where it is to be synced.
@@ -140,9 +140,9 @@ start_server() {
         eyot*)
             [[ $mode == always ]] || arguments+=(--sync-writes=false)
             if [[ $name == eyot ]]; then
-                start_eyot "$name" "${other_port[$name]}" "${port[$name]}" "$server_cpu" "${arguments[@]}"
+                start_eyot "$name" "${other_port[$name]}" "${port_of[$name]}" "$server_cpu" "${arguments[@]}"
             else
-                start_eyot "$name" "${port[$name]}" "${other_port[$name]}" "$server_cpu" "${arguments[@]}"
+                start_eyot "$name" "${port_of[$name]}" "${other_port[$name]}" "$server_cpu" "${arguments[@]}"
             fi
             ;;
         redis)
@@ -151,11 +151,11 @@ start_server() {
                 always) arguments=(--appendonly yes --appendfsync always --auto-aof-rewrite-percentage 0) ;;
                 behind) arguments=(--appendonly yes --appendfsync everysec --auto-aof-rewrite-percentage 0) ;;
             esac
-            start_redis "$name" "${port[$name]}" "${arguments[@]}"
+            start_redis "$name" "${port_of[$name]}" "${arguments[@]}"
             ;;
-        memcached) start_memcached "$name" "${port[$name]}" ;;
+        memcached) start_memcached "$name" "${port_of[$name]}" ;;
     esac
-    pid[$name]=$started
+    pid_of[$name]=$started
 }
 
 # end_servers: ends them and deletes what they wrote, so that no round finds the logs of an earlier one.
@@ -171,7 +171,7 @@ ratio_of() {
 }
 
 preload() {
-    load "${port[$1]}" "${wire[$1]}" --clients "$clients" --keys "$keys" --value-size "$value_size" --preload \
+    load "${port_of[$1]}" "${wire_of[$1]}" --clients "$clients" --keys "$keys" --value-size "$value_size" --preload \
         --requests 1 --warmup 0s
 }
 
@@ -179,13 +179,13 @@ preload() {
 drive() {
     local name=$1
     shift
-    load "${port[$name]}" "${wire[$name]}" --clients "$clients" --keys "$keys" --value-size "$value_size" \
-        --warmup "$warmup" --duration "${duration}s" --server-pid "${pid[$name]}" "$@"
+    load "${port_of[$name]}" "${wire_of[$name]}" --clients "$clients" --keys "$keys" --value-size "$value_size" \
+        --warmup "$warmup" --duration "${duration}s" --server-pid "${pid_of[$name]}" "$@"
 }
 
 # redis_benchmark NAME OPERATION PIPELINE REQUESTS: leaves its output in $work/benchmark.txt.
 redis_benchmark() {
-    attended taskset -c "$load_cpu" redis-benchmark -h 127.0.0.1 -p "${port[$1]}" -t "${2,,}" -P "$3" -n "$4" \
+    attended taskset -c "$load_cpu" redis-benchmark -h 127.0.0.1 -p "${port_of[$1]}" -t "${2,,}" -P "$3" -n "$4" \
         -c "$clients" -d "$value_size" -r "$keys" --precision 3 >"$work/benchmark.txt" 2>&1 ||
         fail "redis-benchmark failed: $(tail -n 5 "$work/benchmark.txt")"
     # It overwrites its progress with carriage returns.
@@ -210,9 +210,9 @@ measure_with_redis_benchmark() {
     # It knows requests and no duration: a short run tells how many make one.
     redis_benchmark "$@" $((20000 * ($3 < 8 ? 1 : 5)))
     requests=$(awk -v rate="$(benchmark_rate)" -v s="$duration" 'BEGIN { printf "%.0f", rate * s + 1 }')
-    before=$(cpu_us "${pid[$1]}")
+    before=$(cpu_us "${pid_of[$1]}")
     redis_benchmark "$@" "$requests"
-    used=$(($(cpu_us "${pid[$1]}") - before))
+    used=$(($(cpu_us "${pid_of[$1]}") - before))
     row redis-benchmark "$2" "$3" "$1" "$(benchmark_rate)" "$(benchmark_latency 50)" "$(benchmark_latency 99)" \
         "$(benchmark_latency 99.9)" "$(awk -v us="$used" -v n="$requests" 'BEGIN { print us / n }')" -
 }
@@ -228,7 +228,7 @@ measure_rate() {
         for operation in GET SET; do
             for pipeline in ${pipelines//,/ }; do
                 for name in ${servers//,/ }; do
-                    [[ ${wire[$name]} != resp ]] || measure_with_redis_benchmark "$name" "$operation" "$pipeline"
+                    [[ ${wire_of[$name]} != resp ]] || measure_with_redis_benchmark "$name" "$operation" "$pipeline"
                 done
             done
         done
@@ -303,22 +303,22 @@ measure_memory() {
     for name in ${servers//,/ }; do
         start_server "$name" memory
         # Connections' buffers and what a first request allocates are no item's.
-        load "${port[$name]}" "${wire[$name]}" --clients "$clients" --ratio 0:1 --pipeline 64 --requests 100000 --warmup 0s
-        empty_kib=$(rss_kib "${pid[$name]}")
+        load "${port_of[$name]}" "${wire_of[$name]}" --clients "$clients" --ratio 0:1 --pipeline 64 --requests 100000 --warmup 0s
+        empty_kib=$(rss_kib "${pid_of[$name]}")
         filled=0
         for items in ${sizes//,/ }; do
             ((items > filled)) || fail "--sizes must ascend"
             note "memory: $name, $items items"
-            load "${port[$name]}" "${wire[$name]}" --clients "$clients" --keys "$items" --value-size "$value_size" \
+            load "${port_of[$name]}" "${wire_of[$name]}" --clients "$clients" --keys "$items" --value-size "$value_size" \
                 --pipeline 64 --requests "$((items - filled))" --ratio 1:0 --distribution "sequential:$filled" \
-                --warmup 0s --server-pid "${pid[$name]}"
+                --warmup 0s --server-pid "${pid_of[$name]}"
             cp "$work/report.json" "$work/filling.json"
-            load "${port[$name]}" "${wire[$name]}" --clients "$clients" --keys "$items" --ratio 0:1 --pipeline 64 \
+            load "${port_of[$name]}" "${wire_of[$name]}" --clients "$clients" --keys "$items" --ratio 0:1 --pipeline 64 \
                 --requests "$items" --warmup 0s
             (($(total missing_reads) == 0)) || fail "$name has lost keys: $(total missing_reads) reads found none"
             mv "$work/filling.json" "$work/report.json"
             row_of_load "filling, $items items" SET 64 "$name" \
-                "$(growth_per_item "${pid[$name]}" "$empty_kib" "$items")"
+                "$(growth_per_item "${pid_of[$name]}" "$empty_kib" "$items")"
             filled=$items
         done
         end_servers

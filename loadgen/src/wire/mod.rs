@@ -170,13 +170,13 @@ mod tests {
 
     #[test]
     fn memcached_requests_are_lines_and_a_value() {
-        let encoder = Encoder::new(Protocol::Memcached, "set ", b"abc", &RequestOptions::default());
+        let encoder = Encoder::new(Protocol::Memcached, "mg ", b"abc", &RequestOptions::default());
         let mut out = Vec::new();
         encoder.get(&mut out, 0, 42);
-        assert_eq!(out, b"get set 000000000042\r\n");
+        assert_eq!(out, b"mg mg 000000000042 v\r\n");
         out.clear();
         let value_at = encoder.set(&mut out, 0, 1);
         out[value_at].copy_from_slice(b"xyz");
-        assert_eq!(out, b"set set 000000000001 0 0 3\r\nxyz\r\n");
+        assert_eq!(out, b"set mg 000000000001 0 0 3\r\nxyz\r\n");
     }
 }

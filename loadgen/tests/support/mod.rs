@@ -240,15 +240,16 @@ fn serve_memcached(shared: &Shared, input: &[u8], out: &mut Vec<u8>) -> Option<u
     let words: Vec<&[u8]> = input[..line_bytes].split(|&byte| byte == b' ').collect();
     let start = line_bytes + 2;
     match words[..] {
-        [b"get", key] => {
+        [b"mg", key, b"v"] => {
             let Fate::Answer(number) = fate(shared, 0, key)? else { return Some(start) };
-            if let Some(value) = read(shared, number, key) {
-                out.extend_from_slice(&[b"VALUE ", key].concat());
-                out.extend_from_slice(format!(" 0 {}\r\n", value.len()).as_bytes());
-                out.extend_from_slice(&value);
-                out.extend_from_slice(b"\r\n");
+            match read(shared, number, key) {
+                None => out.extend_from_slice(b"EN\r\n"),
+                Some(value) => {
+                    out.extend_from_slice(format!("VA {}\r\n", value.len()).as_bytes());
+                    out.extend_from_slice(&value);
+                    out.extend_from_slice(b"\r\n");
+                }
             }
-            out.extend_from_slice(b"END\r\n");
             Some(start)
         }
         [b"set", key, b"0", b"0", length] => {
