@@ -70,6 +70,15 @@ numbers() {
     [[ $2 =~ ^[0-9]{1,12}(,[0-9]{1,12})*$ ]] || misused "$1 takes numbers parted by commas, not \"$2\""
 }
 
+ascending() {
+    local item last=0
+    numbers "$@"
+    for item in ${2//,/ }; do
+        ((10#$item > last)) || misused "$1 takes ascending numbers above 0, not \"$2\""
+        last=$((10#$item))
+    done
+}
+
 seconds() {
     [[ $2 =~ ^[0-9]{1,5}(\.[0-9]{1,3})?$ && $2 =~ [1-9] ]] || misused "$1 takes seconds above 0, not \"$2\""
 }
@@ -99,7 +108,7 @@ while (($# > 0)); do
         --servers) servers=$value && names "$option" "$value" "eyot eyot-native redis memcached" ;;
         --measurements) measurements=$value && names "$option" "$value" "rate load durable memory" ;;
         --pipelines) pipelines=$value && numbers "$option" "$value" ;;
-        --sizes) sizes=$value && numbers "$option" "$value" ;;
+        --sizes) sizes=$value && ascending "$option" "$value" ;;
         --clients) clients=$value && number "$option" "$value" ;;
         --keys) keys=$value && number "$option" "$value" ;;
         --value-size) value_size=$value && number "$option" "$value" ;;
@@ -296,29 +305,18 @@ measure_durable() {
     done
 }
 
-# One round: it is no question of time. The filling goes on where the size before ended, and each key is read once on
-# average before memory is read: a table that grows step by step takes its steps with the requests.
+# One round: it is no question of time. The filling goes on where the size before ended.
 measure_memory() {
-    local name items filled empty_kib
+    local name items filled bytes
     for name in ${servers//,/ }; do
         start_server "$name" memory
-        # Connections' buffers and what a first request allocates are no item's.
-        load "${port_of[$name]}" "${wire_of[$name]}" --clients "$clients" --ratio 0:1 --pipeline 64 --requests 100000 --warmup 0s
-        empty_kib=$(rss_kib "${pid_of[$name]}")
+        read_empty "${port_of[$name]}" "${wire_of[$name]}" "${pid_of[$name]}"
         filled=0
         for items in ${sizes//,/ }; do
-            ((items > filled)) || fail "--sizes must ascend"
             note "memory: $name, $items items"
-            load "${port_of[$name]}" "${wire_of[$name]}" --clients "$clients" --keys "$items" --value-size "$value_size" \
-                --pipeline 64 --requests "$((items - filled))" --ratio 1:0 --distribution "sequential:$filled" \
-                --warmup 0s --server-pid "${pid_of[$name]}"
-            cp "$work/report.json" "$work/filling.json"
-            load "${port_of[$name]}" "${wire_of[$name]}" --clients "$clients" --keys "$items" --ratio 0:1 --pipeline 64 \
-                --requests "$items" --warmup 0s
-            (($(total missing_reads) == 0)) || fail "$name has lost keys: $(total missing_reads) reads found none"
-            mv "$work/filling.json" "$work/report.json"
-            row_of_load "filling, $items items" SET 64 "$name" \
-                "$(growth_per_item "${pid_of[$name]}" "$empty_kib" "$items")"
+            fill "${port_of[$name]}" "${wire_of[$name]}" "${pid_of[$name]}" "$filled" "$items"
+            bytes=$(growth_per_item "${pid_of[$name]}" "$items")
+            row_of_load "filling, $items items" SET 64 "$name" "$bytes"
             filled=$items
         done
         end_servers

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What bench.sh and compare.sh both measure with: servers and clients pinned alike, CPU and memory from /proc, medians.
 #
-# Sourced, not run. Whoever sources it sets `script` (its name, for messages), `server_cpu` and `load_cpu` before. What it
+# Sourced, not run. Whoever sources it sets `script` (its name, for messages), `server_cpu`,
+# `load_cpu`, `clients` and `value_size` before. What it
 # starts, it stops, however the script ends; what it writes is below $work, on the disk of the repository's target
 # directory, because a temporary directory in memory would make every sync free.
 #
@@ -10,14 +11,15 @@
 #   measurement  operation  pipeline  server  ops/s  p50 us  p99 us  p99.9 us  CPU us/op  bytes/item
 #
 # `medians BASE` makes of all rows with the same first four fields one, and adds the ratios of rate, CPU and bytes to those
-# of server BASE. `as_text`, `as_markdown` and `as_json` print what it makes.
+# of server BASE; servers of one measurement stand together, all in the order in which they were first seen. `as_text`, `as_markdown` and `as_json` print what it makes.
 set -euo pipefail
 
 # How long a server may take until it listens, and until it has ended: recovery and the last sync are within.
 readonly start_patience_s=30 stop_patience_s=30
 
-: "${script:?is set by the script that sources this}" "${server_cpu:?}" "${load_cpu:?}"
+: "${script:?is set by the script that sources this}" "${server_cpu:?}" "${load_cpu:?}" "${clients:?}" "${value_size:?}"
 pids=()
+empty_kib=0
 
 # fail MESSAGE: something could not be measured.
 fail() {
@@ -116,8 +118,8 @@ start() {
 start_eyot() {
     local name=$1 native_port=$2 resp_port=$3 cpus=$4
     shift 4
-    start "$name" "$native_port" taskset -c "$cpus" "$bin/eyot-server" --address "127.0.0.1:$native_port" \
-        --resp-address "127.0.0.1:$resp_port" --data-dir "$work/$name" --log-level warn "$@"
+    start "$name" "$native_port" env EYOT_LOG_LEVEL=warn taskset -c "$cpus" "$bin/eyot-server" --address "127.0.0.1:$native_port" \
+        --resp-address "127.0.0.1:$resp_port" --data-dir "$work/$name" "$@"
 }
 
 # start_redis NAME PORT ARGUMENT...
@@ -152,6 +154,29 @@ load() {
     attended "$bin/eyot-loadgen" --address "127.0.0.1:$port" --protocol "$wire" --cpu "$load_cpu" --quiet \
         --json "$work/report.json" "$@" >"$work/load.log" 2>&1 ||
         fail "the load generator failed: $(cat "$work/load.log")"
+}
+
+# fill PORT WIRE PID FROM TO: writes the keys numbered so, each once; the report is of that.
+fill() {
+    load "$1" "$2" --clients "$clients" --pipeline 64 --keys "$5" --value-size "$value_size" --ratio 1:0 \
+        --distribution "sequential:$4" --requests "$(($5 - $4))" --warmup 0s --server-pid "$3"
+    cp "$work/report.json" "$work/filling.json"
+    settle "$1" "$2" "$5"
+    mv "$work/filling.json" "$work/report.json"
+}
+
+# settle PORT WIRE KEYS: reads each key once on average, before memory is read: a table that grows step by step takes its
+# steps with the requests. Fails where keys are missing.
+settle() {
+    load "$1" "$2" --clients "$clients" --pipeline 64 --keys "$3" --ratio 0:1 --requests "$3" --warmup 0s
+    (($(total missing_reads) == 0)) || fail "keys are lost: $(total missing_reads) of $3 reads found none"
+}
+
+# read_empty PORT WIRE PID: sets `empty_kib` to its resident memory before the first item. What connections' buffers and
+# first requests allocate is no item's, so some come before.
+read_empty() {
+    load "$1" "$2" --clients "$clients" --pipeline 64 --ratio 0:1 --requests 100000 --warmup 0s
+    empty_kib=$(rss_kib "$3")
 }
 
 # figure NAME: the first figure of that name within a part of the report.
@@ -194,9 +219,9 @@ rss_kib() {
     sed -n 's/^VmRSS:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$1/status"
 }
 
-# growth_per_item PID KIB_BEFORE ITEMS: bytes of resident memory that each item has added.
+# growth_per_item PID ITEMS: bytes of resident memory that each item has added since `read_empty`.
 growth_per_item() {
-    awk -v after="$(rss_kib "$1")" -v before="$2" -v items="$3" 'BEGIN { printf "%.2f\n", (after - before) * 1024 / items }'
+    awk -v after="$(rss_kib "$1")" -v before="$empty_kib" -v items="$2" 'BEGIN { printf "%.2f\n", (after - before) * 1024 / items }'
 }
 
 # medians BASE
@@ -221,13 +246,16 @@ medians() {
         {
             cell = $1 SUBSEP $2 SUBSEP $3 SUBSEP $4
             if (!(cell in runs)) {
-                order[++cells] = cell
                 group[cell] = $1 SUBSEP $2 SUBSEP $3
+                if (!(group[cell] in members)) groups[++group_count] = group[cell]
+                member[group[cell], ++members[group[cell]]] = cell
             }
             runs[cell]++
             for (column = 5; column <= 10; column++) values[cell, column, runs[cell]] = $column
         }
         END {
+            for (g = 1; g <= group_count; g++)
+                for (m = 1; m <= members[groups[g]]; m++) order[++cells] = member[groups[g], m]
             for (i = 1; i <= cells; i++)
                 for (column = 5; column <= 10; column++) result[order[i], column] = median(order[i], column)
             for (i = 1; i <= cells; i++) {
