@@ -116,10 +116,11 @@ start() {
 
 # start_eyot NAME NATIVE_PORT RESP_PORT CPUS ARGUMENT...
 start_eyot() {
-    local name=$1 native_port=$2 resp_port=$3 cpus=$4
+    local name=$1 native=$2 resp=$3 cpus=$4
     shift 4
-    start "$name" "$native_port" env EYOT_LOG_LEVEL=warn taskset -c "$cpus" "$bin/eyot-server" --address "127.0.0.1:$native_port" \
-        --resp-address "127.0.0.1:$resp_port" --data-dir "$work/$name" "$@"
+    # The level as a variable, which an argument wins over.
+    start "$name" "$native" env EYOT_LOG_LEVEL=warn taskset -c "$cpus" "$bin/eyot-server" \
+        --address "127.0.0.1:$native" --resp-address "127.0.0.1:$resp" --data-dir "$work/$name" "$@"
 }
 
 # start_redis NAME PORT ARGUMENT...
