@@ -101,10 +101,10 @@ pub struct Args {
     /// When writes are acknowledged (native only)
     #[arg(long, value_enum, default_value_t = Ack::Default)]
     pub ack: Ack,
-    /// Ask for the shard map, connect each client to every core, send each key to its owner (native only)
+    /// Ask for the shard map, connect each client to every core, send each key to its owner (not memcached)
     #[arg(long, conflicts_with = "foreign_share")]
     pub route: bool,
-    /// Connect each client to one core and use keys of which this share, 0 to 1, belongs to others (native only)
+    /// Connect each client to one core and use keys of which this share, 0 to 1, belongs to others (not memcached)
     #[arg(long, value_name = "SHARE", value_parser = parse_share)]
     pub foreign_share: Option<f64>,
     /// The server's process on this machine: report its CPU time per operation
@@ -278,15 +278,12 @@ impl Args {
                 ));
             }
         }
-        if self.protocol != Protocol::Native {
-            let native_only = [
-                ("--route", self.route),
-                ("--foreign-share", self.foreign_share.is_some()),
-                ("--ack", self.ack != Ack::Default),
-            ];
-            if let Some((option, _)) = native_only.iter().find(|(_, given)| *given) {
-                return refuse(format!("{option} needs --protocol native"));
-            }
+        if self.protocol == Protocol::Memcached && (self.route || self.foreign_share.is_some()) {
+            let option = if self.route { "--route" } else { "--foreign-share" };
+            return refuse(format!("{option} needs --protocol native or resp: memcached has no shard map"));
+        }
+        if self.protocol != Protocol::Native && self.ack != Ack::Default {
+            return refuse("--ack needs --protocol native".to_owned());
         }
         Ok(())
     }
@@ -346,10 +343,10 @@ mod tests {
             ("--threads 3 --clients 2", "--threads"),
             ("--verify --value-size 8", "--value-size"),
             ("--verify --keys 1000000000", "--keys"),
-            ("--protocol resp --route", "--route"),
             ("--protocol resp --ack fsync", "--ack"),
-            ("--protocol resp --foreign-share 0.5", "--foreign-share"),
             ("--protocol memcached --route", "--route"),
+            ("--protocol memcached --foreign-share 0.5", "--foreign-share"),
+            ("--protocol memcached --ack fsync", "--ack"),
             ("--protocol memcached --key-prefix é", "--key-prefix"),
             ("--route --foreign-share 0.5", "--foreign-share"),
             ("--foreign-share 1.5", "0 to 1"),

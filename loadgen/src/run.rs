@@ -143,7 +143,7 @@ impl Phase {
 fn setting(args: &Args) -> Result<Setting, LoadError> {
     let mut form = KeyForm::new(&args.key_prefix);
     let routing = args.route || args.foreign_share.is_some();
-    let shards = routing.then(|| ShardMap::ask(resolve(&args.address)?, args.timeout)).transpose()?;
+    let shards = routing.then(|| ShardMap::ask(args.protocol, resolve(&args.address)?, args.timeout)).transpose()?;
     if let (Some(share), Some(shards)) = (args.foreign_share, &shards) {
         let refuse = |why: &str| Err(LoadError::Usage(format!("--foreign-share {share}: {why}")));
         if share > 0.0 && shards.addresses().len() < 2 {
@@ -252,7 +252,9 @@ fn traffic(args: &Args, setting: &Setting, thread: usize, numbers: std::ops::Ran
             None => vec![(0, address)],
             Some(shards) if args.route => (0..).zip(shards.addresses().iter().copied()).collect(),
             Some(shards) => {
-                let home = number as usize % shards.addresses().len();
+                // Neighbours have one home, so that where threads are as many as cores, each loads one.
+                let cores = shards.addresses().len() as u64;
+                let home = (u128::from(number) * u128::from(cores) / u128::from(args.clients)) as usize;
                 vec![(home as u16, shards.addresses()[home])]
             }
         };

@@ -160,10 +160,13 @@ fn with_routing_every_key_goes_to_its_owner() {
     if io_uring_is_refused() {
         return;
     }
-    let mock = Mock::start(Behaviour { cores: 3, ..Behaviour::default() });
-    let report = load(&mock, "--route --clients 4 --pipeline 8 --preload --verify --requests 2000").unwrap();
-    assert_eq!((report.requests, report.exit_code()), (2000, 0), "{}", report.text());
-    assert_eq!((mock.requests(), mock.foreign()), (2200, 0));
+    for protocol in ["native", "resp"] {
+        let mock = Mock::start(Behaviour { cores: 3, resp: protocol == "resp", ..Behaviour::default() });
+        let line = format!("--protocol {protocol} --route --clients 4 --pipeline 8 --preload --verify");
+        let report = load(&mock, &format!("{line} --requests 2000")).unwrap();
+        assert_eq!((report.requests, report.exit_code()), (2000, 0), "{}", report.text());
+        assert_eq!((mock.requests(), mock.foreign()), (2200, 0), "{protocol}");
+    }
 }
 
 #[test]
@@ -171,9 +174,11 @@ fn a_foreign_share_is_kept() {
     if io_uring_is_refused() {
         return;
     }
-    for (share, expected) in [("0", 0), ("0.5", 1000), ("1", 2000)] {
-        let mock = Mock::start(Behaviour { cores: 2, ..Behaviour::default() });
-        let report = load(&mock, &format!("--foreign-share {share} --clients 4 --requests 2000")).unwrap();
+    for (share, expected, resp) in [("0", 0, false), ("0.5", 1000, false), ("1", 2000, false), ("0", 0, true)] {
+        let mock = Mock::start(Behaviour { cores: 2, resp, ..Behaviour::default() });
+        let protocol = if resp { "resp" } else { "native" };
+        let line = format!("--protocol {protocol} --foreign-share {share} --clients 4 --threads 2");
+        let report = load(&mock, &format!("{line} --requests 2000")).unwrap();
         assert_eq!(report.foreign_requests, mock.foreign());
         assert!(mock.foreign().abs_diff(expected) <= 4, "{share}: {}", mock.foreign());
     }

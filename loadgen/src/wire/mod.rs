@@ -1,4 +1,5 @@
-//! The three wires, each as little as a load generator needs: GET, SET and (native) HELLO out, their replies in.
+//! The three wires, each as little as a load generator needs: GET, SET and the question for
+//! the shard map out, their replies in.
 //!
 //! Place in the flow: the sending end before a server's step 1, the receiving end after its step 9.
 //!
@@ -10,6 +11,7 @@
 //! request    head | 17 | ... | prefix 000000012345 | ... | value
 //! ```
 
+pub mod cluster;
 pub mod memcached;
 pub mod native;
 pub mod resp;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use eyot_protocol::key::{shard_of_slot, slot};
+use eyot_protocol::key::{shard_of_slot, slot, slots_of_shard};
 use eyot_protocol::native::reply::{put_error_reply, put_hello, put_reply, put_set, put_value};
 use eyot_protocol::native::{decode_request, split_frame, Split};
 use eyot_protocol::response::{HelloReply, SetOutcome, StoredValue};
@@ -117,7 +117,7 @@ fn serve(shared: &Shared, core: usize, mut socket: TcpStream) -> Option<()> {
             let consumed = if shared.behaviour.memcached {
                 serve_memcached(shared, rest, &mut out)?
             } else if shared.behaviour.resp {
-                serve_resp(shared, rest, &mut out)?
+                serve_resp(shared, core, rest, &mut out)?
             } else {
                 serve_native(shared, core, rest, &mut out)?
             };
@@ -213,9 +213,13 @@ fn hello(shared: &Shared, core: usize) -> HelloReply {
     }
 }
 
-fn serve_resp(shared: &Shared, input: &[u8], out: &mut Vec<u8>) -> Option<usize> {
+fn serve_resp(shared: &Shared, core: usize, input: &[u8], out: &mut Vec<u8>) -> Option<usize> {
     let Some((words, consumed)) = command(input) else { return Some(0) };
-    let Fate::Answer(number) = fate(shared, 0, words[1])? else { return Some(consumed) };
+    if words[0] == b"CLUSTER" {
+        put_slots(shared, out);
+        return Some(consumed);
+    }
+    let Fate::Answer(number) = fate(shared, core, words[1])? else { return Some(consumed) };
     match words[..] {
         [b"SET", ..] if shared.behaviour.refuse_sets => out.extend_from_slice(b"-BUSY not now\r\n"),
         [b"SET", key, value] => {
@@ -233,6 +237,19 @@ fn serve_resp(shared: &Shared, input: &[u8], out: &mut Vec<u8>) -> Option<usize>
         _ => panic!("not expected of a load generator: {words:?}"),
     }
     Some(consumed)
+}
+
+/// The shards of [`hello`], as Redis tells a cluster's slots.
+fn put_slots(shared: &Shared, out: &mut Vec<u8>) {
+    let shards = shared.addresses.len() as u16 * 4;
+    out.extend_from_slice(format!("*{shards}\r\n").as_bytes());
+    for shard in 0..shards {
+        let slots = slots_of_shard(shard, shards);
+        let address = shared.addresses[usize::from(shard) % shared.addresses.len()];
+        let (host, port) = (address.ip().to_string(), address.port());
+        let node = format!("*3\r\n${}\r\n{host}\r\n:{port}\r\n$4\r\nnode\r\n", host.len());
+        out.extend_from_slice(format!("*3\r\n:{}\r\n:{}\r\n{node}", slots.start, slots.end - 1).as_bytes());
+    }
 }
 
 fn serve_memcached(shared: &Shared, input: &[u8], out: &mut Vec<u8>) -> Option<usize> {
