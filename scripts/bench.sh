@@ -35,7 +35,8 @@ readonly script=bench
 readonly rounds=${ROUNDS:-3} duration=${DURATION:-3s} server_cpu=${SERVER_CPU:-0} load_cpu=${LOAD_CPU:-1}
 readonly growth_rate=${GROWTH_RATE:-200000}
 readonly clients=50 value_size=64
-readonly eyot_port=17380 floor_port=17381 redis_port=17382 resp_port=17383
+# Above each port of Eyot its cores' own ports follow.
+readonly floor_port=17370 redis_port=17371 eyot_port=17380 resp_port=17400
 # shellcheck source=scripts/measure.sh
 source scripts/measure.sh
 
@@ -177,7 +178,8 @@ bench_cores() {
     keys=100000
     echo "== cores: one core and two, 25 clients and a load thread for each on the core's own processor (ratios to 1-core)"
     echo "machine: $(machine)"
-    echo "own-keys: over Eyot's protocol, each connection asks for keys of its core; any-keys: for keys of all cores"
+    echo "versions: eyot $(eyot_version) --sync-writes=false"
+    echo "own-keys: each connection asks for keys of its core, as a cluster-aware client does; any-keys: for keys of all cores"
     : >"$work/rows"
     for ((round = 1; round <= rounds; round++)); do
         note "cores: round $round of $rounds"
@@ -185,9 +187,9 @@ bench_cores() {
             cpus=$server_cpu
             ((cores == 1)) || cpus="$server_cpu,$load_cpu"
             start_eyot cores "$eyot_port" "$resp_port" "$cpus" --cores "$cores" --sync-writes=false
-            preload "$eyot_port" native
+            preload "$resp_port" resp
             for operation in GET SET; do
-                for pipeline in 1 16; do
+                for pipeline in 1 16 64; do
                     for share in own any; do
                         measure_cores "$share" "$operation" "$pipeline" "$cores" "$cpus" "$started"
                     done
@@ -199,7 +201,7 @@ bench_cores() {
     done
     print_table 1-core
     for operation in GET-own-keys SET-own-keys; do
-        for pipeline in 1 16; do
+        for pipeline in 1 16 64; do
             goal "$operation" "$pipeline" 2-cores 1-core rate at-least 1.8
             goal "$operation" "$pipeline" 2-cores 1-core cpu at-most 1.10
         done
@@ -211,7 +213,7 @@ measure_cores() {
     local ratio=0:1 options=()
     [[ $2 == GET ]] || ratio=1:0
     [[ $1 == any ]] || options=(--foreign-share 0)
-    drive "$eyot_port" native --cpu "$5" --threads "$4" --clients $((25 * $4)) --pipeline "$3" --ratio "$ratio" \
+    drive "$resp_port" resp --cpu "$5" --threads "$4" --clients $((25 * $4)) --pipeline "$3" --ratio "$ratio" \
         --duration "$duration" --warmup 1s --server-pid "$6" "${options[@]}"
     row_of_load cores "$2-$1-keys" "$3" "$4-core$( (($4 == 1)) || echo s)"
 }

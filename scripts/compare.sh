@@ -136,9 +136,9 @@ readonly script=compare
 source scripts/measure.sh
 
 readonly -A wire_of=([eyot]=resp [eyot-native]=native [redis]=resp [memcached]=memcached)
-readonly -A port_of=([eyot]=17480 [eyot-native]=17481 [redis]=17482 [memcached]=17483)
-# Eyot listens on both wires; the one that is not measured listens here.
-readonly -A other_port=([eyot]=17484 [eyot-native]=17485)
+readonly -A port_of=([redis]=17470 [memcached]=17471 [eyot]=17480 [eyot-native]=17520)
+# Eyot listens on both wires; the one that is not measured listens here. Above each port its cores' own ports follow.
+readonly -A other_port=([eyot]=17500 [eyot-native]=17540)
 declare -A pid_of
 
 # start_server NAME MODE: memory (nothing waits for the disk), always (each reply waits for it) or behind (synced in the
