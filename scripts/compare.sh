@@ -79,6 +79,10 @@ ascending() {
     done
 }
 
+file() {
+    [[ -n $2 ]] || misused "$1 takes a file's name"
+}
+
 seconds() {
     [[ $2 =~ ^[0-9]{1,5}(\.[0-9]{1,3})?$ && $2 =~ [1-9] ]] || misused "$1 takes seconds above 0, not \"$2\""
 }
@@ -99,11 +103,10 @@ while (($# > 0)); do
             shift
             continue
             ;;
-        --*) (($# > 1)) || misused "$option needs a value" ;;
-        *) misused "unknown argument \"$option\"" ;;
     esac
-    value=$2
-    shift 2
+    # A missing value is looked at by the option, since an unknown one needs none.
+    value=${2-}
+    shift $(($# > 1 ? 2 : 1))
     case $option in
         --servers) servers=$value && names "$option" "$value" "eyot eyot-native redis memcached" ;;
         --measurements) measurements=$value && names "$option" "$value" "rate load durable memory" ;;
@@ -117,10 +120,10 @@ while (($# > 0)); do
         --duration) duration=$value && seconds "$option" "$value" ;;
         --server-cpu) server_cpu=$value && processor "$option" "$value" ;;
         --load-cpu) load_cpu=$value && processor "$option" "$value" ;;
-        --text) text_file=$value ;;
-        --json) json_file=$value ;;
-        --markdown) markdown_file=$value ;;
-        *) misused "unknown option $option" ;;
+        --text) text_file=$value && file "$option" "$value" ;;
+        --json) json_file=$value && file "$option" "$value" ;;
+        --markdown) markdown_file=$value && file "$option" "$value" ;;
+        *) misused "unknown argument \"$option\"" ;;
     esac
 done
 
