@@ -150,11 +150,16 @@ attended() {
 
 # load PORT WIRE ARGUMENT...: a run of eyot-loadgen, which leaves its report in $work/report.json.
 load() {
-    local port=$1 wire=$2
+    local to=$1 wire=$2 status=0
     shift 2
-    attended "$bin/eyot-loadgen" --address "127.0.0.1:$port" --protocol "$wire" --cpu "$load_cpu" --quiet \
-        --json "$work/report.json" "$@" >"$work/load.log" 2>&1 ||
-        fail "the load generator failed: $(cat "$work/load.log")"
+    attended "$bin/eyot-loadgen" --address "127.0.0.1:$to" --protocol "$wire" --cpu "$load_cpu" --quiet \
+        --json "$work/report.json" "$@" >"$work/load.log" 2>&1 || status=$?
+    if ((status != 0)); then
+        # Where a run began, what went wrong stands in its report.
+        cat "$work/load.log" >&2
+        ((status == 2 || status == 3)) || sed -n '/"error_examples": \[$/,/\]/p; /"troubles": \[$/,/\]/p' "$work/report.json" >&2
+        fail "the load generator failed with exit code $status: $*"
+    fi
 }
 
 # fill PORT WIRE PID FROM TO: writes the keys numbered so, each once; the report is of that.
