@@ -270,7 +270,7 @@ bench_large() {
     awk 'BEGIN { printf "%-8s %-4s %10s %12s %14s\n", "who", "op", "best MB/s", "median MB/s", "ratio to pair" }
         { printf "%-8s %-4s %10.0f %12.0f %14.2f\n", $1, $2, $3, $4, $5 }' "$work/large.txt"
     echo "the server's memory, mapped files not counted, grew by $(((after - before) / 1024)) MiB"
-    awk '$1 == "server" { printf "goal: %s by the pair: %.2f, at least 0.6: %s\n", $2, $5, $5 >= 0.6 ? "met" : "MISSED" }' \
+    awk '$1 == "server" { printf "goal: %s by the pair: %.2f, at least 0.6: %s\n", $2, $5, ($5 >= 0.6 ? "met" : "MISSED") }' \
         "$work/large.txt"
     echo "goal: memory $(((after - before) / 1024)) MiB, below 10: $( ((after - before < 10240)) && echo met || echo MISSED)"
     stop_all
