@@ -35,7 +35,7 @@ readonly script=bench
 readonly rounds=${ROUNDS:-3} duration=${DURATION:-3s} server_cpu=${SERVER_CPU:-0} load_cpu=${LOAD_CPU:-1}
 readonly growth_rate=${GROWTH_RATE:-200000}
 readonly clients=50 value_size=64
-# Above each port of Eyot its cores' own ports follow.
+# The ports of Eyot's cores are 100 above each of its own.
 readonly floor_port=17370 redis_port=17371 eyot_port=17380 resp_port=17400
 # shellcheck source=scripts/measure.sh
 source scripts/measure.sh

@@ -140,7 +140,7 @@ source scripts/measure.sh
 
 readonly -A wire_of=([eyot]=resp [eyot-native]=native [redis]=resp [memcached]=memcached)
 readonly -A port_of=([redis]=17470 [memcached]=17471 [eyot]=17480 [eyot-native]=17520)
-# Eyot listens on both wires; the one that is not measured listens here. Above each port its cores' own ports follow.
+# Eyot listens on both wires; the one that is not measured listens here. Its cores' ports are 100 above.
 readonly -A other_port=([eyot]=17500 [eyot-native]=17540)
 declare -A pid_of
 
