@@ -143,6 +143,9 @@ readonly -A port_of=([redis]=17470 [memcached]=17471 [eyot]=17480 [eyot-native]=
 # Eyot listens on both wires; the one that is not measured listens here. Its cores' ports are 100 above.
 readonly -A other_port=([eyot]=17500 [eyot-native]=17540)
 declare -A pid_of
+# How long a run of redis-benchmark may take: its requests are chosen for --duration, on a machine that may be busy.
+benchmark_patience_s=$((${duration%.*} * 20 + 60))
+readonly benchmark_patience_s
 
 # start_server NAME MODE: memory (nothing waits for the disk), always (each reply waits for it) or behind (synced in the
 # background). Eyot always keeps its log; redis keeps one where it is to be synced.
@@ -197,9 +200,10 @@ drive() {
 
 # redis_benchmark NAME OPERATION PIPELINE REQUESTS: leaves its output in $work/benchmark.txt.
 redis_benchmark() {
-    attended taskset -c "$load_cpu" redis-benchmark -h 127.0.0.1 -p "${port_of[$1]}" -t "${2,,}" -P "$3" -n "$4" \
+    # It would wait without end for a server that has died.
+    attended timeout --kill-after=5 "$benchmark_patience_s" taskset -c "$load_cpu" redis-benchmark -h 127.0.0.1 -p "${port_of[$1]}" -t "${2,,}" -P "$3" -n "$4" \
         -c "$clients" -d "$value_size" -r "$keys" --precision 3 >"$work/benchmark.txt" 2>&1 ||
-        fail "redis-benchmark failed: $(tail -n 5 "$work/benchmark.txt")"
+        fail "redis-benchmark against $1 failed, or took over $benchmark_patience_s s: $(tail -n 5 "$work/benchmark.txt")"
     # It overwrites its progress with carriage returns.
     sed -i 's/\r/\n/g' "$work/benchmark.txt"
     [[ -n $(benchmark_rate) ]] || fail "redis-benchmark printed no rate: $(tail -n 5 "$work/benchmark.txt")"

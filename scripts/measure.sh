@@ -121,6 +121,7 @@ start_eyot() {
     # The level as a variable, which an argument wins over.
     start "$name" "$native" env EYOT_LOG_LEVEL=warn taskset -c "$cpus" "$bin/eyot-server" \
         --address "127.0.0.1:$native" --resp-address "127.0.0.1:$resp" --data-dir "$work/$name" "$@"
+    await_port "$resp" "$name"
 }
 
 # start_redis NAME PORT ARGUMENT...
