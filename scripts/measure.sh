@@ -159,7 +159,7 @@ load() {
         # Where a run began, what went wrong stands in its report.
         cat "$work/load.log" >&2
         ((status == 2 || status == 3)) || sed -n '/"error_examples": \[$/,/\]/p; /"troubles": \[$/,/\]/p' "$work/report.json" >&2
-        fail "the load generator failed with exit code $status: $*"
+        fail "the load generator failed with exit code $status against port $to: $*"
     fi
 }
 
