@@ -50,7 +50,7 @@ misused() {
 servers=eyot,redis,memcached measurements=rate,load,durable,memory
 pipelines=1,16,64 clients=50 keys=1000000 value_size=64 sizes=1000000,10000000
 rounds=3 duration=3 warmup=1s rate='' server_cpu=0 load_cpu=1
-text_file='' json_file='' markdown_file=''
+text_file='' json_file='' markdown_file='' quick_warning=''
 command_line="./scripts/compare.sh${*:+ $*}"
 
 # number OPTION VALUE and the like: end the script where the value is none.
@@ -100,6 +100,7 @@ while (($# > 0)); do
             ;;
         --quick)
             rounds=1 duration=0.5 warmup=200ms keys=100000 sizes=100000
+            quick_warning="a --quick run: it shows that all works, not how fast it is"
             shift
             continue
             ;;
@@ -357,7 +358,7 @@ write_json() {
   "versions": $(json_string "$(versions)"),
   "settings": {
     "clients": $clients, "keys": $keys, "key_bytes": 16, "value_bytes": $value_size,
-    "rounds": $rounds, "duration_s": $duration, "server_cpu": $(json_string "$server_cpu"), "load_cpu": $(json_string "$load_cpu")
+    "quick": $([[ -n $quick_warning ]] && echo true || echo false), "rounds": $rounds, "duration_s": $duration, "server_cpu": $(json_string "$server_cpu"), "load_cpu": $(json_string "$load_cpu")
   },
   "ratios_to": "redis",
   "rows": [
@@ -382,7 +383,9 @@ $command_line
 - machine: $(machine)
 - versions: $(versions)
 - load: $(load_facts)
-
+${quick_warning:+
+**This was $quick_warning.**
+}
 Ratios are to redis in the same measurement. A rate is what one server core and one load thread reach together, and at
 a deep pipeline often the client's; CPU per operation is the server's own, in its code and in the kernel.
 
@@ -415,6 +418,7 @@ medians redis >"$work/medians"
     echo "versions: $(versions)"
     echo "load: $(load_facts)"
     echo "ratios: to redis in the same measurement"
+    [[ -z $quick_warning ]] || echo "this was $quick_warning"
     echo
     as_text <"$work/medians"
 } >"$work/text"

@@ -389,10 +389,10 @@ memcached_version() {
     memcached --version | awk '{ print $2 }'
 }
 
-# The version with the commit, where this is a checkout.
+# The version with the commit, which is what tells builds apart.
 eyot_version() {
     local commit
     commit=$(git rev-parse --short=12 HEAD 2>/dev/null || true)
     [[ -z $commit || -z $(git status --porcelain --untracked-files=no 2>/dev/null) ]] || commit+=" with changes"
-    echo "$("$bin/eyot-server" --version | awk '{ print $2 }')${commit:+ ($commit)}"
+    echo "$("$bin/eyot-server" --version | awk '{ print $2 }') (${commit:-of no known commit})"
 }
