@@ -8,7 +8,7 @@
 //! slot   c * pipeline ..              one for each request that the client may have outstanding
 //!
 //! native   the request id is the slot's number: replies are matched in any order
-//! RESP     each connection keeps the slots of its requests in order
+//! others   each connection keeps the slots of its requests in order
 //! ```
 //!
 //! Invariant: a slot is active from the encoding of its request to its reply; a reply for a slot that is not active, or
@@ -26,7 +26,7 @@ use crate::args::Protocol;
 use crate::measure::{Measurement, Trouble};
 use crate::topology::ShardMap;
 use crate::verify::{Ledger, Verified};
-use crate::wire::{native, resp, Encoder, Reply, WireError};
+use crate::wire::{memcached, native, resp, Encoder, Reply, WireError};
 use crate::workload::{Action, KeyForm, Workload};
 
 /// How often another key is tried when a write's key has a write outstanding (`--verify`), before it becomes a read.
@@ -85,7 +85,7 @@ pub struct Connection {
     dirty: bool,
     /// The beginning of a reply.
     partial: Vec<u8>,
-    /// RESP: the slots of unanswered requests, oldest first.
+    /// Without ids on the wire: the slots of unanswered requests, oldest first.
     order: VecDeque<u32>,
 }
 
@@ -262,7 +262,7 @@ impl Traffic {
                 }
             }
         }
-        if self.setting.protocol == Protocol::Resp {
+        if self.setting.protocol != Protocol::Native {
             connection.order.push_back(slot);
         }
         if !connection.dirty {
@@ -366,13 +366,24 @@ impl Traffic {
             Protocol::Resp => {
                 while let Some((consumed, reply)) = resp::reply(&input[at..])? {
                     at += consumed;
-                    let order = &mut self.connections[connection as usize].order;
-                    let slot = order.pop_front().ok_or_else(|| WireError("a reply to no request".to_owned()))?;
-                    self.complete(slot, reply, now_ns)?;
+                    self.complete_oldest(connection, reply, now_ns)?;
+                }
+            }
+            Protocol::Memcached => {
+                while let Some((consumed, reply)) = memcached::reply(&input[at..])? {
+                    at += consumed;
+                    self.complete_oldest(connection, reply, now_ns)?;
                 }
             }
         }
         Ok(at)
+    }
+
+    #[inline]
+    fn complete_oldest(&mut self, connection: u32, reply: Reply<'_>, now_ns: u64) -> Result<(), WireError> {
+        let order = &mut self.connections[connection as usize].order;
+        let slot = order.pop_front().ok_or_else(|| WireError("a reply to no request".to_owned()))?;
+        self.complete(slot, reply, now_ns)
     }
 
     #[inline]
@@ -419,7 +430,7 @@ impl Traffic {
             Reply::Value(value) => Some(match self.setting.protocol {
                 // A value of another type is not one of this run's.
                 Protocol::Native => native::payload(value).unwrap_or_default(),
-                Protocol::Resp => value,
+                Protocol::Resp | Protocol::Memcached => value,
             }),
             // Not a value that this program writes.
             Reply::Stored => Some(&[][..]),

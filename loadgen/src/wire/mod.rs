@@ -1,4 +1,5 @@
-//! The two wires, each as little as a load generator needs: GET, SET and (native) HELLO out, their replies in.
+//! The three wires, each as little as a load generator needs: GET, SET and the question for
+//! the shard map out, their replies in.
 //!
 //! Place in the flow: the sending end before a server's step 1, the receiving end after its step 9.
 //!
@@ -6,10 +7,12 @@
 //! request is encoded once, and then copied and overwritten in three places:
 //!
 //! ```text
-//! template   head | id | ... | prefix 000000000000 | ... | value    value last; RESP: no id, CR LF after the value
+//! template   head | id | ... | prefix 000000000000 | ... | value    value last; the others: no id, CR LF after the value
 //! request    head | 17 | ... | prefix 000000012345 | ... | value
 //! ```
 
+pub mod cluster;
+pub mod memcached;
 pub mod native;
 pub mod resp;
 
@@ -25,7 +28,7 @@ use crate::workload::{write_digits, KeyForm, DIGITS};
 pub enum Reply<'a> {
     /// A write was stored.
     Stored,
-    /// A read found this: over RESP the value's bytes, over the native protocol the encoded TLV value.
+    /// A read found this: the value's bytes, over the native protocol the encoded TLV value.
     Value(&'a [u8]),
     /// A read found nothing.
     Missing,
@@ -112,6 +115,10 @@ impl Encoder {
                     Template::new(set, prefix, None, value.len(), resp::LINE_END.len() + expiry_bytes)
                 },
             },
+            Protocol::Memcached => Self {
+                get: Template::new(memcached::get(&key), prefix, None, 0, 0),
+                set: Template::new(memcached::set(&key, value), prefix, None, value.len(), resp::LINE_END.len()),
+            },
         }
     }
 
@@ -187,5 +194,17 @@ mod tests {
         let value_at = encoder.set(&mut out, 0, 1);
         out[value_at].copy_from_slice(b"xyz");
         assert_eq!(out, b"*3\r\n$3\r\nSET\r\n$24\r\n000000000000000000000001\r\n$3\r\nxyz\r\n");
+    }
+
+    #[test]
+    fn memcached_requests_are_lines_and_a_value() {
+        let encoder = Encoder::new(Protocol::Memcached, "mg ", b"abc", &RequestOptions::default());
+        let mut out = Vec::new();
+        encoder.get(&mut out, 0, 42);
+        assert_eq!(out, b"mg mg 000000000042 v\r\n");
+        out.clear();
+        let value_at = encoder.set(&mut out, 0, 1);
+        out[value_at].copy_from_slice(b"xyz");
+        assert_eq!(out, b"set mg 000000000001 0 0 3\r\nxyz\r\n");
     }
 }

@@ -69,7 +69,7 @@ pub fn reply(input: &[u8]) -> Result<Option<(usize, Reply<'_>)>, WireError> {
 
 /// The first line without its end, and its length with it.
 #[inline]
-fn line(input: &[u8]) -> Result<Option<(&[u8], usize)>, WireError> {
+pub(super) fn line(input: &[u8]) -> Result<Option<(&[u8], usize)>, WireError> {
     let searched = &input[..input.len().min(MAX_LINE_BYTES)];
     match searched.iter().position(|&byte| byte == b'\r') {
         Some(end) => match input.get(end + 1) {
@@ -82,15 +82,16 @@ fn line(input: &[u8]) -> Result<Option<(&[u8], usize)>, WireError> {
     }
 }
 
+/// The length of what follows.
 #[inline]
-fn number(digits: &[u8]) -> Result<usize, WireError> {
+pub(super) fn number(digits: &[u8]) -> Result<usize, WireError> {
     /// More would be over any limit, and overflow the sum.
     const MAX_DIGITS: usize = 12;
     let valid = !digits.is_empty() && digits.len() <= MAX_DIGITS && digits.iter().all(u8::is_ascii_digit);
     let value = |digits: &[u8]| digits.iter().fold(0, |number, digit| number * 10 + usize::from(digit - b'0'));
     match valid.then(|| value(digits)) {
         Some(length) if length <= MAX_VALUE_BYTES => Ok(length),
-        _ => Err(WireError(format!("a bulk string of \"{}\" bytes", digits.escape_ascii()))),
+        _ => Err(WireError(format!("a value of \"{}\" bytes", digits.escape_ascii()))),
     }
 }
 
