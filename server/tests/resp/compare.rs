@@ -65,6 +65,8 @@ fn likeness(line: &Line, redis: &Reply, context: &Context) -> Likeness {
         | ("OBJECT", "IDLETIME" | "FREQ")
         | ("SCAN", _)
         | (_, "HELP") => Likeness::Kind,
+        // Without a name it is about all commands, and those are the server's own.
+        ("COMMAND", "INFO") if line.arguments.len() == 2 => Likeness::Kind,
         _ => Likeness::Exact,
     }
 }

@@ -51,6 +51,12 @@ impl Line {
         self
     }
 
+    /// Whether it may write a key whose time is past.
+    pub fn leaves_a_ghost(&self) -> bool {
+        let is_time = |at: usize| matches!(self.word(at).as_str(), "EXAT" | "PXAT");
+        self.word(0) == "SET" && (3..self.arguments.len()).any(is_time)
+    }
+
     /// Appends the bytes that ask for it.
     pub fn put(&self, out: &mut Vec<u8>) {
         match &self.inline {

@@ -1,5 +1,7 @@
 //! Redis and Eyot side by side: the same commands to both, in pipelines, and the first pair of replies that disagree.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -30,32 +32,55 @@ pub struct Found {
 /// What a planted fault makes of the second server's reply to a command.
 pub type Fault = fn(&Line, &mut Reply);
 
+/// How often a command was answered, and how often with an error.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Answers {
+    pub good: usize,
+    pub errors: usize,
+}
+
 /// The two servers.
 pub struct Pair {
-    pub redis: SocketAddr,
-    pub eyot: SocketAddr,
-    pub fault: Option<Fault>,
+    redis: SocketAddr,
+    eyot: SocketAddr,
+    fault: Option<Fault>,
+    /// What Redis answered so far, by the command's name.
+    pub answers: RefCell<BTreeMap<String, Answers>>,
 }
 
 /// A connection to each, on a database without keys.
-struct Talk {
+struct Talk<'a> {
+    pair: &'a Pair,
     redis: RespClient,
     eyot: RespClient,
-    fault: Option<Fault>,
     context: Context,
 }
 
-/// Whether `line` may leave a key that is gone already.
-fn leaves_a_ghost(line: &Line) -> bool {
-    line.word(0) == "SET" && (3..line.arguments.len()).any(|at| matches!(line.word(at).as_str(), "EXAT" | "PXAT"))
-}
-
 impl Pair {
+    pub fn new(redis: SocketAddr, eyot: SocketAddr) -> Self {
+        Self { redis, eyot, fault: None, answers: RefCell::default() }
+    }
+
+    /// The same, with a fault planted into the second server.
+    pub fn with_fault(mut self, fault: Fault) -> Self {
+        self.fault = Some(fault);
+        self
+    }
+
+    fn count(&self, line: &Line, reply: &Reply) {
+        let mut answers = self.answers.borrow_mut();
+        let of_name = answers.entry(line.word(0)).or_default();
+        match reply {
+            Reply::Error(_) => of_name.errors += 1,
+            _ => of_name.good += 1,
+        }
+    }
+
     /// Runs `steps` on both, from empty databases; the first disagreement, if there is one.
     pub fn run(&self, steps: &[Step]) -> Option<Found> {
         let (redis, eyot) = (RespClient::connect(self.redis), RespClient::connect(self.eyot));
         let context = Context { slack_ms: SLACK_MS, ghosts: 0 };
-        let mut talk = Talk { redis, eyot, fault: self.fault, context };
+        let mut talk = Talk { pair: self, redis, eyot, context };
         talk.redis.must("FLUSHALL");
         talk.eyot.must("FLUSHALL");
         let mut first = 0;
@@ -90,7 +115,7 @@ fn pipeline_end(steps: &[Step], first: usize) -> usize {
     first + steps[first..].iter().take_while(fits).count().max(1)
 }
 
-impl Talk {
+impl Talk<'_> {
     /// Sends `steps` to both and compares what they reply. `first` is the place of the first of them.
     fn lines(&mut self, first: usize, steps: &[Step]) -> Option<Found> {
         let lines = |step: &Step| match step {
@@ -109,9 +134,14 @@ impl Talk {
                 scope.spawn(|| sender.write_all(&bytes));
             }
             let mut found = None;
+            // Redis ends no connection here: a sequence that makes it do so compares nothing from there on.
             let redis: Vec<Vec<Reply>> = steps.iter().map(|step| receive_step(&mut self.redis, step, None)).collect();
-            let fault = self.fault;
+            let fault = self.pair.fault;
             let eyot: Vec<Vec<Reply>> = steps.iter().map(|step| receive_step(&mut self.eyot, step, fault)).collect();
+            let lost = |reply: &Reply| reply.error().is_some_and(|line| line.starts_with('('));
+            for (step, replies) in steps.iter().zip(&redis) {
+                assert!(!replies.iter().any(lost), "Redis ended the connection at or before {step:?}: {replies:?}");
+            }
             // The replies of both are read to the end, so that no sender waits for a reader that has left.
             self.context.slack_ms = self.context.slack_ms.max(SLACK_MS + started.elapsed().as_millis() as i64);
             for (at, step) in steps.iter().enumerate() {
@@ -123,8 +153,9 @@ impl Talk {
 
     fn compare(&mut self, at: usize, step: &Step, redis: &[Reply], eyot: &[Reply]) -> Option<Found> {
         let Step::Lines(lines) = step else { return None };
-        self.context.ghosts += lines.iter().filter(|line| leaves_a_ghost(line)).count() as i64;
+        self.context.ghosts += lines.iter().filter(|line| line.leaves_a_ghost()).count() as i64;
         for (place, line) in lines.iter().filter(|line| line.answered).enumerate() {
+            self.pair.count(line, &redis[place]);
             if !agree(line, &redis[place], &eyot[place], &eyot[..place], &self.context) {
                 let (redis, eyot) = (redis[place].clone(), eyot[place].clone());
                 return Some(Found { step: at, line: line.clone(), redis, eyot });
@@ -138,6 +169,7 @@ impl Talk {
         let (redis, eyot) = (iterate(&mut self.redis, arguments), iterate(&mut self.eyot, arguments));
         let mut line = Line::of("SCAN 0");
         line.arguments.extend_from_slice(arguments);
+        self.pair.count(&line, &redis);
         (redis != eyot).then_some(Found { step: at, line, redis, eyot })
     }
 

@@ -62,6 +62,16 @@ fn shown(bytes: &[u8]) -> String {
     }
 }
 
+/// Elements as a reader wants them: not all, where they are many.
+fn listed(elements: &[Reply]) -> String {
+    const SHOWN_ELEMENTS: usize = 12;
+    let first = &elements[..elements.len().min(SHOWN_ELEMENTS)];
+    match elements.len() {
+        0..=SHOWN_ELEMENTS => format!("{first:?}"),
+        count => format!("{first:?}... ({count} elements)"),
+    }
+}
+
 impl fmt::Debug for Reply {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -71,11 +81,11 @@ impl fmt::Debug for Reply {
             Self::Bulk(bytes) => write!(formatter, "${}", shown(bytes)),
             Self::NullBulk => write!(formatter, "$-1"),
             Self::NullArray => write!(formatter, "*-1"),
-            Self::Array(elements) => write!(formatter, "*{elements:?}"),
+            Self::Array(elements) => write!(formatter, "*{}", listed(elements)),
             Self::Null => write!(formatter, "_"),
             Self::Map(pairs) => write!(formatter, "%{pairs:?}"),
-            Self::Set(elements) => write!(formatter, "~{elements:?}"),
-            Self::Push(elements) => write!(formatter, ">{elements:?}"),
+            Self::Set(elements) => write!(formatter, "~{}", listed(elements)),
+            Self::Push(elements) => write!(formatter, ">{}", listed(elements)),
             Self::Double(text) => write!(formatter, ",{text}"),
             Self::Boolean(truth) => write!(formatter, "#{truth}"),
             Self::Verbatim(format, text) => write!(formatter, "={format}:{}", shown(text)),
