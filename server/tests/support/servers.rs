@@ -126,6 +126,28 @@ impl Subject {
         Self::Eyot { server, address, core_addresses }
     }
 
+    /// As [`start`](Self::start), for tests of clusters: each of Eyot's cores is a node, and a redis-server in its
+    /// place a cluster of one.
+    #[track_caller]
+    pub fn start_cluster(directory: &Path, arguments: &[&str]) -> Self {
+        if !redis_is_the_subject() {
+            return Self::start(directory, arguments);
+        }
+        let redis = Redis::start(&["--cluster-enabled", "yes"]);
+        let mut client = RespClient::connect(redis.address);
+        client.must("CLUSTER ADDSLOTSRANGE 0 16383");
+        wait_until("the cluster is up", || client.say("CLUSTER INFO").text().contains("cluster_state:ok"));
+        Self::Redis(redis)
+    }
+
+    /// Requests that reached a core that does not own their key, since the start.
+    pub fn forwarded(&self) -> u64 {
+        let Some(server) = self.eyot() else { return 0 };
+        let stats = server.stats();
+        let cores = stats["cores"].as_array().expect("a list of cores");
+        cores.iter().map(|core| core["forwarded"].as_u64().expect("a count")).sum()
+    }
+
     /// Where it speaks RESP.
     pub fn address(&self) -> SocketAddr {
         match self {
