@@ -16,7 +16,7 @@ use std::io::Write;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use eyot_protocol::command::{Command, Condition, EntryBuilder};
+use eyot_protocol::command::{Command, Condition, EntryBuilder, NewExpiry, Value};
 use eyot_protocol::key;
 use eyot_raft_glue::{Index, ShardId};
 use eyot_server::shard::{Place, Shard, Stored};
@@ -166,7 +166,13 @@ fn apply_all(shard: &mut Shard, keys: Keys, index: &mut u64, command: impl Fn(&K
 }
 
 fn set<'a>(key: &'a [u8], value: &'a [u8]) -> Command<'a> {
-    Command::Set { key, value, expires_at_us: None, condition: Condition::Always }
+    Command::Set {
+        key,
+        value: Value::Encoded(value),
+        expiry: NewExpiry::Never,
+        condition: Condition::Always,
+        return_old: false,
+    }
 }
 
 /// What a server does around a read: the reply is written.

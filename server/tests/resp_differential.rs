@@ -46,7 +46,8 @@ const COMMANDS: usize = 60_000;
 const EPISODE_STEPS: usize = 4_000;
 
 /// The commands that the comparison must reach.
-const COMPARED: &str = "GET SET SETNX SETEX PSETEX GETSET GETDEL GETEX MGET MSET MSETNX APPEND STRLEN INCR DECR INCRBY \
+const COMPARED: &str =
+    "GET SET SETNX SETEX PSETEX GETSET GETDEL GETEX MGET MSET MSETNX APPEND STRLEN INCR DECR INCRBY \
                         DECRBY INCRBYFLOAT GETRANGE SETRANGE SUBSTR DEL UNLINK EXISTS TOUCH EXPIRE PEXPIRE EXPIREAT \
                         PEXPIREAT TTL PTTL EXPIRETIME PEXPIRETIME PERSIST TYPE KEYS SCAN RANDOMKEY RENAME RENAMENX \
                         COPY DBSIZE FLUSHALL FLUSHDB OBJECT PING ECHO HELLO AUTH SELECT RESET CLIENT INFO COMMAND \
@@ -138,7 +139,8 @@ fn redis_agrees_with_redis() {
     }
     // A comparison of nothing but errors, or one that leaves a command out, would agree as well.
     let answers = pair.answers.borrow();
-    let rare: Vec<&str> = COMPARED.split_whitespace().filter(|name| answers.get(*name).is_none_or(|a| a.good < 3)).collect();
+    let rare: Vec<&str> =
+        COMPARED.split_whitespace().filter(|name| answers.get(*name).is_none_or(|a| a.good < 3)).collect();
     assert!(rare.is_empty(), "hardly ever answered: {rare:?}; {answers:#?}");
     let (good, errors) = answers.values().fold((0, 0), |sum, a| (sum.0 + a.good, sum.1 + a.errors));
     assert!(good > 2 * errors && errors > good / 20, "{good} replies and {errors} errors do not weigh both");
@@ -228,14 +230,52 @@ fn short_lives_end_in_both_servers() {
     let (redis, subject) = (Redis::start(&[]), Subject::start(directory.path(), &[]));
     let mut clients = [support::RespClient::connect(redis.address), subject.connect()];
     let writes = [
-        "SET a 1 PX 60", "PSETEX b 60 1", "SET c 1", "PEXPIRE c 60", "SET d 1 PX 60", "PERSIST d", "SET e 1 PX 60",
-        "SET e 2 KEEPTTL", "SET f 1 PX 60", "SET f 2", "SET {g}1 1 PX 60", "RENAME {g}1 {g}2", "SET {h}1 1 PX 60",
-        "COPY {h}1 {h}2", "SET i 1", "GETEX i PX 60", "SET j 1 PX 60", "APPEND j 2", "SET k 1 PX 60", "INCR k",
+        "SET a 1 PX 60",
+        "PSETEX b 60 1",
+        "SET c 1",
+        "PEXPIRE c 60",
+        "SET d 1 PX 60",
+        "PERSIST d",
+        "SET e 1 PX 60",
+        "SET e 2 KEEPTTL",
+        "SET f 1 PX 60",
+        "SET f 2",
+        "SET {g}1 1 PX 60",
+        "RENAME {g}1 {g}2",
+        "SET {h}1 1 PX 60",
+        "COPY {h}1 {h}2",
+        "SET i 1",
+        "GETEX i PX 60",
+        "SET j 1 PX 60",
+        "APPEND j 2",
+        "SET k 1 PX 60",
+        "INCR k",
     ];
     let reads = [
-        "GET a", "GET b", "EXISTS c c d", "GET d", "TTL d", "GET e", "GET f", "TTL f", "EXISTS {g}1 {g}2", "GET {h}1",
-        "GET {h}2", "GET i", "GET j", "STRLEN j", "GET k", "INCR k", "TTL k", "SET a 1 XX", "SETNX b 1", "TTL b", "TYPE e",
-        "MGET a b c d", "DEL j", "KEYS *",
+        "GET a",
+        "GET b",
+        "EXISTS c c d",
+        "GET d",
+        "TTL d",
+        "GET e",
+        "GET f",
+        "TTL f",
+        "EXISTS {g}1 {g}2",
+        "GET {h}1",
+        "GET {h}2",
+        "GET i",
+        "GET j",
+        "STRLEN j",
+        "GET k",
+        "INCR k",
+        "TTL k",
+        "SET a 1 XX",
+        "SETNX b 1",
+        "TTL b",
+        "TYPE e",
+        "MGET a b c d",
+        "DEL j",
+        "KEYS *",
     ];
     for line in writes {
         let [redis, eyot] = clients.each_mut().map(|client| client.say(line));
@@ -276,8 +316,10 @@ mod page {
 
     #[test]
     fn the_page_shows_the_list_of_known_differences() {
-        let listed: Vec<[String; 4]> =
-            KNOWN.iter().map(|known| [known.commands, known.redis, known.eyot, known.reason].map(str::to_owned)).collect();
+        let listed: Vec<[String; 4]> = KNOWN
+            .iter()
+            .map(|known| [known.commands, known.redis, known.eyot, known.reason].map(str::to_owned))
+            .collect();
         let wanted: Vec<String> = listed.iter().map(|row| format!("| {} |", row.join(" | "))).collect();
         assert_eq!(rows(), listed, "docs/RESP.md should say:\n{}", wanted.join("\n"));
     }

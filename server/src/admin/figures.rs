@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use super::identifier::identifier;
 use super::process::{machine_memory_bytes, operating_system, ProcessFigures};
-use crate::metrics::commands::CommandMetrics;
 use crate::memory::Ledger;
+use crate::metrics::commands::CommandMetrics;
 use crate::metrics::{CoreReport, Counters};
 
 /// What does not change while the node runs.

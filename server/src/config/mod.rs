@@ -9,8 +9,8 @@ mod settings;
 mod tunables;
 mod units;
 
-pub use server_tunables::{OutputLimit, ServerTunables};
 pub use memory::{MemoryConfig, MemorySettings};
+pub use server_tunables::{OutputLimit, ServerTunables};
 pub use settings::{Settings, MAX_CORES, MAX_SHARDS};
 pub use tunables::Tunables;
 pub use units::{parse_bytes, parse_duration};

@@ -14,8 +14,8 @@ use eyot_protocol::resp::request::{ClientCommand, ClusterCommand, HelloRequest, 
 use eyot_protocol::resp::{Args, CommandId, RespError, RespRequest, RespVersion};
 
 use super::execute::{KeyRequest, Terms};
-use super::Work;
 use super::Shared;
+use super::Work;
 use crate::admin::client_list::{ClientFlag, ClientInfo};
 use crate::admin::config_names::ConfigContext;
 use crate::admin::figures::Moment;

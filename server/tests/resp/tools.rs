@@ -160,7 +160,8 @@ fn redis_benchmark_runs_to_its_end_without_a_complaint() {
     }
     // Each request counted once.
     assert_eq!(subject.connect().say("GET counter:__rand_int__"), Reply::bulk("4800"));
-    let said = benchmark(subject.address(), &["-t", "set,get", "-n", "2000", "-c", "5", "-r", "1000", "-d", "300", "--csv"]);
+    let said =
+        benchmark(subject.address(), &["-t", "set,get", "-n", "2000", "-c", "5", "-r", "1000", "-d", "300", "--csv"]);
     assert!(said.contains("\"SET\",") && said.contains("\"GET\","), "{said}");
     benchmark(subject.address(), &["-n", "2000", "-P", "8", "-q", "-3", "-t", "get"]);
     benchmark(subject.address(), &["-n", "1000", "-P", "8", "-q", "-r", "100", "GETSET", "key:__rand_int__", "v"]);

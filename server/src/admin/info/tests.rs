@@ -4,6 +4,7 @@ use super::sections::human;
 use super::*;
 use crate::admin::figures::{CoreFigures, MemoryParts, Moment, NodeFacts};
 use crate::admin::process::ProcessFigures;
+use crate::memory::CoreMemory;
 use crate::metrics::commands::CommandMetrics;
 use crate::metrics::{CoreReport, Counters, Metrics};
 use eyot_protocol::resp::table::CommandId;
@@ -186,6 +187,7 @@ fn reports_of_cores_are_summed() {
         metrics.commands.called_for(CommandId::Get as usize, 1000);
         metrics.sample_rates(1_000_000);
         CoreReport {
+            memory: CoreMemory::default(),
             core,
             processor: usize::from(core),
             keys: 3,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use eyot_protocol::command::{Command, Condition, EntryBuilder};
+use eyot_protocol::command::{Command, Condition, EntryBuilder, NewExpiry, Value};
 use eyot_protocol::key;
 use eyot_raft_glue::{Index, ShardId};
 
@@ -15,9 +15,15 @@ const SHARDS: u16 = 4;
 fn shards(keys: &[Vec<u8>]) -> Vec<Shard> {
     let mut shards: Vec<_> = (0..SHARDS).map(|id| Shard::new(ShardId(id), SHARDS, 3)).collect();
     for (n, key) in keys.iter().enumerate() {
-        let expires_at_us = expiry(n);
+        let expiry = expiry(n).map_or(NewExpiry::Never, NewExpiry::At);
         let mut builder = EntryBuilder::default();
-        let set = Command::Set { key, value: b"value", expires_at_us, condition: Condition::Always };
+        let set = Command::Set {
+            key,
+            value: Value::Encoded(b"value"),
+            expiry,
+            condition: Condition::Always,
+            return_old: false,
+        };
         builder.push(&set, NOW_US - 10);
         let shard = usize::from(key::shard_of_slot(key::slot(key), SHARDS));
         shards[shard].apply(Index(n as u64 + 1), &builder.take(), |_, _| ()).unwrap();
@@ -150,9 +156,15 @@ fn the_one_key_that_expires_is_found_among_many() {
     let mut shard = Shard::new(ShardId(0), 1, 3);
     let mut builder = EntryBuilder::default();
     for n in 0..5000 {
-        let expires_at_us = (n == 77).then_some(NOW_US + 1);
+        let expiry = if n == 77 { NewExpiry::At(NOW_US + 1) } else { NewExpiry::Never };
         let key = format!("key {n}");
-        let set = Command::Set { key: key.as_bytes(), value: b"value", expires_at_us, condition: Condition::Always };
+        let set = Command::Set {
+            key: key.as_bytes(),
+            value: Value::Encoded(b"value"),
+            expiry,
+            condition: Condition::Always,
+            return_old: false,
+        };
         builder.push(&set, NOW_US);
     }
     shard.apply(Index(1), &builder.take(), |_, _| ()).unwrap();
