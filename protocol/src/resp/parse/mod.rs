@@ -45,7 +45,7 @@ type Outcome<'a> = Result<RespRequest<'a>, RespError>;
 
 /// Reads a request. `now_us` is the wall clock in microseconds since the epoch.
 #[inline]
-pub fn parse<'a>(args: Args<'a>, now_us: i64) -> Result<Parsed<'a>, RespError> {
+pub fn parse(args: Args<'_>, now_us: i64) -> Result<Parsed<'_>, RespError> {
     let Some(id) = args.get(0).and_then(lookup) else { return Err(unknown_command(args)) };
     if !id.takes(args.len()) {
         return Err(wrong_arity(id.name()));
@@ -59,7 +59,7 @@ pub fn parse<'a>(args: Args<'a>, now_us: i64) -> Result<Parsed<'a>, RespError> {
 }
 
 #[inline(never)]
-fn any_other<'a>(id: CommandId, args: Args<'a>, now_us: i64) -> Outcome<'a> {
+fn any_other(id: CommandId, args: Args<'_>, now_us: i64) -> Outcome<'_> {
     use CommandId as Id;
     match id {
         Id::Get => Ok(RespRequest::Read { key: key(args, 1)?, query: KeyQuery::Value }),
