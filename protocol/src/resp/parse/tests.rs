@@ -41,12 +41,16 @@ fn refused(line: &str, expected: &str) {
 
 #[track_caller]
 fn syntax_errors(lines: &[&str]) {
-    lines.iter().for_each(|line| refused(line, "ERR syntax error"));
+    for line in lines {
+        refused(line, "ERR syntax error");
+    }
 }
 
 #[track_caller]
 fn not_integers(lines: &[&str]) {
-    lines.iter().for_each(|line| refused(line, "ERR value is not an integer or out of range"));
+    for line in lines {
+        refused(line, "ERR value is not an integer or out of range");
+    }
 }
 
 fn read(query: KeyQuery) -> RespRequest<'static> {
@@ -516,7 +520,9 @@ fn a_key_over_the_limit_is_refused_wherever_it_stands() {
     let (longest, too_long) = ("k".repeat(MAX_KEY_BYTES), "k".repeat(MAX_KEY_BYTES + 1));
     let parse_words = |words: &[&str]| {
         let (mut args, mut input) = (ArgList::default(), format!("*{}\r\n", words.len()));
-        words.iter().for_each(|word| input += &format!("${}\r\n{word}\r\n", word.len()));
+        for word in words {
+            input += &format!("${}\r\n{word}\r\n", word.len());
+        }
         let limits = RespLimits::new(1 << 20, 1 << 16);
         let split = split_request(input.as_bytes(), &limits, &mut args, &mut Unfinished::default());
         let Ok(Split::Request { request, .. }) = split else { panic!("{split:?}") };

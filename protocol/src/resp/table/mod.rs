@@ -129,7 +129,7 @@ struct IndexEntry {
 static INDEX: [IndexEntry; SLOTS] = index();
 
 const fn index() -> [IndexEntry; SLOTS] {
-    assert!(COMMAND_COUNT * 2 < SLOTS, "too full to end a search soon");
+    const { assert!(COMMAND_COUNT * 2 < SLOTS, "too full to end a search soon") };
     let mut index = [IndexEntry { name: 0, command: 0 }; SLOTS];
     let mut command = 0;
     while command < COMMAND_COUNT {
