@@ -220,7 +220,7 @@ fn several_keys_are_taken_apart_later() {
 
 #[test]
 fn expiry_is_absolute_and_conditional() {
-    use ExpiryCondition::{Always, IfAny, IfAnyAndSooner, IfLater, IfNone, IfSooner};
+    use ExpiryCondition::{Always, IfAny, IfAnySooner, IfLater, IfNone, IfSooner};
     let expire = |at_ms: i64, condition| {
         let at_us = Some(at_ms.saturating_mul(1000));
         flag(Command::SetExpiry { key: b"k", at_us, condition, return_value: false })
@@ -232,14 +232,9 @@ fn expiry_is_absolute_and_conditional() {
     is("EXPIRE k -1", expire(NOW_MS - 1000, Always));
     is("PEXPIREAT k 9223372036854775807", expire(i64::MAX, Always));
     is("PEXPIRE k -9223372036854775808", expire(i64::MIN + NOW_MS, Always));
-    for (options, condition) in [
-        ("nx", IfNone),
-        ("XX", IfAny),
-        ("GT", IfLater),
-        ("LT", IfSooner),
-        ("XX GT", IfLater),
-        ("LT XX", IfAnyAndSooner),
-    ] {
+    for (options, condition) in
+        [("nx", IfNone), ("XX", IfAny), ("GT", IfLater), ("LT", IfSooner), ("XX GT", IfLater), ("LT XX", IfAnySooner)]
+    {
         is(&format!("EXPIRE k 10 {options}"), expire(NOW_MS + 10_000, condition));
     }
     is("PERSIST k", flag(Command::SetExpiry { key: b"k", at_us: None, condition: Always, return_value: false }));
