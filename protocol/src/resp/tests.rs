@@ -5,6 +5,7 @@ use super::decode::{split_request, BigBulk, RespLimits, Split, Unfinished};
 use super::glob::{matches, matches_ignoring_case};
 use super::writer::{RespVersion, Writer};
 use crate::tlv::Value;
+use proptest::collection::vec;
 use proptest::prelude::*;
 
 /// Low, so that tests reach them.
@@ -59,7 +60,10 @@ fn whole(input: impl AsRef<[u8]>) -> Vec<String> {
 #[test]
 fn a_pipeline_is_split_into_its_requests() {
     assert_eq!(
-        whole("*2\r\n$3\r\nGET\r\n$5\r\nkey:1\r\n*1\r\n$4\r\nPING\r\nSET a b\r\n*3\r\n$3\r\nSET\r\n$0\r\n\r\n$2\r\n\r\n\r\n"),
+        whole(
+            "*2\r\n$3\r\nGET\r\n$5\r\nkey:1\r\n*1\r\n$4\r\nPING\r\nSET a b\r\n\
+             *3\r\n$3\r\nSET\r\n$0\r\n\r\n$2\r\n\r\n\r\n"
+        ),
         ["GET|key:1|", "PING|", "SET|a|b|", r"SET||\r\n|"]
     );
     assert_eq!(whole(""), [""; 0]);
@@ -316,7 +320,10 @@ fn matches_by_definition(pattern: &[u8], text: &[u8]) -> bool {
 
 proptest! {
     #[test]
-    fn any_bytes_are_read_alike_however_they_arrive(input in stream(), cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..4)) {
+    fn any_bytes_are_read_alike_however_they_arrive(
+        input in stream(),
+        cuts in vec(any::<prop::sample::Index>(), 0..4),
+    ) {
         let found = read(&input, [input.len()]);
         prop_assert_eq!(&read(&input, 0..=input.len()), &found);
         let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(input.len() + 1)).collect();
@@ -326,7 +333,7 @@ proptest! {
     }
 
     #[test]
-    fn what_was_encoded_is_found_again(words in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 1..90)) {
+    fn what_was_encoded_is_found_again(words in vec(vec(any::<u8>(), 0..300), 1..90)) {
         let mut input = format!("*{}\r\n", words.len()).into_bytes();
         for word in &words {
             input.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
@@ -346,7 +353,7 @@ proptest! {
     }
 
     #[test]
-    fn any_pattern_ends(pattern in proptest::collection::vec(any::<u8>(), 0..20), text in proptest::collection::vec(any::<u8>(), 0..20)) {
+    fn any_pattern_ends(pattern in vec(any::<u8>(), 0..20), text in vec(any::<u8>(), 0..20)) {
         let _ = (matches(&pattern, &text), matches_ignoring_case(&pattern, &text));
     }
 }
@@ -373,5 +380,5 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
         Just("\\"),
         Just(" "),
     ];
-    proptest::collection::vec(part, 0..60).prop_map(|parts| parts.concat().into_bytes())
+    vec(part, 0..60).prop_map(|parts| parts.concat().into_bytes())
 }
