@@ -16,7 +16,7 @@
 //! A write that pays for its own room makes eviction as fast as the flood that needs it, without a turn that is as long
 //! as the flood is large: both are bounded together, by what a turn reads.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use eyot_protocol::key::slot;
 
@@ -36,6 +36,8 @@ pub const EVICTIONS_PER_TURN: usize = 512;
 pub const EVICTIONS_PER_WRITE: usize = 1024;
 /// What is evicted at a time, in bytes: a dozen small keys, whose memory is then fetched together.
 const EVICTED_AT_ONCE_BYTES: u64 = 2048;
+/// How often the server's log is told of a change of the level at most.
+const LEVEL_WORDS_INTERVAL: Duration = Duration::from_secs(10);
 /// Choices that are tried for one victim: candidates may be gone, used again, or on their way out.
 const ATTEMPTS_PER_EVICTION: usize = 8;
 
@@ -54,6 +56,8 @@ pub(super) struct MemoryWork {
     process: Option<ProcessMemory>,
     overhead: Overhead,
     next_look: Instant,
+    /// When the log may next be told of a level.
+    next_word: Instant,
     /// The largest write that was refused for want of room that may still be made.
     wanted: u64,
     /// Whether the last turn could not evict all that it should have, and could go on.
@@ -80,6 +84,7 @@ impl MemoryWork {
             process: if looks { ProcessMemory::open() } else { None },
             overhead: Overhead::default(),
             next_look: shared.started,
+            next_word: shared.started,
             wanted: 0,
             unfinished: false,
             evictions: [0; Policy::ALL.len()],
@@ -150,11 +155,14 @@ impl Work {
         let settings = &self.shared.settings.memory;
         let Pressure { level, limit, .. } = self.memory.pressure;
         if settings.auto_cleanup {
-            self.connections.pool_mut().set_memory_short(level >= Level::Elevated);
+            self.connections.pool_mut().set_level(level);
         }
-        if settings.monitoring && self.core == 0 && level.max(before) >= Level::High {
+        // At a threshold the level may change with every turn: what the log says of it is bounded.
+        let now = self.clock.now();
+        if settings.monitoring && self.core == 0 && now >= self.memory.next_word {
+            self.memory.next_word = now + LEVEL_WORDS_INTERVAL;
             let (used, resident) = (self.shared.memory.foreseen(), self.shared.memory.resident());
-            tracing::debug!(level = level.name(), before = before.name(), used, limit, resident, "memory");
+            tracing::info!(level = level.name(), before = before.name(), used, limit, resident, "memory");
         }
     }
 

@@ -19,7 +19,7 @@ pub const EVICTIONS_IN_FLIGHT_MAX: usize = 64 * 1024;
 
 /// What a write of `bytes` takes beside them until it is measured: the entry's header, its word in the table, the
 /// rounding of the allocator.
-pub const ENTRY_OVERHEAD_BYTES: usize = 48;
+pub(super) const ENTRY_OVERHEAD_BYTES: usize = 48;
 
 #[derive(Debug, Clone, Copy)]
 struct Eviction {
