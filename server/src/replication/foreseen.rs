@@ -70,7 +70,8 @@ impl UnappliedMemory {
     /// Whether `version` may be evicted: it is not being so, and there is room.
     #[inline]
     pub fn may_evict(&self, version: Version) -> bool {
-        self.evictions.len() < EVICTIONS_IN_FLIGHT_MAX && !self.versions.contains(&version.0)
+        self.evictions.is_empty()
+            || (self.evictions.len() < EVICTIONS_IN_FLIGHT_MAX && !self.versions.contains(&version.0))
     }
 
     /// An eviction of `version`, which holds `bytes`, was added to the open entry as the command at `at`.

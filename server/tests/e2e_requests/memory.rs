@@ -7,12 +7,12 @@ use eyot_protocol::request::{Expiry, Request, RequestOptions, Set};
 use eyot_protocol::ErrorCode;
 use eyot_server::shard::eviction::Policy;
 
-use crate::support::{bytes_value, directory, several_cores, Answer, Client, Server};
+use crate::support::{bytes_value, directory, several_cores, wait_until, Answer, Client, Server};
 
-const LIMIT_BYTES: u64 = 16 << 20;
+const LIMIT_BYTES: u64 = 32 << 20;
 const VALUE_BYTES: usize = 1000;
 /// More than twice what fits.
-const KEYS: usize = 36_000;
+const KEYS: usize = 50_000;
 const PIPELINE: usize = 200;
 const AN_HOUR_MS: u64 = 3_600_000;
 
@@ -51,6 +51,16 @@ fn flood(client: &mut Client, expiry: Expiry, mut between: impl FnMut(&mut Clien
     refused
 }
 
+/// The figures once nothing is on its way out any more: eviction goes on a little below the limit.
+fn settled_stats(client: &mut Client) -> serde_json::Value {
+    let mut stats = client.stats();
+    wait_until("the evictions to end", || {
+        let before = std::mem::replace(&mut stats, client.stats());
+        stats["memory"]["evicting"] == 0 && before["storage"]["keys"] == stats["storage"]["keys"]
+    });
+    stats
+}
+
 #[test]
 fn under_each_policy_a_flood_of_writes_is_taken_and_the_limit_is_kept() {
     for policy in Policy::ALL.into_iter().filter(|policy| policy.evicts()) {
@@ -70,7 +80,7 @@ fn under_each_policy_a_flood_of_writes_is_taken_and_the_limit_is_kept() {
             found_always || policy == Policy::AllKeysRandom,
             "{policy:?}: the key that is read all the time is gone"
         );
-        let stats = client.stats();
+        let stats = settled_stats(&mut client);
         let memory = &stats["memory"];
         let figure = |name: &str| memory[name].as_u64().unwrap_or_else(|| panic!("{name} of {memory}"));
         let held = figure("used") - memory["ledger"]["fixed"].as_u64().unwrap();
@@ -93,7 +103,7 @@ fn where_nothing_may_go_writes_are_refused_and_all_else_goes_on() {
         let refused = flood(&mut client, Expiry::Never, |client| {
             assert!(client.get(&key(0)).value().is_some(), "reads go on");
         });
-        assert!((KEYS / 4..KEYS * 3 / 4).contains(&refused), "{policy:?}: {refused} of {KEYS} were refused");
+        assert!((KEYS / 4..KEYS * 9 / 10).contains(&refused), "{policy:?}: {refused} of {KEYS} were refused");
         assert_eq!(client.stats()["memory"]["evicted_keys"], 0);
         assert_eq!(client.delete(&key(0)), Answer::Deleted(true), "{policy:?}: deletes go on");
     }
@@ -104,8 +114,8 @@ fn what_was_evicted_stays_away_after_a_restart() {
     let directory = directory();
     let server = start(directory.path(), Policy::AllKeysLru);
     let mut client = server.connect();
-    flood(&mut client, Expiry::Never, |_| {});
-    let before = client.stats();
+    assert_eq!(flood(&mut client, Expiry::Never, |_| {}), 0);
+    let before = settled_stats(&mut client);
     assert_eq!(server.terminate().status.code(), Some(0));
     let server = start(directory.path(), Policy::NoEviction);
     assert_eq!(server.stats()["storage"]["keys"], before["storage"]["keys"], "an eviction is in the log");
