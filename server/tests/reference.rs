@@ -78,8 +78,8 @@ fn fields(value: &serde_json::Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
         serde_json::Value::Object(object) => {
             for (name, inner) in object {
-                // The operations are named by the protocol, not here.
-                let name = if path == "metrics.operations" { "*" } else { name };
+                // The operations are named by the protocol, and the policies by the configuration, not here.
+                let name = if matches!(path, "metrics.operations" | "memory.evictions") { "*" } else { name };
                 let path = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
                 fields(inner, &path, found);
             }

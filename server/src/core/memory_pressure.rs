@@ -16,7 +16,7 @@
 //! A write that pays for its own room makes eviction as fast as the flood that needs it, without a turn that is as long
 //! as the flood is large: both are bounded together, by what a turn reads.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use eyot_protocol::key::slot;
 
@@ -36,8 +36,10 @@ pub const EVICTIONS_PER_TURN: usize = 512;
 pub const EVICTIONS_PER_WRITE: usize = 1024;
 /// What is evicted at a time, in bytes: a dozen small keys, whose memory is then fetched together.
 const EVICTED_AT_ONCE_BYTES: u64 = 2048;
+/// How often the server's log is told of a change of the level at most.
+const LEVEL_WORDS_INTERVAL: Duration = Duration::from_secs(10);
 /// Choices that are tried for one victim: candidates may be gone, used again, or on their way out.
-const ATTEMPTS_PER_EVICTION: usize = 8;
+const ATTEMPTS_PER_EVICTION: usize = 16;
 
 /// A core's memory at work.
 #[derive(Debug)]
@@ -54,6 +56,10 @@ pub(super) struct MemoryWork {
     process: Option<ProcessMemory>,
     overhead: Overhead,
     next_look: Instant,
+    /// When spare buffers may next be given back.
+    next_cleanup: Instant,
+    /// When the log may next be told of a level.
+    next_word: Instant,
     /// The largest write that was refused for want of room that may still be made.
     wanted: u64,
     /// Whether the last turn could not evict all that it should have, and could go on.
@@ -80,6 +86,8 @@ impl MemoryWork {
             process: if looks { ProcessMemory::open() } else { None },
             overhead: Overhead::default(),
             next_look: shared.started,
+            next_cleanup: shared.started,
+            next_word: shared.started,
             wanted: 0,
             unfinished: false,
             evictions: [0; Policy::ALL.len()],
@@ -128,6 +136,7 @@ impl Work {
         if self.memory.pressure.level != before {
             self.level_changed(before);
         }
+        self.drop_spares();
         self.memory.unfinished = false;
         if self.memory.policy.evicts() && self.memory.is_high() {
             self.evict_in_turn(&situation);
@@ -146,15 +155,28 @@ impl Work {
         }
     }
 
+    /// At the limit, gives back now and then what is only kept for reuse.
+    fn drop_spares(&mut self) {
+        let (settings, now) = (&self.shared.settings.memory, self.clock.now());
+        if self.memory.pressure.level == Level::Over && settings.auto_cleanup && now >= self.memory.next_cleanup {
+            self.memory.next_cleanup = now + settings.check_interval;
+            self.shards.iter_mut().for_each(ShardDriver::drop_spares);
+            self.mesh.drop_spares();
+        }
+    }
+
     fn level_changed(&mut self, before: Level) {
         let settings = &self.shared.settings.memory;
         let Pressure { level, limit, .. } = self.memory.pressure;
         if settings.auto_cleanup {
-            self.connections.pool_mut().set_memory_short(level >= Level::Elevated);
+            self.connections.pool_mut().set_level(level);
         }
-        if settings.monitoring && self.core == 0 && level.max(before) >= Level::High {
+        // At a threshold the level may change with every turn: what the log says of it is bounded.
+        let now = self.clock.now();
+        if settings.monitoring && self.core == 0 && now >= self.memory.next_word {
+            self.memory.next_word = now + LEVEL_WORDS_INTERVAL;
             let (used, resident) = (self.shared.memory.foreseen(), self.shared.memory.resident());
-            tracing::debug!(level = level.name(), before = before.name(), used, limit, resident, "memory");
+            tracing::info!(level = level.name(), before = before.name(), used, limit, resident, "memory");
         }
     }
 
@@ -247,8 +269,10 @@ impl Work {
         let now_us = self.clock.wall_us();
         let (policy, clock) = (self.memory.policy, AccessClock::new(self.memory.tracking, now_us));
         for _ in 0..ATTEMPTS_PER_EVICTION {
-            self.sample(&clock);
-            let candidate = self.memory.pool.take_best()?;
+            if !self.sample(&clock) {
+                return None;
+            }
+            let Some(candidate) = self.memory.pool.take_best() else { continue };
             let Candidate { local_shard, place, version, .. } = candidate;
             let driver = &mut self.shards[usize::from(local_shard)];
             let Some(victim) = driver.shard().eviction_candidate(place, version) else { continue };
@@ -273,8 +297,9 @@ impl Work {
         None
     }
 
-    /// Offers some keys of one of the shards, chosen by chance and by how many keys it has, to the pool.
-    fn sample(&mut self, clock: &AccessClock) {
+    /// Offers some keys of one of the shards, chosen by chance and by how many keys it has, to the pool. Returns whether
+    /// there are any that may go.
+    fn sample(&mut self, clock: &AccessClock) -> bool {
         let Self { shards, memory, shared, .. } = self;
         let policy = memory.policy;
         let eligible = |driver: &ShardDriver| {
@@ -287,7 +312,7 @@ impl Work {
         };
         let keys: usize = shards.iter().map(eligible).sum();
         if keys == 0 {
-            return;
+            return false;
         }
         let mut at = memory.dice.below(keys as u64) as usize;
         let chosen = shards.iter().position(|driver| {
@@ -296,14 +321,19 @@ impl Work {
             at = at.saturating_sub(own);
             found
         });
-        let Some(local_shard) = chosen else { return };
+        let local_shard = chosen.expect("a number below the sum of all");
         let count = if policy.compares() { shared.tunables.eviction_samples() } else { 1 };
-        let shard = shards[local_shard].shard();
+        let (shard, unapplied) = (shards[local_shard].shard(), shards[local_shard].unapplied_memory());
         shard.sample(memory.dice.roll(), count, policy.expiring_only(), |sample| {
+            // Those on their way out are the fittest of all, and would crowd out the others.
+            if !unapplied.may_evict(sample.version) {
+                return;
+            }
             let fitness = policy.fitness(clock, sample.access, sample.expires_at_us);
             let place = || shard.place(slot(sample.key), sample.key);
             memory.pool.offer(local_shard as u16, sample.version, fitness, place);
         });
+        true
     }
 
     /// What a report says of this core's memory.

@@ -10,6 +10,11 @@
 
 use serde::Serialize;
 
+use super::pressure::Level;
+
+/// While memory is elevated, one buffer in so many is kept.
+const KEPT_PART_ELEVATED: usize = 4;
+
 /// How a pool is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BufferPoolSettings {
@@ -127,12 +132,16 @@ impl BufferPool {
         }
     }
 
-    /// Keeps all that it may, or, while memory is short, none.
-    pub fn set_memory_short(&mut self, short: bool) {
-        self.keep = if short { 0 } else { self.settings.buffers_max };
-        if short && !self.spare.is_empty() {
-            self.spare = Vec::new();
-            self.spare_bytes = 0;
+    /// Keeps as many buffers as the level of memory allows: all that it may, or, where memory is short, a few, since
+    /// a node that evicts is short for good and still wants its replies cheap; or none, where it is over the limit.
+    pub fn set_level(&mut self, level: Level) {
+        self.keep = match level {
+            Level::Normal => self.settings.buffers_max,
+            Level::Elevated | Level::High => self.settings.buffers_max.div_ceil(KEPT_PART_ELEVATED),
+            Level::Over => 0,
+        };
+        while self.spare.len() > self.keep {
+            self.spare_bytes -= self.spare.pop().map_or(0, |buffer| buffer.capacity());
         }
     }
 
@@ -188,17 +197,19 @@ mod tests {
     }
 
     #[test]
-    fn while_memory_is_short_nothing_is_kept() {
-        let mut pool = BufferPool::new(SETTINGS);
-        let (one, two) = (pool.take(), pool.take());
-        pool.give(one);
-        pool.set_memory_short(true);
-        assert_eq!((pool.spare_bytes(), pool.figures().spare), (0, 0));
-        pool.give(two);
-        assert_eq!(pool.figures().spare, 0);
-        pool.set_memory_short(false);
-        let buffer = pool.take();
-        pool.give(buffer);
-        assert_eq!(pool.figures().spare, 1);
+    fn the_shorter_memory_is_the_fewer_are_kept() {
+        let mut pool = BufferPool::new(BufferPoolSettings { buffers_max: 8, ..SETTINGS });
+        let fill = |pool: &mut BufferPool| {
+            let buffers: Vec<_> = (0..8).map(|_| pool.take()).collect();
+            buffers.into_iter().for_each(|buffer| pool.give(buffer));
+            pool.figures().spare
+        };
+        assert_eq!(fill(&mut pool), 8);
+        for (level, kept) in [(Level::Elevated, 2), (Level::High, 2), (Level::Over, 0), (Level::Normal, 8)] {
+            pool.set_level(level);
+            assert!(pool.figures().spare <= kept);
+            assert_eq!(fill(&mut pool), kept, "{level:?}");
+            assert!(pool.spare_bytes() >= 100 * kept as usize && (kept > 0 || pool.spare_bytes() == 0));
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! | level | from | what happens |
 //! |---|---|---|
 //! | normal | | nothing |
-//! | elevated | `--memory-threshold` | spare buffers are given back (`--auto-cleanup`) |
+//! | elevated | `--memory-threshold` | most spare buffers are given back (`--auto-cleanup`); at the limit, all |
 //! | high | `--high-memory-threshold` | expired keys are swept harder; cores over their fair share evict |
 //! | over | the limit | a write that grows must evict its own room first, on any core; where nothing may be evicted it is refused with `OUT_OF_MEMORY`. Reads, deletes and administration go on |
 //!

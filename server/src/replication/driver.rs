@@ -230,6 +230,11 @@ impl ShardDriver {
         open + spare + self.pending_bytes + self.memory.memory_bytes()
     }
 
+    /// Gives buffers that are only kept for reuse back to the allocator.
+    pub fn drop_spares(&mut self) {
+        self.spare_payloads = Vec::new();
+    }
+
     /// Memory of reads that wait.
     pub fn waiting_read_bytes(&self) -> usize {
         self.waiting_reads.capacity() * size_of::<WaitingRead>() + self.waiting_read_bytes

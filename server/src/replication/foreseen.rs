@@ -19,7 +19,7 @@ pub const EVICTIONS_IN_FLIGHT_MAX: usize = 64 * 1024;
 
 /// What a write of `bytes` takes beside them until it is measured: the entry's header, its word in the table, the
 /// rounding of the allocator.
-pub const ENTRY_OVERHEAD_BYTES: usize = 48;
+pub(super) const ENTRY_OVERHEAD_BYTES: usize = 48;
 
 #[derive(Debug, Clone, Copy)]
 struct Eviction {
@@ -70,7 +70,8 @@ impl UnappliedMemory {
     /// Whether `version` may be evicted: it is not being so, and there is room.
     #[inline]
     pub fn may_evict(&self, version: Version) -> bool {
-        self.evictions.len() < EVICTIONS_IN_FLIGHT_MAX && !self.versions.contains(&version.0)
+        self.evictions.is_empty()
+            || (self.evictions.len() < EVICTIONS_IN_FLIGHT_MAX && !self.versions.contains(&version.0))
     }
 
     /// An eviction of `version`, which holds `bytes`, was added to the open entry as the command at `at`.

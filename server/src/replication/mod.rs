@@ -19,4 +19,4 @@ mod foreseen;
 mod tests;
 
 pub use driver::{Read, ReadProgress, Sealed, ShardDriver, WriteAck, MAX_ENTRY_BYTES};
-pub use foreseen::{UnappliedMemory, ENTRY_OVERHEAD_BYTES, EVICTIONS_IN_FLIGHT_MAX};
+pub use foreseen::{UnappliedMemory, EVICTIONS_IN_FLIGHT_MAX};

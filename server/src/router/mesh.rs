@@ -211,6 +211,12 @@ impl Mesh {
         self.outboxes.iter().map(|outbox| outbox.under_way).sum()
     }
 
+    /// Gives batches that are only kept for reuse back to the allocator.
+    pub fn drop_spares(&mut self) {
+        self.spare_requests = Vec::new();
+        self.spare_replies = Vec::new();
+    }
+
     /// Memory of the batches that are gathered and of those kept for reuse. What was sent belongs to the receiver.
     pub fn memory_bytes(&self) -> usize {
         let gathering =
