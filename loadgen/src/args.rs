@@ -62,6 +62,10 @@ pub struct Args {
     #[arg(long, default_value_t = 64, value_name = "BYTES")]
     #[serde(rename = "value_size_bytes")]
     pub value_size: usize,
+    /// How long written values last, such as 60s; without it they do not expire
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[serde(rename = "ttl_s", serialize_with = "optional_seconds")]
+    pub ttl: Option<Duration>,
     /// How many different keys are used
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=MAX_KEYS))]
     pub keys: u64,
@@ -95,6 +99,9 @@ pub struct Args {
     /// Write every key once before the warm-up
     #[arg(long)]
     pub preload: bool,
+    /// What follows a read that found nothing: `nothing`, or `set`, which writes the key, as a client of a cache does
+    #[arg(long, value_enum, default_value_t = OnMiss::Nothing)]
+    pub on_miss: OnMiss,
     /// Write values that name themselves and check every read; demands that nobody else writes these keys
     #[arg(long)]
     pub verify: bool,
@@ -135,6 +142,16 @@ pub enum Protocol {
     Resp,
     /// memcached's text protocol.
     Memcached,
+}
+
+/// What follows a read that found nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnMiss {
+    /// The next request.
+    Nothing,
+    /// A write of the key, then the next request.
+    Set,
 }
 
 /// When writes are acknowledged.
@@ -263,8 +280,16 @@ impl Args {
         if self.verify && self.value_size < MIN_NAMED_VALUE_BYTES {
             return refuse(format!("--verify needs --value-size {MIN_NAMED_VALUE_BYTES} or more"));
         }
+        if self.verify && self.on_miss == OnMiss::Set {
+            return refuse("--on-miss set does not go with --verify, which gives each write its turn".to_owned());
+        }
         if self.verify && self.keys > MAX_VERIFIED_KEYS {
             return refuse(format!("--verify takes at most {MAX_VERIFIED_KEYS} keys; lower --keys"));
+        }
+        if self.ttl.is_some_and(|ttl| ttl.as_millis() == 0) || (self.ttl.is_some() && self.verify) {
+            return refuse(
+                "--ttl is at least 1ms, and does not go with --verify, which takes a missing key for lost".to_owned(),
+            );
         }
         if self.timeout.is_zero() || self.duration.is_some_and(|duration| duration.is_zero()) {
             return refuse("--timeout and --duration must be above 0".to_owned());
@@ -343,6 +368,9 @@ mod tests {
             ("--threads 3 --clients 2", "--threads"),
             ("--verify --value-size 8", "--value-size"),
             ("--verify --keys 1000000000", "--keys"),
+            ("--verify --on-miss set", "--on-miss"),
+            ("--verify --ttl 5s", "--ttl"),
+            ("--ttl 0s", "--ttl"),
             ("--protocol resp --ack fsync", "--ack"),
             ("--protocol memcached --route", "--route"),
             ("--protocol memcached --foreign-share 0.5", "--foreign-share"),

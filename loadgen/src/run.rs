@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use eyot_protocol::request::RequestOptions;
 use hdrhistogram::Histogram;
 
-use crate::args::Args;
+use crate::args::{Args, OnMiss};
 use crate::engine::{Engine, Phase, Progress, Schedule};
 use crate::error::LoadError;
 use crate::machine;
@@ -164,6 +164,7 @@ fn setting(args: &Args) -> Result<Setting, LoadError> {
         shards,
         foreign_share: args.foreign_share,
         ledger: args.verify.then(|| Arc::new(Ledger::new(args.keys, run))),
+        fills: args.on_miss == OnMiss::Set,
     })
 }
 
@@ -264,7 +265,8 @@ fn traffic(args: &Args, setting: &Setting, thread: usize, numbers: std::ops::Ran
         }
     }
     let options = RequestOptions { ack: args.ack.into(), ..RequestOptions::default() };
-    let encoder = Encoder::new(args.protocol, &args.key_prefix, &vec![b'x'; args.value_size], &options);
+    let ttl_ms = args.ttl.map(|ttl| ttl.as_millis() as u64);
+    let encoder = Encoder::new(args.protocol, &args.key_prefix, &vec![b'x'; args.value_size], &options, ttl_ms);
     let seed = args.seed.wrapping_add((thread as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
     let workload =
         Workload::new(args.ratio, args.distribution, args.keys, seed).of_thread(thread as u64, u64::from(args.threads));

@@ -135,6 +135,8 @@ pub struct Setting {
     pub foreign_share: Option<f64>,
     /// With `--verify`.
     pub ledger: Option<Arc<Ledger>>,
+    /// With `--on-miss set`: a read that found nothing is followed by a write of its key.
+    pub fills: bool,
 }
 
 /// The requests of one thread.
@@ -240,8 +242,16 @@ impl Traffic {
     pub fn issue(&mut self, slot: u32, due_ns: u64, now_ns: u64) {
         let client = self.client_of(slot) as usize;
         let (action, key, sequence) = self.choose(client);
+        self.put(slot, Slot { due_ns, sent_ns: now_ns, key, sequence, action, active: true });
+        self.outstanding += 1;
+    }
+
+    /// Encodes `request` into its connection's buffer, as `slot`.
+    #[inline]
+    fn put(&mut self, slot: u32, request: Slot) {
+        let Slot { key, sequence, action, .. } = request;
         let core = if self.fan > 1 { self.owner(key) } else { 0 };
-        let at = client * self.fan + usize::from(core);
+        let at = self.client_of(slot) as usize * self.fan + usize::from(core);
         let connection = &mut self.connections[at];
         match action {
             Action::Get => self.encoder.get(&mut connection.out, slot, key),
@@ -260,8 +270,7 @@ impl Traffic {
             self.dirty.push(at as u32);
         }
         debug_assert!(!self.slots[slot as usize].active, "a slot holds one request");
-        self.slots[slot as usize] = Slot { due_ns, sent_ns: now_ns, key, sequence, action, active: true };
-        self.outstanding += 1;
+        self.slots[slot as usize] = request;
     }
 
     fn choose(&mut self, client: usize) -> (Action, u64, u32) {
@@ -385,8 +394,6 @@ impl Traffic {
         }
         request.active = false;
         let Slot { due_ns, key, sequence, action, .. } = *request;
-        self.outstanding -= 1;
-        self.answered.push(slot);
         match (action, reply) {
             // A RESP server may answer a read with a simple string; one that keeps nothing (the floor) always does.
             (Action::Get, Reply::Value(_) | Reply::Missing | Reply::Stored) | (Action::Set, Reply::Stored) => {
@@ -400,6 +407,14 @@ impl Traffic {
             (action, reply) => return Err(WireError(format!("{reply:?} answers a {action:?}"))),
         }
         self.measurement.missing += u64::from(reply == Reply::Missing);
+        if self.setting.fills && reply == Reply::Missing {
+            // The client goes on only when its cache has been filled: the slot stays its.
+            self.measurement.fills += 1;
+            self.put(slot, Slot { due_ns: now_ns, sent_ns: now_ns, key, sequence, action: Action::Set, active: true });
+            return Ok(());
+        }
+        self.outstanding -= 1;
+        self.answered.push(slot);
         if let Some(ledger) = self.setting.ledger.clone() {
             match action {
                 Action::Set => ledger.settle(key, sequence, reply == Reply::Stored),

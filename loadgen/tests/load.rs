@@ -40,6 +40,24 @@ fn a_number_of_requests_is_exact_on_every_wire_and_over_several_threads() {
 }
 
 #[test]
+fn a_cache_is_filled_on_a_miss() {
+    if io_uring_is_refused() {
+        return;
+    }
+    for (protocol, resp) in [("native", false), ("resp", true)] {
+        let mock = Mock::start(Behaviour { resp, ..Behaviour::default() });
+        let line = format!("--protocol {protocol} --clients 2 --pipeline 5 --ratio 0:1 --requests 3000 --on-miss set");
+        let report = load(&mock, &line).unwrap();
+        let count = |latencies: &Option<eyot_loadgen::report::Latencies>| latencies.as_ref().unwrap().count;
+        assert_eq!((count(&report.get), count(&report.set)), (3000, report.fills), "{protocol}");
+        assert_eq!((report.fills, report.errors), (report.missing_reads, 0));
+        // A key may be missed by several requests under way at once; nearly always it is missed once.
+        assert!((200..220).contains(&report.fills) && mock.key_count() == 200, "{} fills", report.fills);
+        assert!(report.hit_rate.is_some_and(|rate| rate > 0.92), "{:?}", report.hit_rate);
+    }
+}
+
+#[test]
 fn preloading_writes_every_key_and_the_warm_up_is_not_counted() {
     if io_uring_is_refused() {
         return;

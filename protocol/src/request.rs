@@ -8,7 +8,8 @@
 use crate::command::Condition;
 use crate::native::batch::Batch;
 
-/// What a client may ask for. The number is the operation code of the native protocol.
+/// What a client may ask for, in classes as they are counted. The number of the first eight is the operation code of
+/// the native protocol; the others are reached over RESP, many commands each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Operation {
@@ -28,12 +29,36 @@ pub enum Operation {
     Batch = 7,
     /// The server's figures as JSON.
     Stats = 8,
+    /// Any other read of one key, or of several.
+    Query = 9,
+    /// Any other write.
+    Modify = 10,
+    /// What looks at all keys.
+    Keyspace = 11,
+    /// What is about the server or the connection.
+    Admin = 12,
 }
 
 impl Operation {
-    /// Every operation, in the order of its code.
+    /// Every operation of the native protocol, in the order of its code.
     pub const ALL: [Self; 8] =
         [Self::Hello, Self::Ping, Self::Get, Self::Set, Self::Delete, Self::Exists, Self::Batch, Self::Stats];
+
+    /// Every class that is counted, in the order of its number.
+    pub const COUNTED: [Self; 12] = [
+        Self::Hello,
+        Self::Ping,
+        Self::Get,
+        Self::Set,
+        Self::Delete,
+        Self::Exists,
+        Self::Batch,
+        Self::Stats,
+        Self::Query,
+        Self::Modify,
+        Self::Keyspace,
+        Self::Admin,
+    ];
 
     /// The operation of a code from the wire; `None` for one that this version does not know.
     #[inline]
@@ -57,6 +82,10 @@ impl Operation {
             Self::Exists => "EXISTS",
             Self::Batch => "BATCH",
             Self::Stats => "STATS",
+            Self::Query => "QUERY",
+            Self::Modify => "MODIFY",
+            Self::Keyspace => "KEYSPACE",
+            Self::Admin => "ADMIN",
         }
     }
 }
@@ -113,6 +142,43 @@ pub enum Expiry {
     AfterMs(u64),
     /// At this time, in microseconds since the epoch.
     AtUs(i64),
+}
+
+/// What is asked about one key. Nothing of it changes anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyQuery {
+    /// Its value, with its version and expiry.
+    Value,
+    /// Whether it exists.
+    Exists,
+    /// Whether it exists; for eviction that is a use of the key.
+    Touch,
+    /// How many bytes the text of its value has.
+    Length,
+    /// A part of the text of its value.
+    Range {
+        /// The first byte; a negative one counts from the end, -1 being the last.
+        start: i64,
+        /// The last byte, counted in the same way.
+        end: i64,
+    },
+    /// When it ceases to exist.
+    TimeToLive {
+        /// In milliseconds; else in seconds.
+        milliseconds: bool,
+        /// As a time since the epoch; else from now on.
+        absolute: bool,
+    },
+    /// The type of its value, in Redis's words.
+    Type,
+    /// The form that its value is kept in, in Redis's words.
+    Encoding,
+    /// How often it is used, in the measure of the eviction policies by frequency.
+    Frequency,
+    /// How long it has not been used, in seconds.
+    IdleTime,
+    /// How many bytes of memory it takes.
+    MemoryUsage,
 }
 
 /// A write.

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{mpsc, Arc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,12 +15,15 @@ use eyot_protocol::response::HelloReply;
 use eyot_ring::{Sleeper, Waker};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::config::Settings;
+use crate::admin::figures::NodeFacts;
+use crate::config::{ServerTunables, Settings, Tunables};
 use crate::core::{recovery_stop, spawn, CoreStart, Ready, Shared};
 use crate::disk::{DataDir, DataDirError, NewIdentity};
 use crate::error::{Stop, StopReason};
+use crate::memory::Board;
 use crate::metrics::ReportContext;
-use crate::net::listener::{bind, Addresses};
+use crate::net::listener::{bind, Addresses, BoundListeners};
+use crate::net::session::Wire;
 use crate::preflight;
 use crate::router::mesh::{Message, INBOX_MESSAGES};
 use crate::router::Routes;
@@ -41,7 +44,12 @@ pub fn run(settings: Settings) -> Result<(), Stop> {
     }
     // Ports before the data directory: a second server on the same ports must not touch anything.
     let core_count = settings.core_count();
-    let (listeners, addresses) = bind(settings.address, settings.core_port_base, core_count)?;
+    let mut listeners: Vec<BoundListeners> = (0..core_count).map(|_| BoundListeners::default()).collect();
+    let addresses = bind(&mut listeners, Wire::Native, settings.address, settings.core_port_base)?;
+    let resp_addresses = match settings.resp_address {
+        Some(address) => Some(bind(&mut listeners, Wire::Resp, address, settings.resp_core_port_base)?),
+        None => None,
+    };
     let data_dir = open_data_directory(&settings)?;
     let identity = data_dir.identity().clone();
     let epoch =
@@ -49,7 +57,7 @@ pub fn run(settings: Settings) -> Result<(), Stop> {
 
     let sleepers: Vec<Sleeper> =
         (0..core_count).map(|_| Sleeper::new()).collect::<Result<_, _>>().map_err(|error| descriptors(&error))?;
-    let shared = Arc::new(share(settings, &identity, &addresses, &sleepers, started));
+    let shared = Arc::new(share(settings, &identity, &addresses, resp_addresses, &sleepers, started));
     let (senders, inboxes): (Vec<_>, Vec<_>) =
         (0..core_count).map(|_| crossbeam_channel::bounded::<Message>(INBOX_MESSAGES)).unzip();
     let (progress, reports) = mpsc::channel();
@@ -142,6 +150,7 @@ fn share(
     settings: Settings,
     identity: &crate::disk::Identity,
     addresses: &Addresses,
+    resp_addresses: Option<Addresses>,
     sleepers: &[Sleeper],
     started: Instant,
 ) -> Shared {
@@ -161,22 +170,48 @@ fn share(
     let report = ReportContext {
         node_id: identity.node_id.clone(),
         address: addresses.shared.to_string(),
-        max_memory_bytes: settings.max_memory_bytes,
         shards: identity.shards,
         sync_writes: settings.sync_writes,
     };
     let wakers: Vec<Waker> = sleepers.iter().map(Sleeper::waker).collect();
     Shared {
+        tunables: Tunables::new(&settings.memory),
+        memory: Board::new(settings.core_count()),
+        server_tunables: ServerTunables::new(&settings),
+        facts: facts(&settings, identity, addresses, resp_addresses.as_ref()),
+        memory_peak: AtomicU64::new(0),
+        clients_possible: preflight::connections_possible(settings.core_count()),
         settings,
         routes,
         hello,
         report,
         started,
         wakers,
+        resp_addresses,
+        node_uuid: identity.node_uuid,
+        next_connection_id: AtomicU64::new(1),
         connections: AtomicUsize::new(0),
         serving: AtomicBool::new(false),
         stopping: AtomicBool::new(false),
         settled_cores: AtomicUsize::new(0),
+    }
+}
+
+/// What INFO says of this process.
+fn facts(
+    settings: &Settings,
+    identity: &crate::disk::Identity,
+    addresses: &Addresses,
+    resp_addresses: Option<&Addresses>,
+) -> NodeFacts {
+    let started_unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
+    NodeFacts {
+        resp_port: resp_addresses.map_or(0, |addresses| addresses.shared.port()),
+        native_port: addresses.shared.port(),
+        shards: identity.shards,
+        cluster_enabled: resp_addresses.is_some_and(|addresses| addresses.cores.len() > 1),
+        sync_writes: settings.sync_writes,
+        ..NodeFacts::of_this_process(&identity.node_id, identity.node_uuid, started_unix_s)
     }
 }
 
@@ -234,10 +269,15 @@ fn announce(shared: &Shared, addresses: &Addresses, elapsed: Duration) {
         shared.hello.node_id,
         elapsed.as_millis(),
     );
+    let resp = shared.resp_addresses.as_ref();
+    if let Some(resp) = resp {
+        let _ = writeln!(lines, "  RESP listening on {}", resp.shared);
+    }
     if addresses.cores.len() > 1 {
         for (core, address) in addresses.cores.iter().enumerate() {
             let processor = shared.settings.processors[core];
-            let _ = writeln!(lines, "  core {core} (processor {processor}) also listens on {address}");
+            let resp = resp.map_or(String::new(), |resp| format!(" and {}", resp.cores[core]));
+            let _ = writeln!(lines, "  core {core} (processor {processor}) also listens on {address}{resp}");
         }
     }
     // Nobody may be reading: a node does not stop for that.

@@ -22,10 +22,14 @@ pub(super) fn get(key: &[u8]) -> Vec<u8> {
     out
 }
 
-pub(super) fn set(key: &[u8], value: &[u8]) -> Vec<u8> {
-    let mut out = b"*3\r\n$3\r\nSET\r\n".to_vec();
+pub(super) fn set(key: &[u8], value: &[u8], ttl_ms: Option<u64>) -> Vec<u8> {
+    let mut out = if ttl_ms.is_some() { b"*5\r\n$3\r\nSET\r\n".to_vec() } else { b"*3\r\n$3\r\nSET\r\n".to_vec() };
     put_bulk(&mut out, key);
     put_bulk(&mut out, value);
+    if let Some(ttl_ms) = ttl_ms {
+        put_bulk(&mut out, b"PX");
+        put_bulk(&mut out, ttl_ms.to_string().as_bytes());
+    }
     out
 }
 

@@ -3,10 +3,16 @@
 //! Place in the flow: read once by `main`; what the cores need of it reaches them as [`Settings`], resolved and
 //! checked. The reference page `docs/CONFIGURATION.md` is generated from it, and a test keeps the page equal.
 
+mod memory;
+mod server_tunables;
 mod settings;
+mod tunables;
 mod units;
 
+pub use server_tunables::{OutputLimit, ServerTunables};
+pub use memory::{MemoryConfig, MemorySettings};
 pub use settings::{Settings, MAX_CORES, MAX_SHARDS};
+pub use tunables::Tunables;
 pub use units::{parse_bytes, parse_duration};
 
 use std::net::SocketAddr;
@@ -44,6 +50,16 @@ pub struct Config {
     #[arg(long, env = "EYOT_CORE_PORT_BASE", value_name = "PORT")]
     pub core_port_base: Option<u16>,
 
+    /// Address of the Redis protocol (RESP2 and RESP3). Every core listens on it; port 0 takes a free one; empty: do not
+    /// listen
+    #[arg(long, env = "EYOT_RESP_ADDRESS", value_name = "IP:PORT", default_value = "127.0.0.1:6379")]
+    pub resp_address: String,
+
+    /// As --core-port-base, for the Redis protocol: what CLUSTER SLOTS tells. Default: the port of --resp-address plus
+    /// 1000
+    #[arg(long, env = "EYOT_RESP_CORE_PORT_BASE", value_name = "PORT")]
+    pub resp_core_port_base: Option<u16>,
+
     /// Other nodes of the cluster. This version runs alone: only the empty list is accepted
     #[arg(long, env = "EYOT_PEERS", value_name = "LIST", default_value = "")]
     pub peers: String,
@@ -51,11 +67,6 @@ pub struct Config {
     /// Where the log is kept; created if missing
     #[arg(long, env = "EYOT_DATA_DIR", value_name = "DIR", default_value = "./data")]
     pub data_dir: PathBuf,
-
-    /// Limit of the memory that keys and values take, such as 512MB or 4GiB; auto: three quarters of the machine's (or
-    /// the container's); 0: no limit. Above it, writes are refused with OUT_OF_MEMORY
-    #[arg(long, env = "EYOT_MAX_MEMORY", value_name = "BYTES", default_value = "auto")]
-    pub max_memory: String,
 
     /// Reply to a write when its bytes are on disk. With false, reply from memory: a crash loses at most the last
     /// --flush-interval
@@ -82,6 +93,14 @@ pub struct Config {
     #[arg(long, env = "EYOT_MAX_CONNECTIONS", value_name = "NUMBER", default_value_t = 10_000)]
     pub max_connections: usize,
 
+    /// Close a connection that has asked nothing for so long; 0: never. CONFIG SET timeout changes it
+    #[arg(long, env = "EYOT_IDLE_TIMEOUT", value_name = "TIME", default_value = "0", value_parser = parse_duration)]
+    pub idle_timeout: Duration,
+
+    /// Close a connection whose first request is not complete after so long
+    #[arg(long, env = "EYOT_HANDSHAKE_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    pub handshake_timeout: Duration,
+
     /// Longest encoded value, up to 512MiB
     #[arg(long, env = "EYOT_MAX_VALUE_SIZE", value_name = "BYTES", default_value = "64MiB", value_parser = parse_bytes)]
     pub max_value_size: u64,
@@ -94,6 +113,10 @@ pub struct Config {
     /// dedicated
     #[arg(long, env = "EYOT_SPIN_US", value_name = "MICROSECONDS", default_value_t = 0)]
     pub spin_us: u32,
+
+    /// Memory: limit, levels, eviction, buffers, batching
+    #[command(flatten)]
+    pub memory: MemoryConfig,
 
     /// How log lines look: text, or json with one object each
     #[arg(long, env = "EYOT_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
@@ -116,8 +139,8 @@ pub fn reference() -> String {
     let mut page = String::from(
         "# Configuration\n\nGenerated from the definitions in `server/src/config/mod.rs`; a test keeps it equal. A flag wins over its\n\
          environment variable, which wins over the default.\n\n\
-         Settings of parts that this version does not have are not known to it: the addresses of the Redis, gRPC,\n\
-         HTTP and peer listeners, the buffer pool, memory thresholds and large values.\n\n| flag | environment | default | meaning |\n|---|---|---|---|\n",
+         Settings of parts that this version does not have are not known to it: the addresses of the gRPC,\n\
+         HTTP and peer listeners, and large values.\n\n| flag | environment | default | meaning |\n|---|---|---|---|\n",
     );
     for argument in Config::command().get_arguments() {
         let Some(flag) = argument.get_long().filter(|flag| !matches!(*flag, "help" | "version")) else { continue };

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use eyot_protocol::limits::{FRAME_OVERHEAD_BYTES, MAX_VALUE_BYTES};
 
+use super::memory::MemorySettings;
 use super::Config;
 use crate::error::{Stop, StopReason};
 
@@ -18,6 +19,11 @@ const SHARDS_PER_CORE: u16 = 4;
 const MIN_SEGMENT_BYTES: u64 = 1 << 20;
 const MAX_SEGMENT_BYTES: u64 = 1 << 30;
 const BLOCK_BYTES: u64 = 4096;
+/// How far the cores' own ports are from the shared one: apart enough that those of both wires never meet, as long as
+/// their shared ports are neighbours.
+const NATIVE_CORE_PORTS_FROM: u16 = 100;
+/// See [`NATIVE_CORE_PORTS_FROM`].
+const RESP_CORE_PORTS_FROM: u16 = 1000;
 
 /// The resolved configuration.
 #[derive(Debug, Clone)]
@@ -28,10 +34,12 @@ pub struct Settings {
     pub address: SocketAddr,
     /// First port of the cores' own listeners; 0: any free ones.
     pub core_port_base: u16,
+    /// The shared address of the Redis protocol; `None`: it is not spoken.
+    pub resp_address: Option<SocketAddr>,
+    /// First port of the cores' own listeners for the Redis protocol; 0: any free ones.
+    pub resp_core_port_base: u16,
     /// See [`Config::data_dir`].
     pub data_dir: PathBuf,
-    /// Limit of the memory of keys and values over all cores; `None`: no limit.
-    pub max_memory_bytes: Option<u64>,
     /// See [`Config::sync_writes`].
     pub sync_writes: bool,
     /// See [`Config::flush_interval`].
@@ -44,12 +52,18 @@ pub struct Settings {
     pub shards_wanted: Option<u16>,
     /// See [`Config::max_connections`].
     pub max_connections: usize,
+    /// See [`Config::idle_timeout`]; zero: never.
+    pub idle_timeout: Duration,
+    /// See [`Config::handshake_timeout`].
+    pub handshake_timeout: Duration,
     /// Longest encoded value.
     pub max_value_bytes: usize,
     /// Size of a log segment.
     pub segment_bytes: u64,
     /// See [`Config::spin_us`].
     pub spin: Duration,
+    /// Memory: limit, levels, eviction, buffers, batching.
+    pub memory: MemorySettings,
 }
 
 impl Settings {
@@ -78,21 +92,38 @@ impl Settings {
             return Err(usage("--flush-interval", "more than 0", "use --sync-writes=true to wait for no flush"));
         }
         let processors = parse_cores(&config.cores, allowed)?;
+        let resp_address = parse_address("--resp-address", &config.resp_address)?;
         Ok(Self {
             node_id: config.node_id.clone(),
             address: config.address,
-            core_port_base: core_port_base(config, processors.len())?,
+            core_port_base: core_port_base(
+                "--core-port-base",
+                NATIVE_CORE_PORTS_FROM,
+                config.core_port_base,
+                Some(config.address),
+                processors.len(),
+            )?,
+            resp_address,
+            resp_core_port_base: core_port_base(
+                "--resp-core-port-base",
+                RESP_CORE_PORTS_FROM,
+                config.resp_core_port_base,
+                resp_address,
+                processors.len(),
+            )?,
             data_dir: config.data_dir.clone(),
-            max_memory_bytes: parse_max_memory(&config.max_memory, memory_total_bytes)?,
             sync_writes: config.sync_writes,
             flush_interval: config.flush_interval,
             enable_metrics: config.enable_metrics,
             shards_wanted: parse_shards(&config.shards)?,
             processors,
             max_connections: config.max_connections,
+            idle_timeout: config.idle_timeout,
+            handshake_timeout: config.handshake_timeout,
             max_value_bytes,
             segment_bytes,
             spin: Duration::from_micros(u64::from(config.spin_us)),
+            memory: MemorySettings::resolve(&config.memory, memory_total_bytes)?,
         })
     }
 
@@ -112,32 +143,44 @@ impl Settings {
     }
 }
 
-fn usage(flag: &str, rule: &str, remedy: &str) -> Stop {
+/// A stop that names the flag, the rule that it breaks, and what to do.
+pub(super) fn usage(flag: &str, rule: &str, remedy: &str) -> Stop {
     Stop::new(StopReason::Usage, format!("{flag}: {rule}"), remedy)
 }
 
-fn core_port_base(config: &Config, cores: usize) -> Result<u16, Stop> {
-    const DISTANCE_FROM_ADDRESS: u16 = 100;
-    let base = match config.core_port_base {
-        Some(base) => base,
-        None if config.address.port() == 0 => 0,
-        None => config.address.port().checked_add(DISTANCE_FROM_ADDRESS).unwrap_or(0),
-    };
-    if base != 0 && usize::from(base) + cores - 1 > usize::from(u16::MAX) {
-        return Err(usage("--core-port-base", &format!("{base} and {cores} cores pass 65535"), "choose a lower port"));
+/// An address, or none where the text is empty.
+fn parse_address(flag: &str, text: &str) -> Result<Option<SocketAddr>, Stop> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(None);
     }
-    Ok(base)
+    let address = text.parse().map_err(|_| {
+        usage(
+            flag,
+            &format!("{text:?} is no address"),
+            "write for instance 127.0.0.1:6379, or nothing to switch it off",
+        )
+    })?;
+    Ok(Some(address))
 }
 
-fn parse_max_memory(text: &str, memory_total_bytes: Option<u64>) -> Result<Option<u64>, Stop> {
-    if text.trim().eq_ignore_ascii_case("auto") {
-        return Ok(memory_total_bytes.map(|total| total / 4 * 3));
+fn core_port_base(
+    flag: &str,
+    distance: u16,
+    base: Option<u16>,
+    address: Option<SocketAddr>,
+    cores: usize,
+) -> Result<u16, Stop> {
+    let base = match (base, address) {
+        (Some(base), _) => base,
+        (None, None) => 0,
+        (None, Some(address)) if address.port() == 0 => 0,
+        (None, Some(address)) => address.port().checked_add(distance).unwrap_or(0),
+    };
+    if base != 0 && usize::from(base) + cores - 1 > usize::from(u16::MAX) {
+        return Err(usage(flag, &format!("{base} and {cores} cores pass 65535"), "choose a lower port"));
     }
-    match super::parse_bytes(text) {
-        Ok(0) => Ok(None),
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(problem) => Err(usage("--max-memory", &problem, "write auto, 0, or a size such as 4GiB")),
-    }
+    Ok(base)
 }
 
 fn parse_shards(text: &str) -> Result<Option<u16>, Stop> {
@@ -234,12 +277,11 @@ mod tests {
 
     #[test]
     fn sizes_and_limits() {
-        let settings = resolve(&["--max-memory", "auto"]).unwrap();
-        assert_eq!(settings.max_memory_bytes, Some(750));
+        let settings = resolve(&[]).unwrap();
+        assert_eq!(settings.memory.max_memory_bytes, Some(750));
         assert_eq!(settings.shards_of_new_directory(), 16);
-        assert_eq!(settings.core_port_base, 6480);
-        assert_eq!(resolve(&["--max-memory", "0"]).unwrap().max_memory_bytes, None);
-        assert_eq!(resolve(&["--max-memory", "1KB"]).unwrap().max_memory_bytes, Some(1024));
+        assert_eq!((settings.core_port_base, settings.resp_core_port_base), (6480, 7379));
+        assert_eq!(resolve(&["--resp-address", ""]).unwrap().resp_address, None);
         assert_eq!(resolve(&["--address", "127.0.0.1:0"]).unwrap().core_port_base, 0);
         for bad in [
             &["--max-memory", "lots"][..],
@@ -252,6 +294,8 @@ mod tests {
             &["--wal-segment-size", "1048577"],
             &["--max-connections", "0"],
             &["--core-port-base", "65534"],
+            &["--resp-core-port-base", "65534"],
+            &["--resp-address", "localhost"],
             &["--flush-interval", "0ms"],
         ] {
             assert_eq!(resolve(bad).unwrap_err().reason, StopReason::Usage, "{bad:?}");

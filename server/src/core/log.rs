@@ -284,10 +284,11 @@ impl CoreLog {
         });
     }
 
-    /// Whether [`CoreLog::submit`] should be called before the core sleeps: no event tells that a segment came.
+    /// Whether the core should not sleep: a segment came, of which no event tells, or something durable is not applied
+    /// yet.
     #[inline]
     pub fn has_work(&self) -> bool {
-        self.segment_came
+        self.segment_came || self.unsynced.front().is_some_and(|first| first.sequence <= self.writer.durable())
     }
 
     /// Why the log cannot be extended, if it cannot.
@@ -310,6 +311,11 @@ impl CoreLog {
     /// Bytes that were appended and are not on disk.
     pub fn pending_bytes(&self) -> usize {
         self.writer.pending_bytes()
+    }
+
+    /// Memory of the log's buffers, and of the list of what waits for the disk.
+    pub fn memory_bytes(&self) -> usize {
+        self.writer.memory_bytes() + self.unsynced.capacity() * size_of::<Unsynced>()
     }
 
     /// Room in the segments that exist.

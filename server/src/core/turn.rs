@@ -3,6 +3,7 @@
 //! Place in the flow: see the module's head.
 
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use eyot_protocol::ErrorCode;
@@ -10,8 +11,10 @@ use eyot_raft_glue::ShardId;
 use eyot_ring::{Event, Received, Wait};
 
 use super::{Core, Stopping, Work, EVENTS_PER_TURN, MESSAGES_PER_TURN};
+use crate::admin::latency::Event as LatencyEvent;
 use crate::error::{Stop, StopReason};
 use crate::net::connection::{Receiving, Stage, HOLD_US, LINGER_BYTES};
+use crate::net::session::Wire;
 use crate::replication::ShardDriver;
 use crate::security::admit::WriteBudget;
 use crate::shard::Shard;
@@ -19,8 +22,17 @@ use crate::shard::Shard;
 /// How often a core with expiring keys looks for those whose time has come. Reads never see them, so this is only about
 /// their memory.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
+/// How often an idle core looks for connections that are to be ended: often enough for timeouts of seconds, too seldom
+/// to be seen as load.
+const JUDGE_INTERVAL: Duration = Duration::from_millis(500);
 /// Keys that one shard's sweep may remove in a turn: a few dozen microseconds.
 const SWEEP_BUDGET: usize = 200;
+/// Completions between two looks at the clock: each look costs as much as a small part of a request.
+const EVENTS_PER_LOOK: usize = 8;
+/// Keys of a cleared shard that are freed in one turn.
+const FREED_PER_TURN: usize = 1000;
+/// How many times as often it looks while memory is short.
+const SWEEP_HASTE: u32 = 10;
 /// How long after a failed accept (out of file descriptors, mostly) the next one is tried.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// How long a stopping node waits for clients that do not take their replies.
@@ -43,10 +55,10 @@ impl Core {
     /// What ends the process at once.
     pub(super) async fn run(mut self) -> Result<(), Stop> {
         for (number, listener) in self.listeners.iter().enumerate() {
-            self.ring.accept(listener.as_raw_fd(), number as u32);
+            self.ring.accept(listener.socket.as_raw_fd(), number as u32);
         }
         self.ring.watch(self.sleeper.descriptor(), 0);
-        let mut events = Vec::with_capacity(EVENTS_PER_TURN);
+        let mut reaped = Vec::with_capacity(EVENTS_PER_TURN);
         loop {
             let executor_busy = self.work.log.maintain(self.work.clock.now());
             if executor_busy {
@@ -54,14 +66,27 @@ impl Core {
             }
             self.enter(executor_busy)?;
             self.work.begin_turn();
-            self.ring.reap(EVENTS_PER_TURN, &mut events);
-            for event in events.drain(..) {
-                self.event(event)?;
+            if self.events.is_empty() {
+                self.ring.reap(EVENTS_PER_TURN, &mut reaped);
+                self.events.extend(reaped.drain(..));
             }
+            let mut handled = 0;
+            while let Some(event) = self.events.pop_front() {
+                self.event(event)?;
+                handled += 1;
+                if handled % EVENTS_PER_LOOK == 0 && self.work.clock.is_over() {
+                    break;
+                }
+            }
+            self.work.flush_reads();
             self.work.drain_inbox();
+            self.work.walk();
+            self.work.route_slice();
+            self.work.free_some();
             self.sweep();
             self.work.end_requests(&mut self.ring);
             self.review_connections();
+            self.work.flush_reads();
             self.work.mesh.flush();
             self.work.connections.send_all(&mut self.ring, self.work.clock.monotonic_us());
             self.work.end_turn();
@@ -95,10 +120,15 @@ impl Core {
     /// Whether a turn would find something to do at once.
     fn has_work(&mut self) -> bool {
         self.ring.has_due()
+            || !self.events.is_empty()
             || self.work.mesh.has_messages()
             || self.work.mesh.has_unsent()
             || self.work.connections.has_work()
             || self.work.log.has_work()
+            || !self.work.walks.is_empty()
+            || !self.work.sliced.is_empty()
+            || self.work.has_graves
+            || self.work.memory.has_work()
             || (self.stopping.is_none() && self.work.shared.is_stopping())
     }
 
@@ -143,6 +173,9 @@ impl Core {
         for deadline in [self.work.log.next_deadline(), self.accept_again, lingering].into_iter().flatten() {
             wait = shorter(wait, until(deadline));
         }
+        if !self.work.connections.is_empty() {
+            wait = shorter(wait, JUDGE_INTERVAL);
+        }
         if self.stopping.is_some() {
             wait = shorter(wait, STOP_TURN);
         }
@@ -152,7 +185,11 @@ impl Core {
     fn event(&mut self, event: Event) -> Result<(), Stop> {
         match event {
             Event::Received { token, received, armed } => self.received(token, received, armed),
-            Event::Sent { token, buffer, result } => self.work.connections.sent(token, buffer, result),
+            Event::Sent { token, buffer, result } => {
+                self.work.metrics.counters.net_output_bytes += result.as_ref().map_or(0, |&count| count as u64);
+                self.work.metrics.counters.writes_processed += 1;
+                self.work.connections.sent(token, buffer, result);
+            }
             Event::Written { token, buffer, result } => {
                 let bytes = self.work.log.written(token, buffer, result)?;
                 self.work.metrics.log_writes += 1;
@@ -169,19 +206,26 @@ impl Core {
     }
 
     fn accepted(&mut self, token: u32, socket: std::io::Result<OwnedFd>, armed: bool) {
+        let wire = self.listeners[token as usize].wire;
         match socket {
             Ok(_) if self.stopping.is_some() => return,
             Ok(socket) if self.work.shared.take_connection() => {
                 self.work.metrics.accepted += 1;
-                self.work.connections.open(&mut self.ring, socket);
+                let id = self.work.shared.next_connection_id.fetch_add(1, Ordering::Relaxed);
+                let now_us = self.work.clock.monotonic_us();
+                self.work.connections.open(&mut self.ring, socket, wire, id, now_us);
             }
             // Beyond this many that are being told so, a further one is closed without a word.
             Ok(_) if self.lingering.len() >= MAX_LINGERING => self.work.metrics.refused += 1,
             Ok(socket) => {
                 self.work.metrics.refused += 1;
-                self.work.shared.connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                let message = "the connection limit is reached (--max-connections); retry later";
-                self.work.connections.refuse(socket, ErrorCode::TooManyConnections, message);
+                self.work.shared.connections.fetch_add(1, Ordering::Relaxed);
+                let message = match wire {
+                    Wire::Native => "the connection limit is reached (--max-connections); retry later",
+                    // What Redis clients know it by.
+                    Wire::Resp => "max number of clients reached",
+                };
+                self.work.connections.refuse(socket, wire, ErrorCode::TooManyConnections, message);
             }
             Err(error) if self.stopping.is_none() => {
                 tracing::warn!(%error, "a connection could not be accepted; trying again in {ACCEPT_RETRY:?}");
@@ -201,6 +245,8 @@ impl Core {
         match received {
             Received::Bytes(bytes) => {
                 self.work.connections.get_mut(key).discard(bytes.len());
+                self.work.metrics.counters.net_input_bytes += bytes.len() as u64;
+                self.work.metrics.counters.reads_processed += 1;
                 self.work.received(key, self.ring.bytes(&bytes));
                 self.ring.recycle(bytes);
             }
@@ -220,8 +266,12 @@ impl Core {
     /// Decides for each connection whose state may have changed: read on, pause, end, or give up its slot.
     fn review_connections(&mut self) {
         let reviews = self.work.connections.take_reviews();
-        for &key in &reviews {
+        for (place, &key) in reviews.iter().enumerate() {
             self.review(key);
+            if place % EVENTS_PER_LOOK == EVENTS_PER_LOOK - 1 && self.work.clock.is_over() {
+                reviews[place + 1..].iter().for_each(|&key| self.work.connections.review(key));
+                break;
+            }
         }
         self.work.connections.give_reviews_back(reviews);
     }
@@ -304,12 +354,15 @@ impl Core {
         if self.accept_again.is_some_and(|again| now >= again) {
             self.accept_again = None;
             for token in std::mem::take(&mut self.listeners_stopped) {
-                self.ring.accept(self.listeners[token as usize].as_raw_fd(), token);
+                self.ring.accept(self.listeners[token as usize].socket.as_raw_fd(), token);
             }
         }
         if now >= self.next_sweep {
-            self.next_sweep = now + SWEEP_INTERVAL;
+            let haste = if self.work.memory.is_high() { SWEEP_HASTE } else { 1 };
+            self.next_sweep = now + SWEEP_INTERVAL / haste;
             self.work.sweep();
+            self.work.end_late_connections();
+            self.work.metrics.sample_rates(self.work.clock.monotonic_us());
         }
         if self.stopping.is_none() && self.work.shared.is_stopping() {
             self.begin_to_stop();
@@ -385,20 +438,22 @@ impl Work {
     fn begin_turn(&mut self) {
         self.clock.read();
         self.metrics.turns += 1;
-        let memory_bytes = self.shards.iter().map(|driver| driver.shard().memory_bytes() as u64).sum();
         self.budget = WriteBudget {
-            memory_bytes,
-            memory_limit_bytes: self.budget.memory_limit_bytes,
+            room_bytes: u64::MAX,
             pending_log_bytes: self.log.pending_bytes(),
             writable_log_bytes: self.log.writable_bytes(),
             blocked: self.log.blocked(),
         };
+        self.review_memory();
     }
 
     fn drain_inbox(&mut self) {
         for _ in 0..MESSAGES_PER_TURN {
             let Some(message) = self.mesh.receive() else { return };
             self.message(message);
+            if self.clock.is_over() {
+                return;
+            }
         }
     }
 
@@ -416,6 +471,15 @@ impl Work {
         }
     }
 
+    /// Frees some of what FLUSHALL has left behind.
+    fn free_some(&mut self) {
+        let mut left = false;
+        for driver in &mut self.shards {
+            left |= driver.free_some(FREED_PER_TURN);
+        }
+        self.has_graves = left;
+    }
+
     /// Closes the turn's entries, moves the log on, and answers what became durable.
     fn end_requests(&mut self, ring: &mut eyot_ring::Ring) {
         let mut open_shards = std::mem::take(&mut self.open_shards);
@@ -427,12 +491,16 @@ impl Work {
         while let Some((local_shard, index)) = self.log.take_durable() {
             let (shards, _, mut outlet) = self.parts();
             shards[usize::from(local_shard)].persisted(index, now_us, &mut outlet);
+            if self.clock.is_over() {
+                break;
+            }
         }
         self.log.submit(ring, self.clock.now(), false);
     }
 
     /// Hands a shard's open entry to the log. Without `--sync-writes`, that commits it.
     pub(super) fn seal(&mut self, local_shard: u16) {
+        self.flush_reads();
         let (sync_writes, now_us) = (self.shared.settings.sync_writes, self.clock.wall_us());
         let (shards, log, mut outlet) = self.parts();
         let driver = &mut shards[usize::from(local_shard)];
@@ -446,7 +514,10 @@ impl Work {
 
     fn end_turn(&mut self) {
         if self.metrics.has_turn_counts() {
-            self.metrics.end_turn(self.clock.turn());
+            let turn = self.clock.turn();
+            self.metrics.end_turn(turn);
+            let threshold_ms = self.shared.server_tunables.latency_threshold_ms();
+            self.latency_events.note(threshold_ms, LatencyEvent::Turn, self.clock.wall_us(), turn.as_micros() as u64);
         }
     }
 

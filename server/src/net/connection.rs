@@ -4,7 +4,7 @@
 //!
 //! Invariants:
 //! - Replies wait for those that another core is about to give to the same pipeline, so that both leave in one send: a
-//!   send costs more than many requests. They wait until there are [`HOLD_BYTES`] of them, or for [`HOLD_US`].
+//!   send costs more than many requests. They wait until there are as many as [`Batching`] says, or for [`HOLD_US`].
 //! - At most one send is in flight; replies gather in `output` meanwhile.
 //! - A connection that owes its client [`MAX_OUTPUT_BYTES`] or has [`MAX_IN_FLIGHT`] requests unanswered is not read
 //!   from: what it sends then waits in the kernel, and at last in the client.
@@ -13,10 +13,10 @@
 
 use std::net::{Shutdown, TcpStream};
 
+use super::session::{Session, Wire};
+
 /// Replies that may wait for a client, in bytes, before its requests do.
 pub const MAX_OUTPUT_BYTES: usize = 1 << 20;
-/// Replies that may wait for another core's, in bytes: beyond it, a send of their own is no waste.
-pub const HOLD_BYTES: usize = 16 * 1024;
 /// What a result of another core is taken for before the first has come: so few reads are under way at first that they
 /// are harmless even if their values are large, and after the first result the number fits the values.
 const FIRST_AWAITED_REPLY_BYTES: usize = 64 * 1024;
@@ -31,6 +31,17 @@ pub const MAX_OWED_BYTES: usize = 32 << 20;
 
 /// Bytes that a lingering connection may still send: what the buffers of both sides may hold.
 pub const LINGER_BYTES: usize = 8 << 20;
+
+/// How many replies may wait for another core's: beyond either bound, a send of their own is no waste.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Batching {
+    /// Whether any wait at all.
+    pub enabled: bool,
+    /// How many.
+    pub replies_max: u32,
+    /// How many bytes.
+    pub bytes_max: usize,
+}
 
 /// Whether the ring receives for a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +77,18 @@ pub struct Connection {
     pub socket: TcpStream,
     /// Told from earlier holders of the same slot by this.
     pub generation: u32,
+    /// Its number in CLIENT LIST: never given again while the node runs.
+    pub id: u64,
+    /// What it has agreed on with its client.
+    pub session: Session,
+    /// When it was opened, and when it last sent something, in microseconds of the node's monotonic clock.
+    pub opened_us: u64,
+    /// See `opened_us`.
+    pub heard_us: u64,
+    /// Requests that it has asked.
+    pub requests: u64,
+    /// Since when it is owed more than the soft limit of output, in microseconds.
+    pub owes_since_us: Option<u64>,
     /// Where it is in its life.
     pub stage: Stage,
     /// Whether the ring receives for it.
@@ -74,8 +97,14 @@ pub struct Connection {
     pub input: Vec<u8>,
     /// Replies that were not handed to the ring yet.
     pub output: Vec<u8>,
+    /// Replies among `output`, as far as one of them may still be held back.
+    pub output_replies: u32,
     /// Bytes of the send in flight; 0: none.
     pub sending_bytes: usize,
+    /// Memory of the buffer in flight.
+    pub sending_capacity: usize,
+    /// Memory of its buffers, as it was counted last.
+    pub counted_bytes: usize,
     /// Whether the client has closed its half: nothing more will come, what came is still to be answered.
     pub peer_closed: bool,
     /// Whether it is to linger after its last reply: its stream could not be followed any further, or it was refused.
@@ -92,6 +121,9 @@ pub struct Connection {
     pub awaited_reads: u32,
     /// What a result of another core takes, as far as is known: the largest of late.
     pub awaited_reply_bytes: usize,
+    /// Nothing more is parsed until everything before is answered: what comes next looks at more than one key's shard,
+    /// or is answered in more than one turn.
+    pub barrier: bool,
     /// Bytes of results that wait for the rest of their BATCH.
     pub gathered_bytes: usize,
     /// Since when its replies wait for those.
@@ -100,15 +132,24 @@ pub struct Connection {
 
 impl Connection {
     /// A new connection.
-    pub fn new(socket: TcpStream, generation: u32) -> Self {
+    pub fn new(socket: TcpStream, generation: u32, wire: Wire, id: u64, now_us: u64) -> Self {
         Self {
             socket,
             generation,
+            id,
+            session: Session::new(wire),
+            opened_us: now_us,
+            heard_us: now_us,
+            requests: 0,
+            owes_since_us: None,
             stage: Stage::Open,
             receiving: Receiving::Stopped,
             input: Vec::new(),
             output: Vec::new(),
+            output_replies: 0,
             sending_bytes: 0,
+            sending_capacity: 0,
+            counted_bytes: 0,
             peer_closed: false,
             lingers: false,
             discarded_bytes: 0,
@@ -117,6 +158,7 @@ impl Connection {
             writes_in_flight: 0,
             awaited_reads: 0,
             awaited_reply_bytes: FIRST_AWAITED_REPLY_BYTES,
+            barrier: false,
             gathered_bytes: 0,
             held_since_us: None,
         }
@@ -125,7 +167,27 @@ impl Connection {
     /// Bytes of replies that are not sent.
     #[inline]
     pub fn owed_bytes(&self) -> usize {
-        self.output.len() + self.sending_bytes
+        let waiting_bytes = match &self.session {
+            Session::Native => 0,
+            Session::Resp(session) => session.ordered.waiting_bytes(),
+        };
+        self.output.len() + self.sending_bytes + waiting_bytes
+    }
+
+    /// Counts a request that was taken, of so many operations.
+    #[inline]
+    pub fn begin(&mut self, operations: u32, is_write: bool) {
+        self.requests += 1;
+        self.in_flight += operations;
+        self.writes_in_flight += u32::from(is_write);
+    }
+
+    /// Counts a request that is answered.
+    #[inline]
+    pub fn complete(&mut self, operations: u32, is_write: bool) {
+        self.in_flight -= operations;
+        self.writes_in_flight -= u32::from(is_write);
+        self.barrier &= self.in_flight > 0;
     }
 
     /// Notes what a result of another core took. A small one after large ones is believed only little by little.
@@ -143,18 +205,25 @@ impl Connection {
     /// Whether it should not be read from for now.
     #[inline]
     pub fn is_full(&self) -> bool {
-        self.expected_bytes() >= MAX_OUTPUT_BYTES || self.in_flight >= MAX_IN_FLIGHT
+        self.expected_bytes() >= MAX_OUTPUT_BYTES || self.in_flight >= MAX_IN_FLIGHT || self.barrier
     }
 
     /// Whether a connection that was full has drained enough to be read from again: half, so that it does not flutter.
     pub fn has_drained(&self) -> bool {
-        self.expected_bytes() <= MAX_OUTPUT_BYTES / 2 && self.in_flight <= MAX_IN_FLIGHT / 2
+        self.expected_bytes() <= MAX_OUTPUT_BYTES / 2 && self.in_flight <= MAX_IN_FLIGHT / 2 && !self.barrier
+    }
+
+    /// Memory of its buffers now.
+    #[inline]
+    pub fn buffer_bytes(&self) -> usize {
+        self.input.capacity() + self.output.capacity() + self.sending_capacity
     }
 
     /// Whether its replies should wait a little, at `now_us`, for those of another core.
     #[inline]
-    pub fn is_held(&mut self, now_us: u64) -> bool {
-        if self.awaited_reads == 0 || self.output.len() >= HOLD_BYTES {
+    pub fn is_held(&mut self, now_us: u64, batching: &Batching) -> bool {
+        let enough = self.output.len() >= batching.bytes_max || self.output_replies >= batching.replies_max;
+        if self.awaited_reads == 0 || enough || !batching.enabled {
             self.held_since_us = None;
             return false;
         }

@@ -3,18 +3,21 @@
 //! Place in the flow: steps 1, 2 and 9. Holds no policy of requests; it knows bytes.
 //!
 //! Invariant: memory of connections is bounded: slots by the connection limit, unfinished frames by
-//! [`MAX_UNFINISHED_BYTES`] over all of them, replies by each connection's own bound, spare buffers by a count and a
-//! size.
+//! [`MAX_UNFINISHED_BYTES`] over all of them, replies by each connection's own bound, spare buffers by their pool.
 
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use eyot_protocol::native::reply::put_error_reply;
+use eyot_protocol::resp::error_line;
 use eyot_protocol::ErrorCode;
 use eyot_ring::Ring;
 use slab::Slab;
 
-use super::connection::{Connection, Receiving, Stage};
+use super::connection::{Batching, Connection, Receiving, Stage};
+use super::session::{Session, Wire};
+use crate::memory::BufferPool;
+use crate::router::{Reply, ReplyTo};
 
 /// Bytes of unfinished frames that a core keeps over all its connections. Beyond it, the connection that brings more is
 /// closed: a frame's announced length is a promise that somebody has to pay for. Four of the largest values by default.
@@ -24,10 +27,9 @@ pub const MAX_UNFINISHED_BYTES: usize = 256 << 20;
 pub const UNCOUNTED_UNFINISHED_BYTES: usize = 64 * 1024;
 /// Bytes of one send: what the ring takes is bounded, and so is what one client's send pins.
 const MAX_SEND_BYTES: usize = 256 << 20;
-/// Output buffers kept for reuse.
-const SPARE_BUFFERS_MAX: usize = 256;
-/// An output buffer larger than this is given back to the allocator.
-const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// Room for replies that come before their turn, which is kept.
+const SCRATCH_BYTES_MAX: usize = 64 * 1024;
 
 /// The connections of one core.
 #[derive(Debug)]
@@ -39,11 +41,16 @@ pub struct Connections {
     held: usize,
     /// Those that may be over, or that may be read from again.
     to_review: Vec<u32>,
-    spare_buffers: Vec<Vec<u8>>,
+    pool: BufferPool,
+    batching: Batching,
+    /// Memory of all connections' buffers, as it was counted last.
+    buffer_bytes: usize,
     /// Bytes beyond [`UNCOUNTED_UNFINISHED_BYTES`] of each connection's input.
     unfinished_bytes: usize,
     unfinished_bytes_max: usize,
     next_generation: u32,
+    /// Where replies are written that come before their turn.
+    scratch: Vec<u8>,
 }
 
 /// What `bytes` of input count.
@@ -53,16 +60,19 @@ fn counted(bytes: usize) -> usize {
 
 impl Connections {
     /// No connections yet, of a server that takes frames of `max_frame_bytes`: at least two such may be under way.
-    pub fn new(max_frame_bytes: usize) -> Self {
+    pub fn new(max_frame_bytes: usize, pool: BufferPool, batching: Batching) -> Self {
         Self {
             slots: Slab::new(),
             to_send: Vec::new(),
             held: 0,
             to_review: Vec::new(),
-            spare_buffers: Vec::new(),
+            pool,
+            batching,
+            buffer_bytes: 0,
             unfinished_bytes: 0,
             unfinished_bytes_max: MAX_UNFINISHED_BYTES.max(2 * max_frame_bytes),
             next_generation: 0,
+            scratch: Vec::new(),
         }
     }
 
@@ -77,8 +87,8 @@ impl Connections {
     }
 
     /// Takes a connection in and begins to receive.
-    pub fn open(&mut self, ring: &mut Ring, socket: OwnedFd) -> u32 {
-        let key = self.insert(socket);
+    pub fn open(&mut self, ring: &mut Ring, socket: OwnedFd, wire: Wire, id: u64, now_us: u64) -> u32 {
+        let key = self.insert(socket, wire, id, now_us);
         let connection = &mut self.slots[key as usize];
         connection.receiving = Receiving::Armed;
         ring.receive(connection.socket.as_raw_fd(), key);
@@ -86,10 +96,44 @@ impl Connections {
     }
 
     /// Tells a connection why it cannot be taken, then closes it.
-    pub fn refuse(&mut self, socket: OwnedFd, code: ErrorCode, message: &str) {
-        let key = self.insert(socket);
-        put_error_reply(self.output(key), 0, 0, code, message);
+    pub fn refuse(&mut self, socket: OwnedFd, wire: Wire, code: ErrorCode, message: &str) {
+        let key = self.insert(socket, wire, 0, 0);
+        self.say_error(key, 0, 0, code, message);
         self.finish_and_linger(key);
+    }
+
+    /// Appends an error to the output of connection `key`, in its wire's form, behind whatever stands there.
+    pub fn say_error(&mut self, key: u32, op: u8, request_id: u32, code: ErrorCode, message: &str) {
+        let native = matches!(self.slots[key as usize].session, Session::Native);
+        let output = self.output(key);
+        if native {
+            put_error_reply(output, op, request_id, code, message);
+        } else {
+            error_line(code, message, output);
+        }
+    }
+
+    /// Appends a reply to the output of the connection that waits for it, in its order: where the wire has one and it
+    /// is not its turn, it is kept until those before it have come.
+    #[inline]
+    pub fn answer(&mut self, to: &ReplyTo, put: impl FnOnce(&mut Vec<u8>)) {
+        self.output(to.key);
+        let connection = &mut self.slots[to.key as usize];
+        match &mut connection.session {
+            Session::Native => put(&mut connection.output),
+            Session::Resp(session) => {
+                session.ordered.answer(to.number, &mut connection.output, &mut self.scratch, put);
+                if self.scratch.capacity() > SCRATCH_BYTES_MAX {
+                    self.scratch = Vec::new();
+                }
+            }
+        }
+    }
+
+    /// Appends `reply`; see [`Connections::answer`].
+    #[inline]
+    pub fn reply(&mut self, to: &ReplyTo, reply: &Reply<'_>) {
+        self.answer(to, |out| reply.put_whole(to, out));
     }
 
     /// Takes no more requests of connection `key`, and makes sure that the client sees the last reply.
@@ -100,9 +144,10 @@ impl Connections {
         self.review(key);
     }
 
-    fn insert(&mut self, socket: OwnedFd) -> u32 {
+    fn insert(&mut self, socket: OwnedFd, wire: Wire, id: u64, now_us: u64) -> u32 {
         self.next_generation = self.next_generation.wrapping_add(1);
-        self.slots.insert(Connection::new(TcpStream::from(socket), self.next_generation)) as u32
+        let connection = Connection::new(TcpStream::from(socket), self.next_generation, wire, id, now_us);
+        self.slots.insert(connection) as u32
     }
 
     /// The connection in slot `key`.
@@ -126,11 +171,12 @@ impl Connections {
     #[inline]
     pub fn output(&mut self, key: u32) -> &mut Vec<u8> {
         let connection = &mut self.slots[key as usize];
+        connection.output_replies += 1;
         if !connection.queued {
             connection.queued = true;
             self.to_send.push(key);
             if connection.output.capacity() == 0 {
-                connection.output = self.spare_buffers.pop().unwrap_or_default();
+                connection.output = self.pool.take();
             }
         }
         &mut connection.output
@@ -162,8 +208,35 @@ impl Connections {
             return false;
         }
         self.unfinished_bytes += grown;
+        if input.capacity() == 0 {
+            *input = self.pool.take();
+        }
         input.extend_from_slice(bytes);
+        self.recount(key);
         true
+    }
+
+    /// Counts the memory of connection `key`'s buffers anew: to be called after it has changed, sooner or later.
+    fn recount(&mut self, key: u32) {
+        let connection = &mut self.slots[key as usize];
+        let bytes = connection.buffer_bytes();
+        self.buffer_bytes = self.buffer_bytes + bytes - connection.counted_bytes;
+        connection.counted_bytes = bytes;
+    }
+
+    /// Memory of slots, buffers and spare buffers. A buffer that has grown is counted when it is handed to the ring.
+    pub fn memory_bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<Connection>() + self.buffer_bytes + self.pool.spare_bytes()
+    }
+
+    /// The pool of buffers.
+    pub fn pool(&self) -> &BufferPool {
+        &self.pool
+    }
+
+    /// The pool of buffers, to make it smaller or larger.
+    pub fn pool_mut(&mut self) -> &mut BufferPool {
+        &mut self.pool
     }
 
     /// Takes the kept bytes of connection `key`.
@@ -176,42 +249,60 @@ impl Connections {
     /// Puts the bytes of [`Connections::take_input`] from `consumed` on back; drops memory that is not needed any more.
     pub fn put_input_back(&mut self, key: u32, mut input: Vec<u8>, consumed: usize) {
         if consumed == input.len() {
+            self.pool.give(input);
+            self.recount(key);
             return;
         }
         input.drain(..consumed);
-        if input.capacity() > SPARE_BUFFER_BYTES_MAX && input.len() < input.capacity() / 4 {
+        if input.capacity() > self.pool.buffer_bytes_max() && input.len() < input.capacity() / 4 {
             input.shrink_to(input.len() * 2);
         }
         self.unfinished_bytes += counted(input.len());
         self.slots[key as usize].input = input;
+        self.recount(key);
     }
 
     /// Ends connection `key`: nothing more is read or said.
     pub fn end(&mut self, key: u32) {
+        self.drop_buffers(key);
+        self.slots[key as usize].end();
+        self.review(key);
+    }
+
+    /// Takes the buffers of connection `key`, whose contents nobody wants any more.
+    fn drop_buffers(&mut self, key: u32) {
         let connection = &mut self.slots[key as usize];
         self.unfinished_bytes -= counted(connection.input.len());
-        connection.end();
-        self.review(key);
+        self.pool.give(std::mem::take(&mut connection.input));
+        self.pool.give(std::mem::take(&mut connection.output));
+        self.recount(key);
     }
 
     /// Gives up the slot of connection `key`, which is over.
     pub fn remove(&mut self, key: u32) {
         let connection = self.slots.remove(key as usize);
         debug_assert!(connection.is_over());
+        self.buffer_bytes -= connection.counted_bytes;
     }
 
     /// Hands each connection's replies to the ring: one send a connection. Those that wait for another core's replies
     /// are held back a little.
     pub fn send_all(&mut self, ring: &mut Ring, now_us: u64) {
-        let Self { slots, to_send, to_review, held, .. } = self;
+        let Self { slots, to_send, to_review, held, pool, batching, buffer_bytes, .. } = self;
         to_send.retain(|&key| {
             let connection = &mut slots[key as usize];
-            if connection.stage == Stage::Open && connection.is_held(now_us) {
+            let counted_bytes = &mut connection.counted_bytes;
+            *buffer_bytes -= std::mem::take(counted_bytes);
+            let held = connection.stage == Stage::Open && connection.is_held(now_us, batching);
+            if held {
+                connection.counted_bytes = connection.buffer_bytes();
+                *buffer_bytes += connection.counted_bytes;
                 return true;
             }
             connection.queued = false;
+            connection.output_replies = 0;
             if connection.stage == Stage::Ended {
-                connection.output = Vec::new();
+                pool.give(std::mem::take(&mut connection.output));
                 to_review.push(key);
             } else if connection.sending_bytes == 0 && !connection.output.is_empty() {
                 let mut buffer = std::mem::take(&mut connection.output);
@@ -219,8 +310,11 @@ impl Connections {
                     connection.output = buffer.split_off(MAX_SEND_BYTES);
                 }
                 connection.sending_bytes = buffer.len();
+                connection.sending_capacity = buffer.capacity();
                 ring.send(connection.socket.as_raw_fd(), key, buffer);
             }
+            connection.counted_bytes = connection.buffer_bytes();
+            *buffer_bytes += connection.counted_bytes;
             false
         });
         *held = to_send.len();
@@ -232,24 +326,39 @@ impl Connections {
     }
 
     /// A send has ended.
-    pub fn sent(&mut self, key: u32, mut buffer: Vec<u8>, result: std::io::Result<usize>) {
+    pub fn sent(&mut self, key: u32, buffer: Vec<u8>, result: std::io::Result<usize>) {
         let connection = &mut self.slots[key as usize];
         let wanted = std::mem::take(&mut connection.sending_bytes);
+        connection.sending_capacity = 0;
         if result.is_ok_and(|count| count == wanted) {
             if !connection.output.is_empty() && !connection.queued {
                 connection.queued = true;
                 self.to_send.push(key);
             }
         } else {
-            self.unfinished_bytes -= counted(connection.input.len());
-            connection.end();
+            self.drop_buffers(key);
+            self.slots[key as usize].end();
         }
+        let connection = &self.slots[key as usize];
         if connection.stage != Stage::Open || connection.receiving != Receiving::Armed {
             self.to_review.push(key);
         }
-        if self.spare_buffers.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= SPARE_BUFFER_BYTES_MAX {
-            buffer.clear();
-            self.spare_buffers.push(buffer);
+        self.pool.give(buffer);
+        self.recount(key);
+    }
+
+    /// Shows `each` at most `count` connections, from place `from` on; returns where to go on, 0 after the last.
+    pub fn visit(&mut self, from: usize, count: usize, mut each: impl FnMut(u32, &mut Connection)) -> usize {
+        let end = self.slots.capacity().min(from + count);
+        for place in from..end {
+            if let Some(connection) = self.slots.get_mut(place) {
+                each(place as u32, connection);
+            }
+        }
+        if end >= self.slots.capacity() {
+            0
+        } else {
+            end
         }
     }
 

@@ -12,11 +12,14 @@
 use std::collections::VecDeque;
 
 use eyot_protocol::command::{Command, Condition, EntryBuilder};
+use eyot_protocol::request::KeyQuery;
 use eyot_protocol::response::{SetOutcome, StoredValue};
 use eyot_raft_glue::{EntryPosition, Index, ShardLog, Standalone, Version};
 
+use super::foreseen::{UnappliedMemory, ENTRY_OVERHEAD_BYTES};
 use crate::router::{Reply, ReplySink, ReplyTo};
-use crate::shard::{Outcome, Place, Shard};
+use crate::shard::access::Tracking;
+use crate::shard::{Answer, Outcome, Place, Shard, Stored};
 
 /// Bytes at which an open entry is sealed before the turn ends: bounds what one record of the log has to hold beside a
 /// single larger command, and what is copied at once.
@@ -42,8 +45,8 @@ pub struct Read<'a> {
     pub place: Place,
     /// The key.
     pub key: &'a [u8],
-    /// Whether only its existence is asked for.
-    pub exists_only: bool,
+    /// What is asked.
+    pub query: KeyQuery,
     /// Whether its connection has writes that are not answered: any of them may be among what this shard has not
     /// applied.
     pub after_own_writes: bool,
@@ -137,7 +140,7 @@ struct PendingEntry {
 #[derive(Debug)]
 struct WaitingRead {
     until: Index,
-    exists_only: bool,
+    query: KeyQuery,
     place: Place,
     key: Box<[u8]>,
     reply_to: ReplyTo,
@@ -154,9 +157,16 @@ pub struct ShardDriver {
     /// In the order of `until`. Bounded by the requests in flight of the connections.
     waiting_reads: VecDeque<WaitingRead>,
     unapplied: UnappliedKeys,
+    /// The newest entry with a command on more than one key; reads that follow own writes wait for it.
+    newest_wide: Index,
     /// The newest entry with a write that was answered from memory; reads of its keys wait for it.
     answered_from_memory: Index,
     spare_payloads: Vec<Vec<u8>>,
+    /// What the unapplied commands will do to memory.
+    memory: UnappliedMemory,
+    /// Memory of the pending entries' payloads and waiters, and of waiting reads.
+    pending_bytes: usize,
+    waiting_read_bytes: usize,
 }
 
 impl std::fmt::Debug for ShardDriver {
@@ -182,14 +192,62 @@ impl ShardDriver {
             pending: VecDeque::new(),
             waiting_reads: VecDeque::new(),
             unapplied: UnappliedKeys::new(),
+            newest_wide: Index(0),
             answered_from_memory: Index(0),
             spare_payloads: Vec::new(),
+            memory: UnappliedMemory::default(),
+            pending_bytes: 0,
+            waiting_read_bytes: 0,
         }
     }
 
     /// The engine, to read from.
     pub fn shard(&self) -> &Shard {
         &self.shard
+    }
+
+    /// Frees about `budget` keys of what was cleared; whether any are left.
+    #[inline]
+    pub fn free_some(&mut self, budget: usize) -> bool {
+        self.shard.free_some(budget)
+    }
+
+    /// Has the engine remember what `tracking` says of each key's use.
+    pub fn set_tracking(&mut self, tracking: Tracking) {
+        self.shard.set_tracking(tracking);
+    }
+
+    /// What the commands that are not applied will do to memory, and what was evicted and had expired.
+    #[inline]
+    pub fn unapplied_memory(&self) -> &UnappliedMemory {
+        &self.memory
+    }
+
+    /// Memory of entries on their way to the disk: their bytes and who waits for them.
+    pub fn log_bytes(&self) -> usize {
+        let open = self.open.payload_bytes() + self.open_waiters.capacity() * size_of::<Waiter>();
+        let spare: usize = self.spare_payloads.iter().map(Vec::capacity).sum();
+        open + spare + self.pending_bytes + self.memory.memory_bytes()
+    }
+
+    /// Memory of reads that wait.
+    pub fn waiting_read_bytes(&self) -> usize {
+        self.waiting_reads.capacity() * size_of::<WaitingRead>() + self.waiting_read_bytes
+    }
+
+    /// Memory that a driver has from its start.
+    pub fn fixed_bytes(&self) -> usize {
+        self.unapplied.buckets.len() * size_of::<UnappliedBucket>()
+    }
+
+    /// Bytes that `command` may take before it is measured.
+    #[inline]
+    pub fn growth_of(command: &Command<'_>) -> usize {
+        if command.grows() {
+            command.encoded_bytes() + ENTRY_OVERHEAD_BYTES
+        } else {
+            0
+        }
     }
 
     /// Whether commands wait to be sealed.
@@ -224,9 +282,14 @@ impl ShardDriver {
                 self.open = EntryBuilder::with_buffer(spare);
             }
         }
-        let unconditional = matches!(command, Command::Set { condition: Condition::Always, .. });
+        let unconditional = matches!(command, Command::Set { condition: Condition::Always, return_old: false, .. });
         let bucket = UnappliedKeys::bucket_of(place);
-        self.unapplied.add(bucket, self.log.last().next());
+        let entry = self.log.last().next();
+        self.unapplied.add(bucket, entry);
+        if is_wide(command) {
+            self.newest_wide = entry;
+        }
+        self.memory.wrote(Self::growth_of(command) as u64);
         self.open.push(command, now_us);
         self.open_waiters.push(Waiter { reply_to: Some(reply_to), bucket: Some(bucket), ack, unconditional });
     }
@@ -243,7 +306,7 @@ impl ShardDriver {
     ) -> ReadProgress {
         let applied = self.log.last_applied();
         if read.after_own_writes || self.answered_from_memory > applied {
-            if let Some(newest) = self.unapplied.newest(read.place) {
+            if let Some(newest) = self.newest_write(read.place) {
                 let until = if read.after_own_writes { newest } else { newest.min(self.answered_from_memory) };
                 if until > self.log.last() {
                     return ReadProgress::SealFirst;
@@ -258,14 +321,17 @@ impl ShardDriver {
         ReadProgress::Answered
     }
 
+    /// The newest entry that is not applied and may change the key at `place`.
+    #[inline]
+    fn newest_write(&self, place: Place) -> Option<Index> {
+        let wide = (self.newest_wide > self.log.last_applied()).then_some(self.newest_wide);
+        self.unapplied.newest(place).max(wide)
+    }
+
     fn wait(&mut self, read: &Read<'_>, until: Index, reply_to: &ReplyTo) {
-        let waiting = WaitingRead {
-            until,
-            exists_only: read.exists_only,
-            place: read.place,
-            key: Box::from(read.key),
-            reply_to: *reply_to,
-        };
+        self.waiting_read_bytes += read.key.len();
+        let waiting =
+            WaitingRead { until, query: read.query, place: read.place, key: Box::from(read.key), reply_to: *reply_to };
         // Nearly always at the end: what comes later waits for what is newer.
         let at = self.waiting_reads.iter().rposition(|other| other.until <= until).map_or(0, |before| before + 1);
         self.waiting_reads.insert(at, waiting);
@@ -287,6 +353,21 @@ impl ShardDriver {
         })
     }
 
+    /// Adds the removal of the key at `place` to the open entry, if it still has `version`. Returns how many bytes that
+    /// will free; `None`, and nothing is added, if the key is gone, is being evicted already, or there is no room.
+    pub fn evict(&mut self, place: Place, version: Version, now_us: i64) -> Option<usize> {
+        let Self { shard, log, open, open_waiters, memory, .. } = self;
+        if open.is_full() || !memory.may_evict(version) {
+            return None;
+        }
+        let victim = shard.eviction_candidate(place, version)?;
+        let at = Version::new(log.last().next(), open_waiters.len() as u16);
+        open.push(&Command::Expire { key: victim.key, version: version.0 }, now_us);
+        open_waiters.push(Waiter { reply_to: None, bucket: None, ack: WriteAck::Applied, unconditional: false });
+        memory.evicts(at, version, victim.bytes);
+        Some(victim.bytes)
+    }
+
     /// Closes the open entry and hands it to `log`; answers what may be answered from memory.
     pub fn seal(&mut self, replies: &mut impl ReplySink, log: impl FnOnce(Sealed<'_>)) {
         if self.open.is_empty() {
@@ -305,6 +386,8 @@ impl ShardDriver {
                 }
             }
         }
+        self.memory.sealed(position.index);
+        self.pending_bytes += pending_bytes(&payload, &waiters);
         self.pending.push_back(PendingEntry { index: position.index, payload, waiters });
     }
 
@@ -320,15 +403,20 @@ impl ShardDriver {
     }
 
     fn apply(&mut self, mut entry: PendingEntry, replies: &mut impl ReplySink) {
-        let waiters = &entry.waiters;
+        let (waiters, memory) = (&entry.waiters, &mut self.memory);
+        self.pending_bytes -= pending_bytes(&entry.payload, waiters);
         self.shard
             .apply(entry.index, &entry.payload, |place, outcome| {
+                if let Outcome::Expired(removed) = outcome {
+                    memory.removed(Version::new(entry.index, place), removed);
+                }
                 if let Some(reply_to) = &waiters[usize::from(place)].reply_to {
                     replies.reply(reply_to, reply_of(outcome));
                 }
             })
             .expect("an entry of this process decodes");
         self.log.applied(entry.index);
+        self.memory.applied(entry.index);
         for waiter in entry.waiters.drain(..) {
             if let Some(bucket) = waiter.bucket {
                 self.unapplied.remove(bucket);
@@ -345,31 +433,65 @@ impl ShardDriver {
     fn answer_waiting_reads(&mut self, now_us: i64, replies: &mut impl ReplySink) {
         let applied = self.log.last_applied();
         while self.waiting_reads.front().is_some_and(|waiting| waiting.until <= applied) {
-            let WaitingRead { exists_only, place, key, reply_to, .. } =
-                self.waiting_reads.pop_front().expect("just seen");
-            let read = Read { place, key: &key, exists_only, after_own_writes: false };
+            let WaitingRead { query, place, key, reply_to, .. } = self.waiting_reads.pop_front().expect("just seen");
+            self.waiting_read_bytes -= key.len();
+            let read = Read { place, key: &key, query, after_own_writes: false };
             answer_read(&self.shard, &read, now_us, &reply_to, replies);
         }
     }
 }
 
-#[inline]
-fn answer_read(shard: &Shard, read: &Read<'_>, now_us: i64, reply_to: &ReplyTo, replies: &mut impl ReplySink) {
-    if read.exists_only {
-        replies.reply(reply_to, Reply::Boolean(shard.get_at(read.place, read.key, now_us).is_some()));
-    } else {
-        let found = shard.get_at(read.place, read.key, now_us);
-        let found = found.map(|stored| StoredValue { value: stored.value, version: stored.version.0 });
-        replies.reply(reply_to, Reply::Value(found));
-    }
+/// Whether a write changes other keys than its first.
+fn is_wide(command: &Command<'_>) -> bool {
+    matches!(command, Command::Rename { .. } | Command::Copy { .. } | Command::SetAllIfAbsent { .. } | Command::Clear)
 }
 
-fn reply_of(outcome: Outcome) -> Reply<'static> {
+/// What a pending entry takes.
+fn pending_bytes(payload: &Vec<u8>, waiters: &Vec<Waiter>) -> usize {
+    payload.capacity() + waiters.capacity() * size_of::<Waiter>()
+}
+
+#[inline]
+fn answer_read(shard: &Shard, read: &Read<'_>, now_us: i64, reply_to: &ReplyTo, replies: &mut impl ReplySink) {
+    if read.query == KeyQuery::Value {
+        replies.reply(reply_to, Reply::Value(stored_value(shard.get_at(read.place, read.key, now_us))));
+        return;
+    }
+    let answer = shard.query(read.place, read.key, read.query, now_us);
+    replies.reply(
+        reply_to,
+        match &answer {
+            Answer::Value(found) => Reply::Value(stored_value(*found)),
+            Answer::Boolean(value) => Reply::Boolean(*value),
+            Answer::Integer(number) => Reply::Integer(*number),
+            Answer::Bytes(text) => Reply::Text(text.as_bytes()),
+            Answer::Access(word) => Reply::Integer(i64::from(*word)),
+            Answer::Status(word) => Reply::Status(word),
+            Answer::Null => Reply::Null,
+            Answer::Failed(failure) => Reply::Error(failure.code(), failure.message()),
+        },
+    );
+}
+
+fn stored_value(found: Option<Stored<'_>>) -> Option<StoredValue<'_>> {
+    found.map(|stored| StoredValue { value: stored.value, version: stored.version.0 })
+}
+
+fn reply_of(outcome: Outcome<'_>) -> Reply<'_> {
     match outcome {
         Outcome::Stored { version } => Reply::Set(SetOutcome::Stored { version: version.0 }),
         Outcome::NotStored { current } => {
             Reply::Set(SetOutcome::NotStored { current: current.map(|version| version.0) })
         }
+        Outcome::Previous { value, version, .. } => {
+            Reply::Value(value.map(|value| StoredValue { value, version: version.0 }))
+        }
+        Outcome::Value(found) => Reply::Value(stored_value(found)),
         Outcome::Deleted(existed) | Outcome::Expired(existed) => Reply::Boolean(existed),
+        Outcome::Changed(changed) => Reply::Boolean(changed),
+        Outcome::Integer(number) => Reply::Integer(number),
+        Outcome::Text(text) => Reply::Text(text),
+        Outcome::Done => Reply::Status("OK"),
+        Outcome::Failed(failure) => Reply::Error(failure.code(), failure.message()),
     }
 }

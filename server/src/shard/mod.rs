@@ -6,10 +6,17 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `mod` | [`Shard`]: reads, the sweep of expired keys, counts |
-//! | `apply` | [`Shard::apply`]: the only place where state changes |
-//! | `table` | one hash table of entries per slot |
+//! | `apply` | [`Shard::apply`]: the only place where state changes; writes and removals |
+//! | `commands` | the commands that read what they change, and those on several keys |
+//! | `query` | [`Shard::query`]: what can be asked about one key |
+//! | `outcome` | what a command did, or why it could not |
+//! | `table` | the tables of entries, one for each slot |
 //! | `entry` | one key with its value, in one heap block |
+//! | `scan` | walks over many keys: SCAN, the keys of a slot, random keys, samples |
 //! | `expiry` | the timing wheel that finds expired keys |
+//! | `graveyard` | what a cleared shard held, until it is freed |
+//! | `access` | when, or how often, a key was used: the meaning of its access word |
+//! | `eviction` | which key goes when memory is short |
 //!
 //! Invariants:
 //! - Pure: no clock, file, socket or random number. State is a function of the entries that were applied: neither
@@ -20,20 +27,33 @@
 //!
 //! Deliberately not here: which acknowledgement a write waits for, limits on memory, what values mean.
 
+pub mod access;
 mod apply;
+mod commands;
 mod entry;
+pub mod eviction;
 mod expiry;
+mod graveyard;
+mod outcome;
+mod query;
+mod scan;
 mod table;
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use eyot_protocol::key;
 use eyot_raft_glue::{ShardId, Version};
 
-use entry::{Entry, Expiry};
-use expiry::{Answer, Wheel};
+use access::{AccessClock, Tracking};
+use entry::{Entry, Expiry, OwnedEntry};
+use expiry::{Due, Wheel};
+use graveyard::Graveyard;
 use table::Tables;
 
+pub use outcome::{Failure, Outcome};
+pub use query::Answer;
+pub use scan::{Candidate, ScanCursor, SCAN_KEYS_MAX};
 pub use table::Place;
 
 /// A key's value as it is stored.
@@ -47,25 +67,6 @@ pub struct Stored<'a> {
     pub expires_at_us: Option<i64>,
 }
 
-/// What applying one command did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// A SET took effect. (One whose expiry had passed already has removed the key.)
-    Stored {
-        /// The key's new version.
-        version: Version,
-    },
-    /// The condition of a SET did not hold; nothing changed.
-    NotStored {
-        /// The key's version; `None` when it does not exist or has expired.
-        current: Option<Version>,
-    },
-    /// A DELETE: whether the key existed. An expired one did not, but its memory is free now.
-    Deleted(bool),
-    /// A sweep's logged removal: whether the key still had the version that expired, and is gone now.
-    Expired(bool),
-}
-
 /// The keys of one shard.
 pub struct Shard {
     id: ShardId,
@@ -73,6 +74,16 @@ pub struct Shard {
     wheel: Wheel,
     /// The places of the keys of the entry that is being applied; empty otherwise.
     places: Vec<Place>,
+    /// The new value of a key whose text a command changes; what an outcome may borrow.
+    scratch: Vec<u8>,
+    /// An entry that the latest command took out, for its outcome to borrow; dropped when the log's entry is applied.
+    departed: Option<OwnedEntry>,
+    graveyard: Graveyard,
+    /// What access words remember.
+    tracking: Tracking,
+    /// Reads of values that found a key, and that did not; the former also decide which of them count as uses.
+    hits: Cell<u64>,
+    misses: Cell<u64>,
 }
 
 impl Shard {
@@ -84,7 +95,18 @@ impl Shard {
     pub fn new(id: ShardId, shard_count: u16, hash_seed: u64) -> Self {
         assert!(id.0 < shard_count, "shard {} of {shard_count}", id.0);
         let tables = Tables::new(key::slots_of_shard(id.0, shard_count), hash_seed);
-        Self { id, tables, wheel: Wheel::new(), places: Vec::new() }
+        Self {
+            id,
+            tables,
+            wheel: Wheel::new(),
+            places: Vec::new(),
+            scratch: Vec::new(),
+            departed: None,
+            graveyard: Graveyard::default(),
+            tracking: Tracking::Recency,
+            hits: Cell::new(0),
+            misses: Cell::new(0),
+        }
     }
 
     /// Which shard this is.
@@ -136,15 +158,50 @@ impl Shard {
         self.tables.prefetch(place);
     }
 
-    /// [`Shard::get`] of a key whose [`Shard::place`] is known, without hashing it again.
+    /// Asks the processor to fetch the line of the table that [`Shard::prefetch`] reads: a pass before that one, when
+    /// dozens of keys are looked up together. Changes nothing.
+    #[inline]
+    pub fn prefetch_bucket(&self, place: Place) {
+        self.tables.prefetch_bucket(place);
+    }
+
+    /// [`Shard::get`] of a key whose [`Shard::place`] is known, without hashing it again. Counts as a use of the key.
     #[inline]
     pub fn get_at(&self, place: Place, key: &[u8], now_us: i64) -> Option<Stored<'_>> {
-        let entry = self.tables.find(place, key)?;
-        let expires_at_us = entry.expiry().map(|expiry| expiry.at_us);
-        if has_expired(expires_at_us, now_us) {
+        let entry = self.tables.find(place, key);
+        let expires_at_us = entry.and_then(Entry::expiry).map(|expiry| expiry.at_us);
+        let Some(entry) = entry.filter(|_| !has_expired(expires_at_us, now_us)) else {
+            self.misses.set(self.misses.get() + 1);
             return None;
-        }
+        };
+        self.hits.set(self.hits.get() + 1);
+        self.touch(entry, now_us);
         Some(Stored { value: entry.value(), version: entry.version(), expires_at_us })
+    }
+
+    /// Notes a use of `entry`.
+    #[inline]
+    fn touch(&self, entry: &Entry, now_us: i64) {
+        // Which uses count must not follow the keys' order: the count of all uses, stirred, is as good as a random
+        // number.
+        let random = (self.hits.get().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32;
+        entry.set_access(self.access_clock(now_us).touched(entry.access(), random));
+    }
+
+    /// Has access words remember what `tracking` says from now on.
+    pub fn set_tracking(&mut self, tracking: Tracking) {
+        self.tracking = tracking;
+    }
+
+    /// Reads and writes access words at `now_us`.
+    #[inline]
+    pub fn access_clock(&self, now_us: i64) -> AccessClock {
+        AccessClock::new(self.tracking, now_us)
+    }
+
+    /// Reads of values since the start: those that found a key, and those that did not.
+    pub fn hits_and_misses(&self) -> (u64, u64) {
+        (self.hits.get(), self.misses.get())
     }
 
     /// Offers keys whose expiry has passed at `now_us` to `propose`, each with the version to name in the
@@ -161,10 +218,10 @@ impl Shard {
             let entry = tables.find_by(place, is_it);
             let entry = entry.unwrap_or_else(|| unreachable!("timer {timer:?} outlived its key"));
             match entry.expiry() {
-                Some(Expiry { at_us, .. }) if at_us > now_us => Answer::NotBefore { expires_at_us: at_us },
+                Some(Expiry { at_us, .. }) if at_us > now_us => Due::NotBefore { expires_at_us: at_us },
                 _ => {
                     propose(entry.key(), entry.version());
-                    Answer::Offered
+                    Due::Offered
                 }
             }
         })
@@ -186,10 +243,22 @@ impl Shard {
         self.wheel.timers()
     }
 
-    /// Bytes that were asked of the allocator for keys, values, tables and timers. What the allocator adds is not in
-    /// it.
+    /// Bytes that were asked of the allocator for keys, values, tables and timers, those of a cleared shard included
+    /// until they are freed. What the allocator adds is not in it.
     pub fn memory_bytes(&self) -> usize {
-        self.tables.memory_bytes() + self.wheel.memory_bytes() + self.places.capacity() * size_of::<Place>()
+        let scratch = self.places.capacity() * size_of::<Place>() + self.scratch.capacity();
+        self.tables.memory_bytes() + self.wheel.memory_bytes() + self.graveyard.memory_bytes() + scratch
+    }
+
+    /// Frees a part of what the shard held before it was cleared, in about `budget` steps (entries, mostly) of some
+    /// ten nanoseconds each; whether anything is left. To be called between turns while it says so.
+    pub fn free_some(&mut self, budget: usize) -> bool {
+        self.graveyard.free_some(budget)
+    }
+
+    /// The part of [`Shard::memory_bytes`] that is entries: keys and values.
+    pub fn entry_bytes(&self) -> usize {
+        self.tables.entry_bytes()
     }
 
     /// A number that is the same for the same content (keys, values, versions, expiries), in whatever order it came and

@@ -13,8 +13,12 @@
 #![allow(dead_code, unused_imports)]
 
 mod client;
+pub mod resp;
+pub mod servers;
 
 pub use client::{bytes_value, number_of, number_value, Answer, Client};
+pub use resp::{Reply, RespClient};
+pub use servers::{Redis, Subject};
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -313,8 +317,13 @@ pub fn command(directory: &Path, arguments: &[&str]) -> Command {
         command.env_remove(name);
     }
     command.args(arguments);
-    let defaults =
-        [("--address", "127.0.0.1:0"), ("--wal-segment-size", "1MiB"), ("--cores", &cores), ("--data-dir", data_dir)];
+    let defaults = [
+        ("--address", "127.0.0.1:0"),
+        ("--resp-address", "127.0.0.1:0"),
+        ("--wal-segment-size", "1MiB"),
+        ("--cores", &cores),
+        ("--data-dir", data_dir),
+    ];
     for (flag, value) in defaults {
         let given = |argument: &&str| argument.split('=').next() == Some(flag);
         if !arguments.iter().any(given) {
