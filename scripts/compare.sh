@@ -353,7 +353,8 @@ write_json() {
     "cpu_model": $(json_string "$(cpu_model)"),
     "processors": $(nproc),
     "memory_gib": $(memory_gib),
-    "kernel": $(json_string "$(uname -r)")
+    "kernel": $(json_string "$(uname -r)"),
+    "load_average_before": $load_before
   },
   "versions": $(json_string "$(versions)"),
   "settings": {
