@@ -353,9 +353,10 @@ write_json() {
     "cpu_model": $(json_string "$(cpu_model)"),
     "processors": $(nproc),
     "memory_gib": $(memory_gib),
-    "kernel": $(json_string "$(uname -r)")
+    "kernel": $(json_string "$(uname -r)"),
+    "load_average_before": $load_before
   },
-  "versions": $(json_string "$(versions)"),
+  "versions": $(json_string "$version_list"),
   "settings": {
     "clients": $clients, "keys": $keys, "key_bytes": 16, "value_bytes": $value_size,
     "quick": $([[ -n $quick_warning ]] && echo true || echo false), "rounds": $rounds, "duration_s": $duration, "server_cpu": $(json_string "$server_cpu"), "load_cpu": $(json_string "$load_cpu")
@@ -381,7 +382,7 @@ $command_line
 
 - date: $(date -u +%Y-%m-%d)
 - machine: $(machine)
-- versions: $(versions)
+- versions: $version_list
 - load: $(load_facts)
 ${quick_warning:+
 **This was $quick_warning.**
@@ -404,6 +405,9 @@ prepare
 ./scripts/setup.sh --bench
 note "building"
 build
+# Now: the page that is written in the end is a change of the checkout itself.
+version_list=$(versions)
+readonly version_list
 memory_need_gib=$((${sizes##*,} * (value_size + 300) / 1024 / 1024 / 1024 + 1))
 [[ $measurements != *memory* ]] || (($(memory_gib) >= memory_need_gib)) ||
     lacking "$memory_need_gib GiB of memory are needed for --sizes $sizes, this machine has $(memory_gib)"
@@ -415,7 +419,7 @@ medians redis >"$work/medians"
 
 {
     echo "machine: $(machine)"
-    echo "versions: $(versions)"
+    echo "versions: $version_list"
     echo "load: $(load_facts)"
     echo "ratios: to redis in the same measurement"
     [[ -z $quick_warning ]] || echo "this was $quick_warning"

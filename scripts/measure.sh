@@ -16,6 +16,8 @@ set -euo pipefail
 
 # How long a server may take until it listens, and until it has ended: recovery and the last sync are within.
 readonly start_patience_s=30 stop_patience_s=30
+# Up to this load average a machine is quiet: what a desktop or a container does by itself.
+readonly quiet_load=0.5
 
 : "${script:?is set by the script that sources this}" "${server_cpu:?}" "${load_cpu:?}" "${clients:?}" "${value_size:?}"
 pids=()
@@ -72,8 +74,17 @@ prepare() {
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
     : >"$work/rows"
+    # Before anything is built or started: what runs then is others'.
+    load_before=$(awk '{ print $1 }' /proc/loadavg)
+    readonly load_before
+    ! is_busy || note "others use this machine (load average $load_before): the figures will be noise"
     bin=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release
     readonly bin
+}
+
+# is_busy: whether others used the machine when the script began, so that its figures and ratios say little.
+is_busy() {
+    awk -v load="$load_before" -v quiet="$quiet_load" 'BEGIN { exit !(load > quiet) }'
 }
 
 # build: what is measured, and what measures it.
@@ -378,7 +389,8 @@ memory_gib() {
 }
 
 machine() {
-    echo "$(cpu_model), $(nproc) processors, $(memory_gib) GiB, Linux $(uname -r)"
+    echo "$(cpu_model), $(nproc) processors, $(memory_gib) GiB, Linux $(uname -r);" \
+        "load average before the run $load_before$(! is_busy || echo ': OTHERS USED IT, the figures are noise')"
 }
 
 redis_version() {

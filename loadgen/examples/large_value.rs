@@ -11,12 +11,12 @@
 //!                         <-----------------------------  bare: out of that buffer
 //! ```
 //!
-//! Place in the flow: none; a measurement, which `scripts/bench.sh large` prints. The server and the bare peer are served
-//! by the same client code, in turn, over the same kind of sockets, with blocking calls; all buffers were used before.
+//! Place in the flow: none; a measurement, which `scripts/bench.sh large` prints. The server and the bare peer have the
+//! same client code, in turn, over the same kind of sockets, with blocking calls; all buffers were used before.
 //! So what differs is the server's own.
 //!
-//! Output: one line `WHO OPERATION best_mb_per_s median_mb_per_s ratio_to_pair` each, the ratio of medians. One megabyte
-//! is 10^6 bytes.
+//! Output: one line `WHO OPERATION best_mb_per_s median_mb_per_s ratio_to_pair` each, the ratio of medians. One
+//! megabyte is 10^6 bytes.
 //!
 //! Deliberately not here: many clients or pipelines; one value at a time shows what moving it costs.
 

@@ -1,7 +1,7 @@
 //! Where connections go, and which core owns a key.
 //!
-//! Place in the flow: asked once before the load (HELLO or CLUSTER SLOTS over a plain blocking connection), then once for each request
-//! whose key must go to, or must avoid, its owner.
+//! Place in the flow: asked once before the load (HELLO or CLUSTER SLOTS over a plain blocking connection), then once
+//! for each request whose key must go to, or must avoid, its owner.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};

@@ -212,8 +212,8 @@ impl Workload {
         Self { random: SmallRng::seed_from_u64(seed), set_threshold: ratio.set_threshold(), keys, order }
     }
 
-    /// The stream of thread `thread` of `threads`: sequential keys are cut into as many pieces, so that each key is used
-    /// once by as many requests as there are keys from the first one on.
+    /// The stream of thread `thread` of `threads`: sequential keys are cut into as many pieces, so that each key is
+    /// used once by as many requests as there are keys from the first one on.
     #[must_use]
     pub fn of_thread(mut self, thread: u64, threads: u64) -> Self {
         if let Order::Sequential { next } = &mut self.order {

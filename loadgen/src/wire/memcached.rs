@@ -9,11 +9,11 @@
 //!       ERROR, CLIENT_ERROR text, SERVER_ERROR text CRLF     failed
 //! ```
 //!
-//! The form is that of `doc/protocol.txt` in memcached's sources. Reads are `mg` and not `get`, because memcached sends
-//! the replies to pipelined `mg` together, but each reply to a `get` by itself: with `get` it would look four times worse
-//! than it is.
+//! The form is that of `doc/protocol.txt` in memcached's sources. Reads are `mg` and not `get`, because memcached 1.6
+//! answers pipelined `mg` with one system call, but every `get` with its own: its CPU time for a read at pipeline 16
+//! would be several times what it need be.
 //!
-//! Deliberately not here: the binary protocol, which memcached's own documents call obsolete.
+//! Deliberately not here: the binary protocol.
 
 use super::{resp, Reply, WireError};
 

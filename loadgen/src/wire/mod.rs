@@ -1,5 +1,5 @@
-//! The three wires, each as little as a load generator needs: GET, SET and the question for
-//! the shard map out, their replies in.
+//! The three wires, each as little as a load generator needs: GET, SET and the question for the shard map out, their
+//! replies in.
 //!
 //! Place in the flow: the sending end before a server's step 1, the receiving end after its step 9.
 //!
@@ -7,7 +7,7 @@
 //! request is encoded once, and then copied and overwritten in three places:
 //!
 //! ```text
-//! template   head | id | ... | prefix 000000000000 | ... | value    value last; the others: no id, CR LF after the value
+//! template   head | id | ... | prefix 000000000000 | ... | value    value last; others: no id, CR LF after the value
 //! request    head | 17 | ... | prefix 000000012345 | ... | value
 //! ```
 
