@@ -73,8 +73,11 @@ impl Kind {
             Self::IncrFloat => (value.text().parse::<f64>().expect("a number") * 2.0) as u64,
             Self::Append => {
                 let text = value.text();
-                let numbers: Vec<u64> =
-                    text.as_bytes().chunks(8).map(|eight| std::str::from_utf8(eight).unwrap().parse().unwrap()).collect();
+                let numbers: Vec<u64> = text
+                    .as_bytes()
+                    .chunks(8)
+                    .map(|eight| std::str::from_utf8(eight).unwrap().parse().unwrap())
+                    .collect();
                 let expected: Vec<u64> = (1..=numbers.len() as u64).collect();
                 assert_eq!(numbers, expected, "{name} holds each piece once, in order");
                 numbers.len() as u64
@@ -203,26 +206,84 @@ fn the_count_finds_what_an_early_acknowledgement_loses() {
 
 /// Commands of every kind that writes, and what a reader must find after them. `{t}` keeps keys in one slot.
 const WRITES: [&str; 44] = [
-    "SET gone:1 x", "SET gone:2 x", "FLUSHALL",
-    "SET plain value", "SET nx:1 first NX", "SET nx:1 second NX", "SET xx:1 x XX", "SETNX nx:2 y", "SETEX fleeting 1000 z",
-    "PSETEX fleeting:2 1000000 z", "SET kept a PXAT 4102444800000", "SET kept b KEEPTTL", "SET dropped a PXAT 4102444800000",
-    "SET dropped b", "SET swapped old", "GETSET swapped new", "SET taken x", "GETDEL taken", "SET got x",
-    "GETEX got PXAT 4102444800001", "MSET m:1 1 m:2 2 m:3 3", "DEL m:2", "MSETNX {t}1 1 {t}2 2", "MSETNX {t}2 3 {t}3 3",
-    "APPEND line abc", "APPEND line def", "SETRANGE line 4 XY", "INCR number", "INCRBY number 10", "DECRBY number 3",
-    "DECR number", "SET float 10.5", "INCRBYFLOAT float 0.25", "EXPIREAT plain 4102444802", "SET lasting x EX 1000",
-    "PERSIST lasting", "RENAME {t}1 {t}renamed", "RENAMENX {t}renamed {t}2", "COPY {t}renamed {t}copy",
-    "COPY swapped {swapped}2 REPLACE", "SET late x", "PEXPIREAT late 1", "UNLINK m:3 nothing", "TOUCH plain",
+    "SET gone:1 x",
+    "SET gone:2 x",
+    "FLUSHALL",
+    "SET plain value",
+    "SET nx:1 first NX",
+    "SET nx:1 second NX",
+    "SET xx:1 x XX",
+    "SETNX nx:2 y",
+    "SETEX fleeting 1000 z",
+    "PSETEX fleeting:2 1000000 z",
+    "SET kept a PXAT 4102444800000",
+    "SET kept b KEEPTTL",
+    "SET dropped a PXAT 4102444800000",
+    "SET dropped b",
+    "SET swapped old",
+    "GETSET swapped new",
+    "SET taken x",
+    "GETDEL taken",
+    "SET got x",
+    "GETEX got PXAT 4102444800001",
+    "MSET m:1 1 m:2 2 m:3 3",
+    "DEL m:2",
+    "MSETNX {t}1 1 {t}2 2",
+    "MSETNX {t}2 3 {t}3 3",
+    "APPEND line abc",
+    "APPEND line def",
+    "SETRANGE line 4 XY",
+    "INCR number",
+    "INCRBY number 10",
+    "DECRBY number 3",
+    "DECR number",
+    "SET float 10.5",
+    "INCRBYFLOAT float 0.25",
+    "EXPIREAT plain 4102444802",
+    "SET lasting x EX 1000",
+    "PERSIST lasting",
+    "RENAME {t}1 {t}renamed",
+    "RENAMENX {t}renamed {t}2",
+    "COPY {t}renamed {t}copy",
+    "COPY swapped {swapped}2 REPLACE",
+    "SET late x",
+    "PEXPIREAT late 1",
+    "UNLINK m:3 nothing",
+    "TOUCH plain",
 ];
 
 const READS: [(&str, &str); 31] = [
-    ("GET gone:1", "$-1"), ("GET plain", "$\"value\""), ("PEXPIRETIME plain", ":4102444802000"), ("GET nx:1", "$\"first\""),
-    ("GET xx:1", "$-1"), ("GET nx:2", "$\"y\""), ("GET fleeting", "$\"z\""), ("GET fleeting:2", "$\"z\""),
-    ("GET kept", "$\"b\""), ("PEXPIRETIME kept", ":4102444800000"), ("GET dropped", "$\"b\""), ("PTTL dropped", ":-1"),
-    ("GET swapped", "$\"new\""), ("GET taken", "$-1"), ("PEXPIRETIME got", ":4102444800001"), ("GET m:1", "$\"1\""),
-    ("GET m:2", "$-1"), ("GET m:3", "$-1"), ("GET {t}1", "$-1"), ("GET {t}2", "$\"2\""), ("GET {t}3", "$-1"),
-    ("GET {t}renamed", "$\"1\""), ("GET {t}copy", "$\"1\""), ("GET {swapped}2", "$\"new\""), ("GET line", "$\"abcdXY\""),
-    ("GET number", "$\"7\""), ("GET float", "$\"10.75\""), ("TTL lasting", ":-1"), ("GET lasting", "$\"x\""),
-    ("GET late", "$-1"), ("DBSIZE", ":18"),
+    ("GET gone:1", "$-1"),
+    ("GET plain", "$\"value\""),
+    ("PEXPIRETIME plain", ":4102444802000"),
+    ("GET nx:1", "$\"first\""),
+    ("GET xx:1", "$-1"),
+    ("GET nx:2", "$\"y\""),
+    ("GET fleeting", "$\"z\""),
+    ("GET fleeting:2", "$\"z\""),
+    ("GET kept", "$\"b\""),
+    ("PEXPIRETIME kept", ":4102444800000"),
+    ("GET dropped", "$\"b\""),
+    ("PTTL dropped", ":-1"),
+    ("GET swapped", "$\"new\""),
+    ("GET taken", "$-1"),
+    ("PEXPIRETIME got", ":4102444800001"),
+    ("GET m:1", "$\"1\""),
+    ("GET m:2", "$-1"),
+    ("GET m:3", "$-1"),
+    ("GET {t}1", "$-1"),
+    ("GET {t}2", "$\"2\""),
+    ("GET {t}3", "$-1"),
+    ("GET {t}renamed", "$\"1\""),
+    ("GET {t}copy", "$\"1\""),
+    ("GET {swapped}2", "$\"new\""),
+    ("GET line", "$\"abcdXY\""),
+    ("GET number", "$\"7\""),
+    ("GET float", "$\"10.75\""),
+    ("TTL lasting", ":-1"),
+    ("GET lasting", "$\"x\""),
+    ("GET late", "$-1"),
+    ("DBSIZE", ":18"),
 ];
 
 #[track_caller]
