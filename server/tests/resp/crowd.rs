@@ -228,9 +228,10 @@ fn slow_and_hostile_clients_are_no_burden_to_the_others() {
         quiet_rss >> 20,
         peak >> 20
     );
-    // The test's own values, what each connection may take, and not the 10 GB that were asked for.
+    // What the server's own bounds allow (unread replies, bytes that wait for the disk), what each connection may take,
+    // and not the 10 GB that were asked for.
     let bound =
-        quiet_rss + (64 << 20) + numbers.connections() as u64 * (16 << 10) + numbers.hardly_read as u64 * (300 << 10);
+        quiet_rss + (160 << 20) + numbers.connections() as u64 * (16 << 10) + numbers.hardly_read as u64 * (300 << 10);
     assert!(redis_is_the_subject() || peak < bound, "{peak} bytes, over {bound}");
     assert!(!is_full() || redis_is_the_subject() || ratio < P99_GROWTH_MAX, "p99 grew by {ratio:.2}");
     assert_eq!(first.say("GET normal:1").bytes().map(<[u8]>::len), Some(66));

@@ -15,7 +15,7 @@ const KEYS: [&[u8]; 11] =
 /// Keys of one slot, for commands that move a value from one key to another.
 const TAGGED: [&[u8]; 5] = [b"{t}1", b"user:{t}2", b"{t}", b"a{t}{u}", b"t"];
 /// Texts that may or may not be numbers.
-const NUMBERS: [&str; 34] = [
+const NUMBERS: [&str; 33] = [
     "0",
     "1",
     "-1",
@@ -48,7 +48,6 @@ const NUMBERS: [&str; 34] = [
     "nan",
     "inf",
     "-inf",
-    "0x10",
     "1 2",
 ];
 /// Indexes of ranges, beyond both ends of most values.

@@ -38,14 +38,15 @@ fn place(subject: &Subject) -> Vec<String> {
 #[test]
 fn redis_py_works() {
     let directory = directory();
-    let subject = Subject::start(directory.path(), &[]);
+    let subject = Subject::start(directory.path(), &["--sync-writes=false"]);
     run_python("redis_py.py", &place(&subject));
 }
 
 #[test]
 fn redis_py_finds_each_core_as_a_node_of_a_cluster() {
     let directory = directory();
-    let subject = Subject::start_cluster(directory.path(), &["--cores", &several_cores().to_string()]);
+    let subject =
+        Subject::start_cluster(directory.path(), &["--sync-writes=false", "--cores", &several_cores().to_string()]);
     let nodes = subject.core_addresses().len();
     let mut arguments = place(&subject);
     arguments.push(nodes.to_string());
@@ -94,7 +95,7 @@ fn sync_commands(connection: &mut Connection) -> RedisResult<()> {
 #[test]
 fn redis_rs_works_over_both_protocols() {
     let directory = directory();
-    let subject = Subject::start(directory.path(), &[]);
+    let subject = Subject::start(directory.path(), &["--sync-writes=false"]);
     for protocol in ["resp2", "resp3"] {
         let client = Client::open(format!("redis://{}/?protocol={protocol}", subject.address())).expect("an address");
         let mut connection = client.get_connection().expect("the server greets");
@@ -105,7 +106,8 @@ fn redis_rs_works_over_both_protocols() {
 #[test]
 fn redis_rs_sends_each_key_to_the_core_that_owns_it() {
     let directory = directory();
-    let subject = Subject::start_cluster(directory.path(), &["--cores", &several_cores().to_string()]);
+    let subject =
+        Subject::start_cluster(directory.path(), &["--sync-writes=false", "--cores", &several_cores().to_string()]);
     let client = ClusterClient::new(vec![format!("redis://{}", subject.address())]).expect("an address");
     let mut connection = client.get_connection().expect("a cluster");
     let forwarded = subject.forwarded();

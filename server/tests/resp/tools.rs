@@ -41,7 +41,7 @@ fn run(program: &str, address: SocketAddr, arguments: &[&str], input: &[u8]) -> 
 #[test]
 fn redis_cli_shows_replies_with_their_types() {
     let directory = directory();
-    let subject = Subject::start(directory.path(), &[]);
+    let subject = Subject::start(directory.path(), &["--sync-writes=false"]);
     let cases: [(&[&str], &str); 27] = [
         (&["PING"], "PONG"),
         (&["PING", "a b"], "\"a b\""),
@@ -58,7 +58,7 @@ fn redis_cli_shows_replies_with_their_types() {
         (&["TYPE", "a"], "string"),
         (&["KEYS", "a*"], "1) \"a\""),
         (&["KEYS", "z*"], "(empty array)"),
-        (&["SCAN", "0", "MATCH", "z*", "COUNT", "1000000"], "1) \"0\"\n2) (empty array)"),
+        (&["SCAN", "0", "TYPE"], "(error) ERR syntax error"),
         (&["GET"], "(error) ERR wrong number of arguments for 'get' command"),
         (&["SET", "a", "1", "NOPE"], "(error) ERR syntax error"),
         (&["NOPE", "a"], "(error) ERR unknown command 'NOPE', with args beginning with: 'a' "),
@@ -83,7 +83,7 @@ fn redis_cli_shows_replies_with_their_types() {
 #[test]
 fn redis_cli_takes_commands_and_values_from_its_input() {
     let directory = directory();
-    let subject = Subject::start(directory.path(), &[]);
+    let subject = Subject::start(directory.path(), &["--sync-writes=false"]);
     let address = subject.address();
     assert_eq!(cli(address, &[], b"SET k \"two words\"\nGET k\nSTRLEN k\n"), "OK\ntwo words\n9\n");
     assert_eq!(cli(address, &["-x", "SET", "file"], &[7; 100_000]), "OK\n");
@@ -103,7 +103,7 @@ fn redis_cli_takes_commands_and_values_from_its_input() {
 #[test]
 fn redis_cli_finds_its_way_through_the_keys() {
     let directory = directory();
-    let subject = Subject::start(directory.path(), &[]);
+    let subject = Subject::start(directory.path(), &["--sync-writes=false"]);
     let (address, mut client) = (subject.address(), subject.connect());
     for number in 0..300 {
         client.must(&format!("SET key:{number} {}", "x".repeat(number)));
@@ -124,7 +124,8 @@ fn redis_cli_finds_its_way_through_the_keys() {
 #[test]
 fn redis_cli_follows_the_cluster() {
     let directory = directory();
-    let subject = Subject::start_cluster(directory.path(), &["--cores", &several_cores().to_string()]);
+    let subject =
+        Subject::start_cluster(directory.path(), &["--sync-writes=false", "--cores", &several_cores().to_string()]);
     for number in 0..50 {
         let key = format!("key:{number}");
         assert_eq!(cli(subject.address(), &["-c", "SET", &key, &key], b""), "OK\n");
@@ -152,7 +153,7 @@ fn benchmark(address: SocketAddr, arguments: &[&str]) -> String {
 #[test]
 fn redis_benchmark_runs_to_its_end_without_a_complaint() {
     let directory = directory();
-    let subject = Subject::start(directory.path(), &[]);
+    let subject = Subject::start(directory.path(), &["--sync-writes=false"]);
     let tests = ["ping", "set", "get", "incr", "mset"];
     let said = benchmark(subject.address(), &["-t", &tests.join(","), "-n", "4800", "-c", "20", "-P", "16", "-q"]);
     for name in ["PING_INLINE", "PING_MBULK", "SET", "GET", "INCR", "MSET (10 keys)"] {
@@ -174,7 +175,7 @@ fn redis_benchmark_knows_the_cores_as_a_cluster() {
         return;
     }
     let directory = directory();
-    let subject = Subject::start_cluster(directory.path(), &["--cores", "2", "--shards", "8"]);
+    let subject = Subject::start_cluster(directory.path(), &["--sync-writes=false", "--cores", "2", "--shards", "8"]);
     let forwarded = subject.forwarded();
     let arguments = ["--cluster", "-t", "set,get", "-n", "4000", "-c", "10", "-P", "4", "-r", "1000", "-q"];
     let said = benchmark(subject.address(), &arguments);
