@@ -29,6 +29,7 @@ const BATCH_BYTES_MAX: u64 = 1 << 20;
 
 /// Settings of memory. See [`super::Config`].
 #[derive(Debug, Clone, Args)]
+#[allow(clippy::struct_excessive_bools)] // Each is one switch of the command line.
 pub struct MemoryConfig {
     /// Limit of the node's memory: a size such as 512MB or 4GiB; a share such as 60% of the machine's memory (or the
     /// container's); auto: three quarters of it; 0: no limit. At the limit keys are evicted by --eviction-policy, or
