@@ -29,15 +29,16 @@ const BATCH_BYTES_MAX: u64 = 1 << 20;
 
 /// Settings of memory. See [`super::Config`].
 #[derive(Debug, Clone, Args)]
+#[allow(clippy::struct_excessive_bools)] // Each is one switch of the command line.
 pub struct MemoryConfig {
-    /// Limit of the memory of the node: a size such as 512MB or 4GiB; a share such as 60% of the machine's memory (or the
+    /// Limit of the node's memory: a size such as 512MB or 4GiB; a share such as 60% of the machine's memory (or the
     /// container's); auto: three quarters of it; 0: no limit. At the limit keys are evicted by --eviction-policy, or
     /// writes are refused with OUT_OF_MEMORY
     #[arg(long, env = "EYOT_MAX_MEMORY", value_name = "BYTES", default_value = "auto")]
     pub max_memory: String,
 
-    /// What goes at the limit, by Redis's names: noeviction (writes are refused), allkeys-lru, volatile-lru, allkeys-lfu,
-    /// volatile-lfu, allkeys-random, volatile-random, volatile-ttl
+    /// What goes at the limit, by Redis's names: noeviction (writes are refused), allkeys-lru, volatile-lru,
+    /// allkeys-lfu, volatile-lfu, allkeys-random, volatile-random, volatile-ttl
     #[arg(long, env = "EYOT_EVICTION_POLICY", value_name = "POLICY", default_value = "noeviction")]
     pub eviction_policy: String,
 

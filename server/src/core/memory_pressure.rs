@@ -31,8 +31,8 @@ use crate::shard::eviction::{Candidate, Dice, Policy, Pool};
 
 /// Keys that a turn evicts by itself, beside what writes demand: a fraction of a millisecond.
 pub const EVICTIONS_PER_TURN: usize = 512;
-/// Keys that are evicted for one write. A larger one that needs more is refused, and what it needs is made between turns,
-/// so that it may enter when it is sent again.
+/// Keys that are evicted for one write. A larger one that needs more is refused, and what it needs is made between
+/// turns, so that it may enter when it is sent again.
 pub const EVICTIONS_PER_WRITE: usize = 1024;
 /// What is evicted at a time, in bytes: a dozen small keys, whose memory is then fetched together.
 const EVICTED_AT_ONCE_BYTES: u64 = 2048;
@@ -249,7 +249,8 @@ impl Work {
         }
     }
 
-    /// Evicts until `bytes` are on their way out, or `keys_max` keys, or nothing is found that may go. Returns the bytes.
+    /// Evicts until `bytes` are on their way out, or `keys_max` keys, or nothing is found that may go. Returns the
+    /// bytes.
     fn evict(&mut self, bytes: u64, keys_max: usize) -> u64 {
         let mut freed = 0;
         if self.budget.blocked.is_some() {
@@ -297,8 +298,8 @@ impl Work {
         None
     }
 
-    /// Offers some keys of one of the shards, chosen by chance and by how many keys it has, to the pool. Returns whether
-    /// there are any that may go.
+    /// Offers some keys of one of the shards, chosen by chance and by how many keys it has, to the pool. Returns
+    /// whether there are any that may go.
     fn sample(&mut self, clock: &AccessClock) -> bool {
         let Self { shards, memory, shared, .. } = self;
         let policy = memory.policy;

@@ -211,7 +211,9 @@ fn recover(
     let mut shards: Vec<Shard> =
         shared.routes.shards_of_core(core).map(|id| Shard::new(id, shard_count, node_uuid as u64)).collect();
     // What is read back was used when it was written, and what the policy wants to know of it follows from that.
-    shards.iter_mut().for_each(|shard| shard.set_tracking(shared.tunables.tracking()));
+    for shard in &mut shards {
+        shard.set_tracking(shared.tunables.tracking());
+    }
     let first = shards.first().map_or(0, |shard| shard.id().0);
     let scope =
         RecoveryScope { node_id: node_uuid, core, core_count: shared.settings.core_count(), shard_count, epoch };

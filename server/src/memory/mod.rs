@@ -11,8 +11,8 @@
 //! | `buffer_pool` | buffers for input and output, reused |
 //! | `report` | what STATS says of all this |
 //!
-//! The keys themselves are in `shard/`, the choice of what to evict in `shard/eviction.rs`, and the acting upon all this
-//! in `core/memory_pressure.rs`.
+//! The keys themselves are in `shard/`, the choice of what to evict in `shard/eviction.rs`, and the acting upon all
+//! this in `core/memory_pressure.rs`.
 
 pub mod buffer_pool;
 pub mod ledger;

@@ -7,7 +7,9 @@
 //! | normal | | nothing |
 //! | elevated | `--memory-threshold` | most spare buffers are given back (`--auto-cleanup`); at the limit, all |
 //! | high | `--high-memory-threshold` | expired keys are swept harder; cores over their fair share evict |
-//! | over | the limit | a write that grows must evict its own room first, on any core; where nothing may be evicted it is refused with `OUT_OF_MEMORY`. Reads, deletes and administration go on |
+//! | over | the limit | a write that grows evicts its own room first, on any core, or is refused: `OUT_OF_MEMORY` |
+//!
+//! Reads, deletes and administration go on at every level.
 //!
 //! Why the fair share: the limit is the node's (see `ledger`), so the question is who makes room. Between the high
 //! threshold and the limit it is whoever has more than an equal share, in proportion to how much more; if the node is

@@ -27,7 +27,8 @@ fn key(number: usize) -> Vec<u8> {
     format!("cached:{number}").into_bytes()
 }
 
-/// Writes [`KEYS`] keys, in order; between every two pipelines `between` may ask something. Returns how many were refused.
+/// Writes [`KEYS`] keys, in order; between every two pipelines `between` may ask something. Returns how many were
+/// refused.
 fn flood(client: &mut Client, expiry: Expiry, mut between: impl FnMut(&mut Client)) -> usize {
     let value = bytes_value(&[7; VALUE_BYTES]);
     let mut refused = 0;
