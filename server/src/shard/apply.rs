@@ -43,9 +43,8 @@ impl Shard {
         let decided_at_us = commands.decided_at_us();
         for (position, command) in commands.enumerate() {
             if position % PREFETCH_BATCH == 0 && self.places.len() > 1 {
-                for &place in self.places[position..].iter().take(PREFETCH_BATCH) {
-                    self.tables.prefetch(place);
-                }
+                let places = &self.places[position..self.places.len().min(position + PREFETCH_BATCH)];
+                self.tables.prefetch_all(places);
             }
             let write = Write {
                 place: self.places[position],
