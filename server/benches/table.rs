@@ -14,7 +14,6 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::io::Write;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
 
 use eyot_protocol::command::{Command, Condition, EntryBuilder, NewExpiry, Value};
 use eyot_protocol::key;
@@ -88,15 +87,18 @@ const NOW_US: i64 = 1_700_000_000_000_000;
 /// Commands of one entry.
 const BATCH: usize = 16;
 
+/// Look-ups between two looks at the clock.
+const CHUNK: usize = 1 << 16;
+
 /// Look-ups of one measurement.
 const LOOKUPS: usize = 4_000_000;
 
 type Key = [u8; 16];
 
 /// Key number `n`: four letters and twelve digits.
-fn numbered(prefix: &[u8; 4], mut n: usize) -> Key {
+fn numbered(prefix: [u8; 4], mut n: usize) -> Key {
     let mut key = [b'0'; 16];
-    key[..4].copy_from_slice(prefix);
+    key[..4].copy_from_slice(&prefix);
     for digit in key[4..].iter_mut().rev() {
         *digit = b'0' + (n % 10) as u8;
         n /= 10;
@@ -107,7 +109,7 @@ fn numbered(prefix: &[u8; 4], mut n: usize) -> Key {
 /// Which keys a run has.
 #[derive(Clone, Copy)]
 struct Keys {
-    prefix: &'static [u8; 4],
+    prefix: [u8; 4],
     count: usize,
 }
 
@@ -119,9 +121,10 @@ impl Keys {
     }
 }
 
-fn cpu() -> Duration {
+/// The thread's processor time in nanoseconds.
+fn cpu() -> u64 {
     let now = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 /// Resident bytes of the process.
@@ -140,7 +143,7 @@ fn value(bytes: usize) -> Vec<u8> {
 fn apply_all(shard: &mut Shard, keys: Keys, index: &mut u64, command: impl Fn(&Key, &mut EntryBuilder) -> u16) -> f64 {
     // So many entries are formed at a time that the clock's own cost does not show.
     const ENTRIES: usize = 256;
-    let mut spent = Duration::ZERO;
+    let mut spent = 0;
     let mut next = 0;
     while next < keys.count {
         let mut entries = Vec::with_capacity(ENTRIES);
@@ -162,7 +165,7 @@ fn apply_all(shard: &mut Shard, keys: Keys, index: &mut u64, command: impl Fn(&K
         }
         spent += cpu() - start;
     }
-    spent.as_nanos() as f64 / keys.count as f64
+    spent as f64 / keys.count as f64
 }
 
 fn set<'a>(key: &'a [u8], value: &'a [u8]) -> Command<'a> {
@@ -186,9 +189,8 @@ fn reply(replies: &mut Vec<u8>, stored: Option<Stored<'_>>) {
 /// Nanoseconds per look-up, `batch` keys at a time, in as many passes of prefetching as `stages` says.
 fn lookups(shard: &Shard, keys: Keys, batch: usize, stages: usize) -> f64 {
     let mut replies = Vec::new();
-    let mut spent = Duration::ZERO;
+    let mut spent = 0;
     let mut at = 0;
-    const CHUNK: usize = 1 << 16;
     for _ in 0..LOOKUPS / CHUNK {
         let chunk: Vec<Key> = (at..at + CHUNK).map(|n| keys.nth(n % keys.count)).collect();
         at += CHUNK;
@@ -199,10 +201,14 @@ fn lookups(shard: &Shard, keys: Keys, batch: usize, stages: usize) -> f64 {
             places.clear();
             places.extend(pipeline.iter().map(|key| shard.place(key::slot(key), key)));
             if stages > 1 {
-                places.iter().for_each(|&place| shard.prefetch_bucket(place));
+                for &place in &places {
+                    shard.prefetch_bucket(place);
+                }
             }
             if stages > 0 {
-                places.iter().for_each(|&place| shard.prefetch(place));
+                for &place in &places {
+                    shard.prefetch(place);
+                }
             }
             for (key, &place) in pipeline.iter().zip(&places) {
                 reply(&mut replies, shard.get_at(place, key, NOW_US));
@@ -211,12 +217,12 @@ fn lookups(shard: &Shard, keys: Keys, batch: usize, stages: usize) -> f64 {
         }
         spent += cpu() - start;
     }
-    spent.as_nanos() as f64 / (LOOKUPS / CHUNK * CHUNK) as f64
+    spent as f64 / (LOOKUPS / CHUNK * CHUNK) as f64
 }
 
 fn speed(count: usize) {
-    let keys = Keys { prefix: b"key:", count };
-    let absent = Keys { prefix: b"not:", count };
+    let keys = Keys { prefix: *b"key:", count };
+    let absent = Keys { prefix: *b"not:", count };
     let (plain, longer) = (value(VALUE_BYTES), value(VALUE_BYTES + 2));
     let resident_before = resident_bytes();
     let mut shard = Shard::new(ShardId(0), 1, 42);
@@ -244,7 +250,7 @@ fn speed(count: usize) {
 
 /// What the process takes for `count` keys.
 fn memory(count: usize) {
-    let keys = Keys { prefix: b"key:", count };
+    let keys = Keys { prefix: *b"key:", count };
     let plain = value(VALUE_BYTES);
     let before = resident_bytes();
     let mut shard = Shard::new(ShardId(0), 1, 42);
@@ -258,7 +264,7 @@ fn memory(count: usize) {
 fn growth_once(count: usize, in_one_slot: bool) -> Vec<u32> {
     let value = value(VALUE_BYTES);
     let mut shard = Shard::new(ShardId(0), 1, 42);
-    let keys = Keys { prefix: b"key:", count };
+    let keys = Keys { prefix: *b"key:", count };
     let mut times = Vec::with_capacity(count);
     for n in 0..count {
         let mut builder = EntryBuilder::default();
@@ -270,7 +276,7 @@ fn growth_once(count: usize, in_one_slot: bool) -> Vec<u32> {
         let applied = shard.apply(Index(n as u64 + 1), &payload, |_, outcome| {
             black_box(&outcome);
         });
-        times.push((cpu() - start).as_nanos() as u32);
+        times.push(u32::try_from(cpu() - start).unwrap_or(u32::MAX));
         applied.expect("a well-formed entry");
     }
     assert_eq!(shard.key_count(), count);

@@ -62,7 +62,7 @@ fn put_infos(writer: &mut Writer<'_>, names: Args<'_>) {
     for name in names.iter() {
         match find(name) {
             Some(spec) => put_info(writer, spec),
-            None => writer.null_array(),
+            None => writer.null(),
         }
     }
 }

@@ -177,8 +177,8 @@ pub struct ScanRequest<'a> {
 /// Who a client says it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Credentials<'a> {
-    /// `default`, if none was said.
-    pub user: &'a [u8],
+    /// Its name; `None`: only a password was said.
+    pub user: Option<&'a [u8]>,
     /// The password.
     pub password: &'a [u8],
 }

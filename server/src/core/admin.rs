@@ -10,7 +10,7 @@ use std::sync::Arc;
 use eyot_protocol::command::{Command, PairList};
 use eyot_protocol::request::Operation;
 use eyot_protocol::resp::command_reply::{put_command, put_help};
-use eyot_protocol::resp::request::{ClientCommand, ClusterCommand, HelloRequest, LibraryInfo, ReplyMode as Wanted};
+use eyot_protocol::resp::request::{ClientCommand, ClusterCommand, Credentials, HelloRequest, LibraryInfo, ReplyMode as Wanted};
 use eyot_protocol::resp::{Args, CommandId, RespError, RespRequest, RespVersion};
 
 use super::execute::{KeyRequest, Terms};
@@ -31,7 +31,7 @@ use crate::router::keyspace::KeyspaceRequest;
 use crate::router::questions::{Answer, Purpose};
 use crate::router::{Form, ReplyTo};
 
-/// What AUTH is answered: there are no passwords.
+/// What AUTH with a password alone is answered: there are no passwords.
 const NO_PASSWORD: RespError = RespError::fixed(
     "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration \
      is correct?",
@@ -63,7 +63,10 @@ impl Work {
                 self.say(&to, |writer| writer.status("OK"));
             }
             RespRequest::Hello(hello) => self.hello_resp(&to, hello),
-            RespRequest::Auth(_) => self.refuse(&to, &NO_PASSWORD),
+            RespRequest::Auth(credentials) => match refused_credentials(credentials) {
+                Some(error) => self.refuse(&to, &error),
+                None => self.say(&to, |writer| writer.status("OK")),
+            },
             RespRequest::Quit => {
                 self.say(&to, |writer| writer.status("OK"));
                 self.connections.finish_and_linger(key);
@@ -111,8 +114,8 @@ impl Work {
     }
 
     fn hello_resp(&mut self, to: &ReplyTo, hello: &HelloRequest<'_>) {
-        if hello.auth.is_some() {
-            return self.refuse(to, &NO_PASSWORD);
+        if let Some(error) = hello.auth.as_ref().and_then(refused_credentials) {
+            return self.refuse(to, &error);
         }
         let connection = self.connections.get_mut(to.key);
         let id = connection.id;
@@ -250,6 +253,15 @@ impl Work {
             }
         }
         Some(info)
+    }
+}
+
+/// Why a client is not who it says: there is one user, and it needs no password.
+fn refused_credentials(credentials: &Credentials<'_>) -> Option<RespError> {
+    match credentials.user {
+        None => Some(NO_PASSWORD),
+        Some(b"default") => None,
+        Some(_) => Some(RespError::fixed("WRONGPASS invalid username-password pair or user is disabled.")),
     }
 }
 

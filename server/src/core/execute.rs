@@ -133,6 +133,11 @@ impl Work {
         if self.is_late(to, deadline_us) {
             return;
         }
+        if too_long(command, self.max_value_bytes) {
+            let message = "string exceeds maximum allowed size (proto-max-bulk-len)";
+            self.outlet().reply(to, Reply::Error(ErrorCode::ValueTooLarge, message));
+            return;
+        }
         let (growth, bytes) = (ShardDriver::growth_of(command), command.encoded_bytes());
         self.make_room(growth);
         let admitted = self
@@ -204,6 +209,16 @@ impl Work {
         }
         self.flush_reads();
         self.mesh.recycle_requests(batch);
+    }
+}
+
+/// Whether the value would be longer than this server is configured to take, as far as that is known before the entry
+/// is applied.
+#[inline]
+fn too_long(command: &Command<'_>, value_bytes_max: usize) -> bool {
+    match command {
+        Command::SetRange { offset, bytes, .. } => *offset as usize + bytes.len() > value_bytes_max,
+        _ => false,
     }
 }
 

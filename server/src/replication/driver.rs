@@ -14,11 +14,12 @@ use std::collections::VecDeque;
 use eyot_protocol::command::{Command, Condition, EntryBuilder};
 use eyot_protocol::request::KeyQuery;
 use eyot_protocol::response::{SetOutcome, StoredValue};
+use eyot_protocol::ErrorCode;
 use eyot_raft_glue::{EntryPosition, Index, ShardLog, Standalone, Version};
 
 use super::foreseen::{UnappliedMemory, ENTRY_OVERHEAD_BYTES};
 use crate::router::{Reply, ReplySink, ReplyTo};
-use crate::shard::access::Tracking;
+use crate::shard::access::{AccessClock, Tracking};
 use crate::shard::{Answer, Outcome, Place, Shard, Stored};
 
 /// Bytes at which an open entry is sealed before the turn ends: bounds what one record of the log has to hold beside a
@@ -28,6 +29,13 @@ pub const MAX_ENTRY_BYTES: usize = 1 << 20;
 const SPARE_PAYLOADS_MAX: usize = 8;
 /// A payload buffer larger than this is given back to the allocator.
 const SPARE_PAYLOAD_BYTES_MAX: usize = 256 * 1024;
+
+/// What OBJECT FREQ is answered without a policy by frequency, and OBJECT IDLETIME with one: Redis's words.
+const NO_FREQUENCY: &str = "An LFU maxmemory policy is not selected, access frequency not tracked. Please note that \
+                            when switching between policies at runtime LRU and LFU data will take some time to adjust.";
+/// See [`NO_FREQUENCY`].
+const NO_IDLE_TIME: &str = "An LFU maxmemory policy is selected, idle time not tracked. Please note that when \
+                            switching between policies at runtime LRU and LFU data will take some time to adjust.";
 
 /// When a write is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -470,12 +478,23 @@ fn answer_read(shard: &Shard, read: &Read<'_>, now_us: i64, reply_to: &ReplyTo, 
             Answer::Boolean(value) => Reply::Boolean(*value),
             Answer::Integer(number) => Reply::Integer(*number),
             Answer::Bytes(text) => Reply::Text(text.as_bytes()),
-            Answer::Access(word) => Reply::Integer(i64::from(*word)),
+            Answer::Access(word) => use_of(shard.access_clock(now_us), read.query, *word),
+            Answer::Status(word) if read.query == KeyQuery::Encoding => Reply::Text(word.as_bytes()),
             Answer::Status(word) => Reply::Status(word),
             Answer::Null => Reply::Null,
             Answer::Failed(failure) => Reply::Error(failure.code(), failure.message()),
         },
     );
+}
+
+/// What is known of a key's use, if the eviction policy keeps what is asked for.
+fn use_of(clock: AccessClock, query: KeyQuery, word: u32) -> Reply<'static> {
+    match (query, clock.frequency(word)) {
+        (KeyQuery::Frequency, Some(frequency)) => Reply::Integer(i64::from(frequency)),
+        (KeyQuery::Frequency, None) => Reply::Error(ErrorCode::InvalidArgument, NO_FREQUENCY),
+        (_, Some(_)) => Reply::Error(ErrorCode::InvalidArgument, NO_IDLE_TIME),
+        (_, None) => Reply::Integer((clock.idle_us(word) / 1_000_000) as i64),
+    }
 }
 
 fn stored_value(found: Option<Stored<'_>>) -> Option<StoredValue<'_>> {

@@ -150,9 +150,9 @@ impl Shard {
 
     /// Asks the processor to fetch what a read at `place` will touch. Changes nothing.
     ///
-    /// Pays from about four keys on, in three passes over a pipeline: all places, then all prefetches, then all reads.
-    /// With nothing else between them the prefetches' own cache misses overlap, which makes a read two to four
-    /// times cheaper (`benches/engine.rs`); a pass that both hashes and prefetches gains half of it.
+    /// Pays from about four keys on, in four passes over a pipeline: all places, [`Shard::prefetch_bucket`] for all of
+    /// them, this, then all reads. With nothing else between them the passes' cache misses overlap, which halves the
+    /// cost of a read (`benches/table.rs`); without the pass over buckets a third of the gain is lost.
     #[inline]
     pub fn prefetch(&self, place: Place) {
         self.tables.prefetch(place);

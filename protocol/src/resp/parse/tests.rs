@@ -311,7 +311,7 @@ fn connections() {
     is("READONLY", RespRequest::ReadOnly);
     is("READWRITE", RespRequest::ReadWrite);
     is("HELLO", RespRequest::Hello(HelloRequest::default()));
-    let auth = Some(Credentials { user: b"u", password: b"p" });
+    let auth = Some(Credentials { user: Some(b"u"), password: b"p" });
     let hello = HelloRequest { version: Some(RespVersion::Three), auth, name: Some(b"me") };
     is("HELLO 3 setname me AUTH u p", RespRequest::Hello(hello));
     let hello = HelloRequest { version: Some(RespVersion::Two), ..HelloRequest::default() };
@@ -324,8 +324,8 @@ fn connections() {
     refused("HELLO 2 setname", "ERR Syntax error in HELLO option 'setname'");
     let name = "ERR Client names cannot contain spaces, newlines or special characters.";
     refused("HELLO 2 setname 'a b'", name);
-    is("AUTH p", RespRequest::Auth(Credentials { user: b"default", password: b"p" }));
-    is("AUTH u p", RespRequest::Auth(Credentials { user: b"u", password: b"p" }));
+    is("AUTH p", RespRequest::Auth(Credentials { user: None, password: b"p" }));
+    is("AUTH u p", RespRequest::Auth(Credentials { user: Some(b"u"), password: b"p" }));
     syntax_errors(&["AUTH a b c"]);
 }
 

@@ -32,7 +32,7 @@ fn shards(keys: &[Vec<u8>]) -> Vec<Shard> {
 }
 
 fn expiry(n: usize) -> Option<i64> {
-    (n % 3 == 0).then_some(if n % 15 == 0 { NOW_US } else { NOW_US + 1_000_000 })
+    n.is_multiple_of(3).then_some(if n.is_multiple_of(15) { NOW_US } else { NOW_US + 1_000_000 })
 }
 
 fn keys(count: usize) -> Vec<Vec<u8>> {

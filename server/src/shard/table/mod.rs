@@ -36,7 +36,8 @@ use eyot_protocol::key;
 
 use super::entry::{Entry, OwnedEntry, Resized};
 use arena::Arena;
-use bucket::Word;
+use bucket::{Bucket, Word};
+use segment::Segment;
 use slot::SlotTable;
 
 pub(super) use emptied::Emptied;
@@ -230,10 +231,21 @@ impl Tables {
         self.slot(place).segment(place.hash).prefetch(place.hash);
     }
 
+    /// [`Tables::prefetch_bucket`] of all places, and then [`Tables::prefetch`]: two passes, in each of which the fetches
+    /// overlap.
+    pub fn prefetch_all(&self, places: &[Place]) {
+        for &place in places {
+            self.prefetch_bucket(place);
+        }
+        for &place in places {
+            self.prefetch(place);
+        }
+    }
+
     /// Every entry, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         let segments = self.by_slot.iter().flat_map(SlotTable::segments);
-        segments.flat_map(|segment| segment.buckets()).flat_map(|bucket| bucket.words()).filter_map(Word::entry)
+        segments.flat_map(Segment::buckets).flat_map(Bucket::words).filter_map(Word::entry)
     }
 
     /// How many keys there are.

@@ -123,7 +123,7 @@ impl Tables {
 
     /// A slot, counted from the first one, by the number of its keys, and any hash.
     fn pick(&self, at: u64) -> Option<Position> {
-        let mut rank = (u128::from(at) * self.keys as u128 >> 64) as usize;
+        let mut rank = ((u128::from(at) * self.keys as u128) >> 64) as usize;
         let mut is_in = |keys: usize| {
             let is_in = rank < keys;
             rank -= if is_in { 0 } else { keys };

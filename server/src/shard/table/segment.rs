@@ -23,7 +23,7 @@
 
 #![allow(unsafe_code)]
 
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 use super::arena::{larger, Arena, Block, BLOCK_BUCKETS_MAX};
 use super::bucket::{Bucket, Word, BUCKET_WORDS};
@@ -153,7 +153,7 @@ impl Segment {
     /// The bucket to which a tag belongs; 0 when there is none.
     #[inline]
     fn home(&self, tag: u16) -> usize {
-        (u32::from(tag) * u32::from(self.bucket_count) >> 16) as usize
+        ((u32::from(tag) * u32::from(self.bucket_count)) >> 16) as usize
     }
 
     /// The bucket to which a hash belongs.
@@ -364,7 +364,7 @@ impl Segment {
     /// Leaves the first half of the range of hashes here, and returns a segment with the other half.
     pub fn split(&mut self, arena: &mut Arena) -> Self {
         // A look at the tags' first bits counts what goes where.
-        let all = self.buckets().iter().flat_map(|bucket| bucket.words());
+        let all = self.buckets().iter().flat_map(Bucket::words);
         let right_keys = all.filter(|word| !word.is_free() && word.tag() >> 15 == 1).count();
         let depth = self.depth + 1;
         let mut left = Self::with_buckets(depth, buckets_for(self.keys() - right_keys), arena);
@@ -373,7 +373,8 @@ impl Segment {
             // The hashes are read from the entries, most of which are in no cache: some buckets ahead of their use.
             const AHEAD: usize = 2;
             for ahead in if at == 0 { 0..AHEAD + 1 } else { at + AHEAD..at + AHEAD + 1 } {
-                prefetch_entries(self.buckets().get(ahead));
+                let words = self.buckets().get(ahead).into_iter().flat_map(Bucket::words);
+                words.filter_map(Word::entry).for_each(Entry::prefetch_header);
             }
             for index in 0..BUCKET_WORDS {
                 let Some(hash) = self.buckets()[at].words()[index].entry().map(Entry::hash) else { continue };
@@ -404,15 +405,18 @@ impl Segment {
         prefetch_line(self.buckets.as_ptr().wrapping_add(self.home_of(hash)).cast());
     }
 
-    /// Asks the processor to fetch the entries that the look-up of `hash` will read.
+    /// Asks the processor to fetch the entry that the look-up of `hash` will read, or else the next bucket.
     #[inline]
     pub fn prefetch(&self, hash: u32) {
-        let Some(bucket) = self.buckets().get(self.home_of(hash)) else { return };
+        let home = self.home_of(hash);
+        let Some(bucket) = self.buckets().get(home) else { return };
         let candidates = bucket.matching(self.tag(hash));
         if candidates != 0 {
             if let Some(entry) = bucket.words()[candidates.trailing_zeros() as usize].entry() {
                 entry.prefetch();
             }
+        } else if bucket.is_passed() {
+            prefetch_line(ptr::from_ref(&self.buckets()[self.next(home)]).cast());
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Tests of the tables against a plain map, with hashes that chance would never give; of walks while the tables change
 //! under them; of bounds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{btree_map, BTreeMap, BTreeSet};
 
 use eyot_raft_glue::Version;
 use proptest::prelude::*;
@@ -98,8 +98,8 @@ impl Pair {
 
     fn insert(&mut self, id: u32) {
         let place = self.place(id);
-        if !self.model.contains_key(&id) {
-            self.model.insert(id, 4);
+        if let btree_map::Entry::Vacant(vacant) = self.model.entry(id) {
+            vacant.insert(4);
             let value = id.to_le_bytes();
             self.tables.insert(place, OwnedEntry::new(place.hash(), &key_of(id), &value, Version(7), None));
         }
@@ -204,7 +204,7 @@ proptest! {
             pair.apply(change, |_| true);
         }
         let mut ever: BTreeSet<u32> = pair.model.keys().copied().collect();
-        let may_change = |id: u32| id % stays != 0;
+        let may_change = |id: u32| !id.is_multiple_of(stays);
         let staying: BTreeSet<u32> = pair.model.keys().copied().filter(|&id| !may_change(id)).collect();
         let mut visited = BTreeMap::new();
         let mut position = Position { slot: 0, hash: 0 };
@@ -238,7 +238,9 @@ fn a_slot_with_very_many_keys_has_small_segments_and_gives_all_memory_back() {
     let count = if cfg!(miri) { 4000 } else { 200_000 };
     // All in one slot.
     let ids: Vec<u32> = (0..).filter(|id| id % 16 < 14).take(count).collect();
-    ids.iter().for_each(|&id| pair.insert(id));
+    for &id in &ids {
+        pair.insert(id);
+    }
     let slot = &pair.tables.by_slot[usize::from(key::slot(TAGS[1].as_bytes()))];
     assert_eq!(slot.keys(), count);
     assert!(slot.segments().iter().all(|segment| segment.buckets().len() <= SEGMENT_BUCKETS_MAX));
@@ -258,7 +260,7 @@ fn a_slot_with_very_many_keys_has_small_segments_and_gives_all_memory_back() {
 fn keys_that_come_and_go_leave_no_chains_behind() {
     let mut pair = Pair::new(Hashes::Even);
     let passed = |pair: &Pair| {
-        let buckets = pair.tables.by_slot.iter().flat_map(SlotTable::segments).flat_map(|segment| segment.buckets());
+        let buckets = pair.tables.by_slot.iter().flat_map(SlotTable::segments).flat_map(Segment::buckets);
         buckets.filter(|bucket| bucket.is_passed()).count()
     };
     (0..6000).for_each(|id| pair.insert(id));
