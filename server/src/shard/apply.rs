@@ -53,18 +53,11 @@ impl Shard {
         let now_us = commands.decided_at_us();
         let (mut first_place, mut prefetched) = (0, 0);
         for (position, command) in commands.enumerate() {
-<<<<<<< HEAD
             let command = command?;
             if first_place >= prefetched && self.places.len() > 1 {
-                for &place in self.places[first_place..].iter().take(PREFETCH_BATCH) {
-                    self.tables.prefetch(place);
-                }
+                let end = self.places.len().min(first_place + PREFETCH_BATCH);
+                self.tables.prefetch_all(&self.places[first_place..end]);
                 prefetched = first_place + PREFETCH_BATCH;
-=======
-            if position % PREFETCH_BATCH == 0 && self.places.len() > 1 {
-                let places = &self.places[position..self.places.len().min(position + PREFETCH_BATCH)];
-                self.tables.prefetch_all(places);
->>>>>>> h/table
             }
             let place = self.places.get(first_place).copied().unwrap_or_default();
             let version = Version::new(index, position as u16);
