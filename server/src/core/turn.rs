@@ -128,6 +128,7 @@ impl Core {
             || !self.work.walks.is_empty()
             || !self.work.sliced.is_empty()
             || self.work.has_graves
+            || !self.work.open_shards.is_empty()
             || self.work.memory.has_work()
             || (self.stopping.is_none() && self.work.shared.is_stopping())
     }
@@ -282,7 +283,7 @@ impl Core {
             self.work.parse_kept(key);
         }
         let connection = self.work.connections.get_mut(key);
-        if connection.peer_closed && !connection.is_full() {
+        if connection.peer_closed && !connection.is_full() && !connection.yields {
             connection.finish();
         }
         if connection.stage == Stage::Finishing && connection.is_settled() {

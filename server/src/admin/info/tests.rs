@@ -187,7 +187,7 @@ fn reports_of_cores_are_summed() {
         metrics.commands.called_for(CommandId::Get as usize, 1000);
         metrics.sample_rates(1_000_000);
         CoreReport {
-            memory: CoreMemory::default(),
+            memory: CoreMemory { hits: counted, ..CoreMemory::default() },
             core,
             processor: usize::from(core),
             keys: 3,

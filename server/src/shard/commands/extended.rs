@@ -53,11 +53,8 @@ impl Number {
         if text.len() > TEXT_BYTES_MAX {
             return None;
         }
-        let (negative, unsigned) = match text {
-            [b'-', rest @ ..] => (true, rest),
-            [b'+', rest @ ..] => (false, rest),
-            rest => (false, rest),
-        };
+        let negative = text.first() == Some(&b'-');
+        let unsigned = text.strip_prefix(b"-").or_else(|| text.strip_prefix(b"+")).unwrap_or(text);
         if unsigned.eq_ignore_ascii_case(b"inf") || unsigned.eq_ignore_ascii_case(b"infinity") {
             return Some(Self::Infinite);
         }
