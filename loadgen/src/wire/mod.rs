@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn memcached_requests_are_lines_and_a_value() {
-        let encoder = Encoder::new(Protocol::Memcached, "mg ", b"abc", &RequestOptions::default());
+        let encoder = Encoder::new(Protocol::Memcached, "mg ", b"abc", &RequestOptions::default(), None);
         let mut out = Vec::new();
         encoder.get(&mut out, 0, 42);
         assert_eq!(out, b"mg mg 000000000042 v\r\n");
