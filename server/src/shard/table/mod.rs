@@ -1,5 +1,5 @@
-//! The shard's tables: one for each slot, made of 64-byte buckets, so that growth moves few entries at a time, and a slot
-//! can be walked, counted or handed over by itself.
+//! The shard's tables: one for each slot, made of 64-byte buckets, so that growth moves few entries at a time, and a
+//! slot can be walked, counted or handed over by itself.
 //!
 //! Place in the flow: step 5 (execute) finds keys here, step 8 (apply) changes them.
 //!
