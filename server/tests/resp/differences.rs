@@ -26,7 +26,7 @@ fn eyot_says(eyot: &Reply, start: &str) -> bool {
 }
 
 /// All of them.
-pub const KNOWN: [Difference; 13] = [
+pub const KNOWN: [Difference; 12] = [
     Difference {
         commands: "`RENAME` `RENAMENX` `COPY` `MSETNX`",
         redis: "takes any keys",
@@ -165,17 +165,6 @@ pub const KNOWN: [Difference; 13] = [
         covers: |line, redis, eyot| {
             let raw = *redis == Reply::Bulk(b"raw".to_vec());
             line.word(1) == "ENCODING" && raw && matches!(eyot, Reply::Bulk(_))
-        },
-    },
-    Difference {
-        commands: "`KEYS` and `SCAN` with more than one `*` at the end",
-        redis: "`**` does not match the empty key",
-        eyot: "it does",
-        reason: "a star stands for any text, and two for two texts that may both be empty",
-        example: &["SET \"\" 1", "KEYS **"],
-        covers: |line, _, _| {
-            let patterns = line.word(0) == "KEYS" || line.word(0) == "SCAN";
-            patterns && line.arguments.iter().any(|argument| argument.ends_with(b"**"))
         },
     },
 ];

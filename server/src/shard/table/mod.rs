@@ -231,8 +231,8 @@ impl Tables {
         self.slot(place).segment(place.hash).prefetch(place.hash);
     }
 
-    /// [`Tables::prefetch_bucket`] of all places, and then [`Tables::prefetch`]: two passes, in each of which the fetches
-    /// overlap.
+    /// [`Tables::prefetch_bucket`] of all places, and then [`Tables::prefetch`]: two passes, in each of which the
+    /// fetches overlap.
     pub fn prefetch_all(&self, places: &[Place]) {
         for &place in places {
             self.prefetch_bucket(place);
