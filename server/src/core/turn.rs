@@ -159,6 +159,7 @@ impl Core {
                 self.work.metrics.log_bytes += bytes as u64;
             }
             Event::Accepted { token, socket, armed } => self.accepted(token, socket, armed),
+            Event::Mapped(event) => unreachable!("no core starts {event:?}"),
             Event::Woken { armed, .. } => {
                 if !armed {
                     self.ring.watch(self.sleeper.descriptor(), 0);
