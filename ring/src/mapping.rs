@@ -45,7 +45,13 @@ struct Mapping {
     length: usize,
     file: File,
     /// Where regions that were dropped go.
-    returned: Sender<Range<usize>>,
+    returned: Sender<Returned>,
+}
+
+/// A region that goes home.
+struct Returned {
+    range: Range<usize>,
+    filled: bool,
 }
 
 // SAFETY: the pointer is only used through regions, each of which has the bytes it refers to for itself, or shares them
@@ -64,7 +70,7 @@ impl Drop for Mapping {
 /// A file without a name that is mapped into memory; the place to which its regions come back.
 pub struct MappedFile {
     mapping: Arc<Mapping>,
-    returned: Receiver<Range<usize>>,
+    returned: Receiver<Returned>,
 }
 
 impl std::fmt::Debug for MappedFile {
@@ -100,7 +106,7 @@ impl MappedFile {
         let start = NonNull::new(address.cast()).expect("a mapping is not at address zero");
         let (sender, returned) = channel();
         let mapping = Arc::new(Mapping { start, length, file, returned: sender });
-        let whole = MappedRegion { mapping: Arc::clone(&mapping), start: 0, length };
+        let whole = MappedRegion { mapping: Arc::clone(&mapping), start: 0, length, filled: false };
         Ok((Self { mapping, returned }, whole))
     }
 
@@ -116,8 +122,8 @@ impl MappedFile {
 
     /// A region that was dropped, or whose last shared handle was, on whatever thread.
     pub fn take_returned(&self) -> Option<MappedRegion> {
-        let range = self.returned.try_recv().ok()?;
-        Some(MappedRegion { mapping: Arc::clone(&self.mapping), start: range.start, length: range.len() })
+        let Returned { range, filled } = self.returned.try_recv().ok()?;
+        Some(MappedRegion { mapping: Arc::clone(&self.mapping), start: range.start, length: range.len(), filled })
     }
 
     /// Disk space that the file takes, in bytes.
@@ -135,6 +141,8 @@ pub struct MappedRegion {
     mapping: Arc<Mapping>,
     start: usize,
     length: usize,
+    /// Whether every page has disk space behind it.
+    filled: bool,
 }
 
 impl std::fmt::Debug for MappedRegion {
@@ -164,12 +172,19 @@ impl MappedRegion {
         Arc::ptr_eq(&self.mapping, &file.mapping)
     }
 
+    /// Whether every page of it has disk space behind it, since it was populated or held a value: only then can no write
+    /// fail. A write into a page for which the disk has no room kills the process, by a signal.
+    pub fn is_filled(&self) -> bool {
+        self.filled
+    }
+
     /// Keeps the first `at` bytes and returns the rest. `at` is a multiple of [`page_bytes`], above 0 and below the
     /// length.
     #[must_use]
     pub fn split_off(&mut self, at: usize) -> Self {
         assert!(at > 0 && at < self.length && at.is_multiple_of(page_bytes()), "a split between two pages");
-        let rest = Self { mapping: Arc::clone(&self.mapping), start: self.start + at, length: self.length - at };
+        let (start, length) = (self.start + at, self.length - at);
+        let rest = Self { mapping: Arc::clone(&self.mapping), start, length, filled: self.filled };
         self.length = at;
         rest
     }
@@ -179,6 +194,7 @@ impl MappedRegion {
         assert!(Arc::ptr_eq(&self.mapping, &next.mapping), "two regions of one mapping");
         assert!(self.start + self.length == next.start, "a neighbour");
         self.length += next.length;
+        self.filled &= next.filled;
         // Nothing goes home by this drop.
         next.length = 0;
     }
@@ -202,15 +218,36 @@ impl MappedRegion {
         is_resident(self.address(), range)
     }
 
-    /// Makes its first `length` bytes a value that is only read from now on, however many refer to it.
-    pub fn share(self, length: usize) -> MappedBytes {
+    /// Brings its pages into memory with disk space behind them, waiting for both: for who may wait, such as recovery.
+    ///
+    /// # Errors
+    /// The disk has no room, or is broken.
+    pub fn populate(&mut self) -> io::Result<()> {
+        // SAFETY: the range is this region's, and its contents stay what they are.
+        let outcome = unsafe { libc::madvise(self.address().cast(), self.length, libc::MADV_POPULATE_WRITE) };
+        if outcome != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        self.filled = true;
+        Ok(())
+    }
+
+    /// Makes its first `length` bytes, all of which were written, a value that is only read from now on, however many
+    /// refer to it.
+    pub fn share(mut self, length: usize) -> MappedBytes {
         assert!(length <= self.length, "a value within its region");
+        self.filled |= length + page_bytes() > self.length;
         MappedBytes { shared: Arc::new(Shared { region: self, length }) }
     }
 
     pub(crate) fn address(&self) -> *mut u8 {
         // SAFETY: the start lies within the mapping.
         unsafe { self.mapping.start.as_ptr().add(self.start) }
+    }
+
+    /// What an operation of the ring did to its pages.
+    pub(crate) fn set_filled(&mut self, filled: bool) {
+        self.filled = filled;
     }
 
     pub(crate) fn descriptor(&self) -> RawFd {
@@ -222,7 +259,8 @@ impl Drop for MappedRegion {
     fn drop(&mut self) {
         if self.length > 0 {
             // Where nobody takes regions back any more, the mapping as a whole is about to go.
-            let _: Result<(), _> = self.mapping.returned.send(self.start..self.start + self.length);
+            let returned = Returned { range: self.start..self.start + self.length, filled: self.filled };
+            let _: Result<(), _> = self.mapping.returned.send(returned);
         }
     }
 }
@@ -317,6 +355,9 @@ mod tests {
         assert_eq!(first.len(), file.len());
         assert_eq!(first.bytes().iter().map(|&byte| u64::from(byte)).sum::<u64>(), 6 * page_bytes() as u64);
         assert!(file.take_returned().is_none(), "nothing was given up");
+        assert!(!first.is_filled(), "nobody knows");
+        drop(first.share(3 * page_bytes()));
+        assert!(!file.take_returned().unwrap().is_filled(), "its last page was never written");
     }
 
     #[test]
@@ -331,8 +372,10 @@ mod tests {
         assert_eq!(read, b"abc");
         let region = file.take_returned().expect("the last handle is gone");
         assert_eq!((region.start(), region.len()), (0, 2 * page_bytes()));
-        assert!(region.is_of(&file));
+        assert!(region.is_of(&file) && !region.is_filled());
         assert!(file.take_returned().is_none());
+        drop(region.share(page_bytes() + 1));
+        assert!(file.take_returned().unwrap().is_filled());
     }
 
     #[test]
@@ -352,8 +395,8 @@ mod tests {
         region.bytes_mut()[0] = 1;
         assert!(region.is_resident(0..1));
         assert!(!region.is_resident(0..region.len()), "far more than is read ahead");
-        region.bytes_mut().fill(1);
-        assert!(region.is_resident(5..region.len()));
+        region.populate().unwrap();
+        assert!(region.is_filled() && region.is_resident(5..region.len()));
     }
 
     #[test]

@@ -11,6 +11,7 @@
 pub mod config;
 pub mod error;
 pub mod logging;
+pub mod memory;
 pub mod node;
 pub mod preflight;
 

@@ -209,9 +209,15 @@ pub(super) fn event(owned: Owned, result: io::Result<usize>) -> MappedEvent {
     match owned {
         Owned::ReceiveInto { token, region } => MappedEvent::ReceivedInto { token, region, result },
         Owned::SendPieces { token, gathered } => MappedEvent::SentPieces { token, pieces: gathered.pieces, result },
-        Owned::Populate { token, region } => MappedEvent::Populated { token, region, result: done(result) },
+        Owned::Populate { token, mut region } => {
+            region.set_filled(result.is_ok());
+            MappedEvent::Populated { token, region, result: done(result) }
+        }
         Owned::PageIn { token, value } => MappedEvent::PagedIn { token, value, result: done(result) },
-        Owned::GiveBack { token, region } => MappedEvent::GivenBack { token, region, result: done(result) },
+        Owned::GiveBack { token, mut region } => {
+            region.set_filled(region.is_filled() && result.is_err());
+            MappedEvent::GivenBack { token, region, result: done(result) }
+        }
         Owned::Send { .. } | Owned::Write { .. } => unreachable!("a plain buffer under a mapped operation's key"),
     }
 }

@@ -112,7 +112,7 @@ fn pages_are_brought_in_and_given_back() {
     else {
         panic!("not populated")
     };
-    assert!(region.is_resident(0..region.len()));
+    assert!(region.is_resident(0..region.len()) && region.is_filled());
     region.bytes_mut().fill(7);
     let value = region.share(32 * page_bytes());
     ring.page_in(2, value, 5..20 * page_bytes());
@@ -130,7 +130,7 @@ fn pages_are_brought_in_and_given_back() {
     };
     match result {
         Ok(()) => {
-            assert!(!region.is_resident(0..region.len()));
+            assert!(!region.is_resident(0..region.len()) && !region.is_filled());
             assert!(region.bytes().iter().all(|&byte| byte == 0));
         }
         Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EOPNOTSUPP), "only a file system may refuse"),
