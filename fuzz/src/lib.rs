@@ -14,7 +14,7 @@ mod native;
 mod tlv;
 mod wal;
 
-pub use entry::entry_commands;
+pub use entry::{entry_commands, value_part};
 pub use native::{native_frame, native_response};
 pub use tlv::tlv_decode;
 pub use wal::wal_batch;
@@ -51,5 +51,5 @@ mod tests {
         };
     }
 
-    over_the_corpora!(tlv_decode, entry_commands, native_frame, native_response, wal_batch);
+    over_the_corpora!(tlv_decode, entry_commands, value_part, native_frame, native_response, wal_batch);
 }

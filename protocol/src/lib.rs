@@ -33,6 +33,7 @@ pub mod response;
 
 pub mod command;
 pub mod native;
+pub mod value_part;
 
 pub use error::ErrorCode;
 pub use request::Request;

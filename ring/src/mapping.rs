@@ -172,8 +172,8 @@ impl MappedRegion {
         Arc::ptr_eq(&self.mapping, &file.mapping)
     }
 
-    /// Whether every page of it has disk space behind it, since it was populated or held a value: only then can no write
-    /// fail. A write into a page for which the disk has no room kills the process, by a signal.
+    /// Whether every page of it has disk space behind it, since it was populated or held a value: only then can no
+    /// write fail. A write into a page for which the disk has no room kills the process, by a signal.
     pub fn is_filled(&self) -> bool {
         self.filled
     }

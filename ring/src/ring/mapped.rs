@@ -116,8 +116,8 @@ pub(super) struct Gathered {
 
 impl Ring {
     /// Receives into `region` from `filled` on: `at_most` bytes, fewer only where the stream ends or breaks. Comes back
-    /// as [`MappedEvent::ReceivedInto`]; ends early by a shutdown of the socket. `in_worker`: the bytes are copied by a thread
-    /// of the kernel's, which then takes the waits for pages that are not in memory.
+    /// as [`MappedEvent::ReceivedInto`]; ends early by a shutdown of the socket. `in_worker`: the bytes are copied by a
+    /// thread of the kernel's, which then takes the waits for pages that are not in memory.
     ///
     /// # Panics
     /// When the bytes do not fit the region.
@@ -139,8 +139,8 @@ impl Ring {
         self.push_mapped(entry, key, in_worker);
     }
 
-    /// Sends all of `pieces`, in order; comes back as [`MappedEvent::SentPieces`], and pins what they refer to until then.
-    /// `in_worker`: as for [`Ring::receive_into`].
+    /// Sends all of `pieces`, in order; comes back as [`MappedEvent::SentPieces`], and pins what they refer to until
+    /// then. `in_worker`: as for [`Ring::receive_into`].
     ///
     /// # Panics
     /// Over [`MAX_PIECES`], or 2 GiB.
@@ -162,15 +162,16 @@ impl Ring {
     }
 
     /// Brings the pages of `region` into memory, with disk space behind them, ready to be written: on a worker. Comes
-    /// back as [`MappedEvent::Populated`]. Regions of about 1 MiB keep others, who change the address space meanwhile, from
-    /// waiting long.
+    /// back as [`MappedEvent::Populated`]. Regions of about 1 MiB keep others, who change the address space meanwhile,
+    /// from waiting long.
     pub fn populate(&mut self, token: u64, region: MappedRegion) {
         let (start, length) = (region.address(), region.len());
         let key = self.owned.insert(Owned::Populate { token, region });
         self.push_advice(key, start, length, libc::MADV_POPULATE_WRITE);
     }
 
-    /// Brings the pages of `range` of `value` into memory, to be read: on a worker. Comes back as [`MappedEvent::PagedIn`].
+    /// Brings the pages of `range` of `value` into memory, to be read: on a worker. Comes back as
+    /// [`MappedEvent::PagedIn`].
     pub fn page_in(&mut self, token: u64, value: MappedBytes, range: Range<usize>) {
         assert!(range.start < range.end && range.end <= value.len(), "a part of the value");
         let from = range.start / page_bytes() * page_bytes();

@@ -39,6 +39,7 @@ use eyot_ring::{Ring, Sleeper};
 
 use self::clock::TurnClock;
 use self::log::CoreLog;
+use crate::memory::LargeValues;
 use crate::metrics::Metrics;
 use crate::net::connections::Connections;
 use crate::replication::ShardDriver;
@@ -64,6 +65,8 @@ pub(crate) struct Work {
     /// Shards with an open entry, by their local numbers.
     open_shards: Vec<u16>,
     log: CoreLog,
+    /// Where large values are; `None`: on the heap.
+    large_values: Option<LargeValues>,
     mesh: Mesh,
     gathers: Gathers,
     metrics: Metrics,

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use eyot_protocol::ErrorCode;
 use eyot_raft_glue::ShardId;
-use eyot_ring::{Event, Received, Wait};
+use eyot_ring::{Event, MappedEvent, Received, Wait};
 
 use super::{Core, Stopping, Work, EVENTS_PER_TURN, MESSAGES_PER_TURN};
 use crate::error::{Stop, StopReason};
+use crate::memory::LargeValues;
 use crate::net::connection::{Receiving, Stage, HOLD_US, LINGER_BYTES};
 use crate::replication::ShardDriver;
 use crate::security::admit::WriteBudget;
@@ -62,6 +63,7 @@ impl Core {
             self.sweep();
             self.work.end_requests(&mut self.ring);
             self.review_connections();
+            self.keep_house();
             self.work.mesh.flush();
             self.work.connections.send_all(&mut self.ring, self.work.clock.monotonic_us());
             self.work.end_turn();
@@ -140,7 +142,8 @@ impl Core {
             wait = shorter(wait, expiry.max(until(self.next_sweep)));
         }
         let lingering = self.lingering.front().map(|(until, ..)| *until);
-        for deadline in [self.work.log.next_deadline(), self.accept_again, lingering].into_iter().flatten() {
+        let interval = self.work.large_values.as_ref().and_then(LargeValues::next_deadline);
+        for deadline in [self.work.log.next_deadline(), self.accept_again, lingering, interval].into_iter().flatten() {
             wait = shorter(wait, until(deadline));
         }
         if self.stopping.is_some() {
@@ -159,7 +162,7 @@ impl Core {
                 self.work.metrics.log_bytes += bytes as u64;
             }
             Event::Accepted { token, socket, armed } => self.accepted(token, socket, armed),
-            Event::Mapped(event) => unreachable!("no core starts {event:?}"),
+            Event::Mapped(event) => self.mapped(event),
             Event::Woken { armed, .. } => {
                 if !armed {
                     self.ring.watch(self.sleeper.descriptor(), 0);
@@ -167,6 +170,21 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    fn mapped(&mut self, event: MappedEvent) {
+        match (event, &mut self.work.large_values) {
+            (MappedEvent::GivenBack { region, result, .. }, Some(values)) => values.given_back(region, result),
+            (event, _) => unreachable!("no core starts {event:?}"),
+        }
+    }
+
+    /// Takes regions of large values home that nobody refers to any more, and gives space back to the system.
+    fn keep_house(&mut self) {
+        let Self { ring, work, .. } = self;
+        if let Some(region) = work.large_values.as_mut().and_then(|values| values.maintain(work.clock.now())) {
+            ring.give_back(0, region);
+        }
     }
 
     fn accepted(&mut self, token: u32, socket: std::io::Result<OwnedFd>, armed: bool) {

@@ -7,9 +7,9 @@
 //! warm   held a value that is gone: its pages are there, so the next value costs no page faults
 //! ```
 //!
-//! Policy: warm before cold, and within either the smallest that is large enough; among equals the lowest. Neighbours of
-//! the same kind are one extent. What is warm and was not needed for a whole interval goes back to the system, and what
-//! is more than [`WARM_BYTES_MAX`] goes at once, largest extents first.
+//! Policy: warm before cold, and within either the smallest that is large enough; among equals the lowest. Neighbours
+//! of the same kind are one extent. What is warm and was not needed for a whole interval goes back to the system, and
+//! what is more than [`WARM_BYTES_MAX`] goes at once, largest extents first.
 //!
 //! Fragmentation is bounded by that: a hole between two values that fits no other value costs address space, of which
 //! there is plenty, while its memory and disk space go back within an interval.
