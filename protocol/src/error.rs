@@ -44,11 +44,19 @@ pub enum ErrorCode {
     TooManyConnections = 16,
     /// Whether the request was applied is unknown.
     Unknown = 17,
+    /// The operation does not fit the type of the value under the key: not applied.
+    WrongType = 18,
+    /// What should be a number is none, or the result is out of its range: not applied.
+    InvalidNumber = 19,
+    /// The operation needs a key that does not exist: not applied.
+    NoSuchKey = 20,
+    /// The operation needs its keys in one shard, and they are not: not applied.
+    CrossSlot = 21,
 }
 
 impl ErrorCode {
     /// Every code, in the order of its number.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 21] = [
         Self::MalformedFrame,
         Self::FrameTooLarge,
         Self::UnsupportedVersion,
@@ -66,6 +74,10 @@ impl ErrorCode {
         Self::ShuttingDown,
         Self::TooManyConnections,
         Self::Unknown,
+        Self::WrongType,
+        Self::InvalidNumber,
+        Self::NoSuchKey,
+        Self::CrossSlot,
     ];
 
     /// The code of a number from the wire; `None` for one that this version does not know.
@@ -98,6 +110,10 @@ impl ErrorCode {
             Self::ShuttingDown => "SHUTTING_DOWN",
             Self::TooManyConnections => "TOO_MANY_CONNECTIONS",
             Self::Unknown => "UNKNOWN",
+            Self::WrongType => "WRONG_TYPE",
+            Self::InvalidNumber => "INVALID_NUMBER",
+            Self::NoSuchKey => "NO_SUCH_KEY",
+            Self::CrossSlot => "CROSS_SLOT",
         }
     }
 
@@ -161,6 +177,6 @@ mod tests {
         let names: std::collections::BTreeSet<_> = ErrorCode::ALL.map(ErrorCode::name).into_iter().collect();
         assert_eq!(names.len(), ErrorCode::ALL.len());
         assert_eq!(ErrorCode::from_number(0), None);
-        assert_eq!(ErrorCode::from_number(18), None);
+        assert_eq!(ErrorCode::from_number(22), None);
     }
 }

@@ -115,6 +115,43 @@ pub enum Expiry {
     AtUs(i64),
 }
 
+/// What is asked about one key. Nothing of it changes anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyQuery {
+    /// Its value, with its version and expiry.
+    Value,
+    /// Whether it exists.
+    Exists,
+    /// Whether it exists; for eviction that is a use of the key.
+    Touch,
+    /// How many bytes the text of its value has.
+    Length,
+    /// A part of the text of its value.
+    Range {
+        /// The first byte; a negative one counts from the end, -1 being the last.
+        start: i64,
+        /// The last byte, counted in the same way.
+        end: i64,
+    },
+    /// When it ceases to exist.
+    TimeToLive {
+        /// In milliseconds; else in seconds.
+        milliseconds: bool,
+        /// As a time since the epoch; else from now on.
+        absolute: bool,
+    },
+    /// The type of its value, in Redis's words.
+    Type,
+    /// The form that its value is kept in, in Redis's words.
+    Encoding,
+    /// How often it is used, in the measure of the eviction policies by frequency.
+    Frequency,
+    /// How long it has not been used, in seconds.
+    IdleTime,
+    /// How many bytes of memory it takes.
+    MemoryUsage,
+}
+
 /// A write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Set<'a> {

@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use eyot_protocol::command::{Command, Condition, EntryBuilder};
+use eyot_protocol::command::{Command, Condition, EntryBuilder, NewExpiry, Value};
 use eyot_protocol::key;
 use eyot_raft_glue::{Index, ShardId};
 use eyot_server::shard::{Place, Shard, Stored};
@@ -51,7 +51,9 @@ fn value() -> Vec<u8> {
 fn entries(keys: &[Key], batch: usize, expires_at_us: Option<i64>) -> Vec<Vec<u8>> {
     let value = value();
     let mut builder = EntryBuilder::default();
-    let set = |key| Command::Set { key, value: &value, expires_at_us, condition: Condition::Always };
+    let expiry = expires_at_us.map_or(NewExpiry::Never, NewExpiry::At);
+    let value = Value::Encoded(&value);
+    let set = |key| Command::Set { key, value, expiry, condition: Condition::Always, return_old: false };
     keys.chunks(batch)
         .map(|chunk| {
             for key in chunk {

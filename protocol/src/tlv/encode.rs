@@ -89,6 +89,12 @@ impl<'b> Encoder<'b> {
         self.sized(TYPE_BYTES, bytes);
     }
 
+    /// The head of bytes without meaning: the caller appends so many next.
+    #[inline]
+    pub fn bytes_head(&mut self, length: usize) {
+        self.head(TYPE_BYTES, length, 0);
+    }
+
     /// An error.
     pub fn error(&mut self, code: u32, message: &str) {
         let [a, b, c, d] = code.to_le_bytes();

@@ -37,6 +37,7 @@
 mod decode;
 mod encode;
 mod error;
+mod text;
 mod value;
 mod varint;
 mod view;
@@ -49,8 +50,15 @@ mod tests;
 pub use decode::Decoder;
 pub use encode::Encoder;
 pub use error::TlvError;
+pub use text::{parse_integer, text_of, ShortText, Text};
 pub use value::Value;
 pub use view::{ErrorRef, ListIter, ListRef, MapIter, MapRef, ValueRef};
+
+/// How many bytes the encoded value of type bytes takes that holds `length` bytes.
+#[inline]
+pub const fn encoded_bytes_of_bytes(length: usize) -> usize {
+    1 + varint::encoded_bytes(length) + length
+}
 
 /// No value.
 pub const TYPE_NULL: u8 = 0x00;

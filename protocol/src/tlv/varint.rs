@@ -47,6 +47,13 @@ pub(super) fn read(bytes: &[u8]) -> Result<(usize, usize), VarintError> {
     Err(if bytes.len() < MAX_VARINT_BYTES { VarintError::Truncated } else { VarintError::TooLong })
 }
 
+/// How many bytes `number` takes.
+#[inline]
+pub(super) const fn encoded_bytes(number: usize) -> usize {
+    let bits = usize::BITS - (number | 1).leading_zeros();
+    bits.div_ceil(7) as usize
+}
+
 /// Appends `number`.
 #[inline(never)]
 pub(super) fn write(out: &mut Vec<u8>, number: usize) {

@@ -7,7 +7,7 @@
 //! - A request is decoded in place; it is copied only into the log's entry or into the batch for another core.
 //! - Requests of one connection reach each shard in the order in which they came.
 
-use eyot_protocol::command::Command;
+use eyot_protocol::command::{Command, NewExpiry, Value};
 use eyot_protocol::error::ProtocolError;
 use eyot_protocol::native::batch::Batch;
 use eyot_protocol::native::reply::{put_error_reply, put_hello, put_reply, put_stats};
@@ -293,8 +293,9 @@ impl Work {
             }
             Operation::Delete => Command::Delete { key },
             Operation::Set => {
-                let expires_at_us = absolute(options.expiry, now_us);
-                Command::Set { key, value, expires_at_us, condition: options.condition }
+                let expiry = absolute(options.expiry, now_us).map_or(NewExpiry::Never, NewExpiry::At);
+                let value = Value::Encoded(value);
+                Command::Set { key, value, expiry, condition: options.condition, return_old: false }
             }
             other => unreachable!("{other:?} is not an operation on one key"),
         };

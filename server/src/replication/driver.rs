@@ -364,12 +364,13 @@ fn answer_read(shard: &Shard, read: &Read<'_>, now_us: i64, reply_to: &ReplyTo, 
     }
 }
 
-fn reply_of(outcome: Outcome) -> Reply<'static> {
+fn reply_of(outcome: Outcome<'_>) -> Reply<'static> {
     match outcome {
         Outcome::Stored { version } => Reply::Set(SetOutcome::Stored { version: version.0 }),
         Outcome::NotStored { current } => {
             Reply::Set(SetOutcome::NotStored { current: current.map(|version| version.0) })
         }
         Outcome::Deleted(existed) | Outcome::Expired(existed) => Reply::Boolean(existed),
+        other => unreachable!("{other:?} is of no command that this core forms"),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Place in the flow: tests of `replication`.
 
-use eyot_protocol::command::{Command, Condition};
+use eyot_protocol::command::{Command, Condition, NewExpiry, Value};
 use eyot_protocol::key::slot;
 use eyot_protocol::request::Operation;
 use eyot_protocol::response::SetOutcome;
@@ -49,16 +49,23 @@ fn driver() -> ShardDriver {
 }
 
 fn set<'a>(key: &'a [u8], value: &'a [u8]) -> Command<'a> {
-    Command::Set { key, value, expires_at_us: None, condition: Condition::Always }
+    set_until(key, value, NewExpiry::Never)
+}
+
+fn set_until<'a>(key: &'a [u8], value: &'a [u8], expiry: NewExpiry) -> Command<'a> {
+    let value = Value::Encoded(value);
+    Command::Set { key, value, expiry, condition: Condition::Always, return_old: false }
 }
 
 fn write(driver: &mut ShardDriver, command: &Command<'_>, ack: WriteAck, to: ReplyTo) {
-    let place = driver.shard().place(slot(command.key()), command.key());
+    let key = command.key().expect("a command on keys");
+    let place = driver.shard().place(slot(key), key);
     driver.write(command, place, NOW_US, ack, to);
 }
 
 /// Reads as the core does: seals first where the driver asks for it.
 fn read(driver: &mut ShardDriver, key: &[u8], after_own_writes: bool, number: u32, replies: &mut Replies) {
+    let key = command.key().expect("a command on keys");
     let place = driver.shard().place(slot(key), key);
     let read = Read { place, key, exists_only: false, after_own_writes };
     if driver.read(&read, NOW_US, &to(number), replies) == ReadProgress::SealFirst {
@@ -115,7 +122,13 @@ fn a_read_waits_for_no_other_key() {
 #[test]
 fn an_answer_from_memory_is_seen_by_every_later_read() {
     let (mut driver, mut replies) = (driver(), Replies::default());
-    let conditional = Command::Set { key: b"c", value: &[9], expires_at_us: None, condition: Condition::IfPresent };
+    let conditional = Command::Set {
+        key: b"c",
+        value: Value::Encoded(&[9]),
+        expiry: NewExpiry::Never,
+        condition: Condition::IfPresent,
+        return_old: false,
+    };
     write(&mut driver, &set(b"k", &[1]), WriteAck::Memory, to(1));
     write(&mut driver, &conditional, WriteAck::Memory, to(2));
     driver.seal(&mut replies, |_| {});
@@ -143,8 +156,7 @@ fn several_entries_become_durable_at_once_and_are_applied_in_order() {
 #[test]
 fn expired_keys_are_removed_by_a_logged_delete() {
     let (mut driver, mut replies) = (driver(), Replies::default());
-    let expires_at_us = Some(NOW_US + 10_000);
-    let command = Command::Set { key: b"k", value: &[1], expires_at_us, condition: Condition::Always };
+    let command = set_until(b"k", &[1], NewExpiry::At(NOW_US + 10_000));
     write(&mut driver, &command, WriteAck::Applied, to(1));
     driver.seal(&mut replies, |_| {});
     driver.persisted(Index(1), NOW_US, &mut replies);

@@ -9,12 +9,12 @@
 //!   check computes every key's place, which applying needs anyway and which lets it fetch many keys together, so it
 //!   costs one more reading of the command headers, a few nanoseconds each, and recovery may rely on it too.
 
-use eyot_protocol::command::{Command, CommandError, Condition, EntryCommands, ENTRY_HEADER_BYTES};
+use eyot_protocol::command::{Command, CommandError, Condition, EntryCommands, NewExpiry, Value, ENTRY_HEADER_BYTES};
 use eyot_protocol::key;
 use eyot_protocol::limits::MAX_COMMANDS_PER_ENTRY;
 use eyot_raft_glue::{Index, Version};
 
-use super::entry::{Entry, Expiry};
+use super::entry::{Entry, Expiry, OwnedEntry};
 use super::table::Place;
 use super::{has_expired, Outcome, Shard};
 
@@ -37,7 +37,7 @@ impl Shard {
         &mut self,
         index: Index,
         payload: &[u8],
-        mut each: impl FnMut(u16, Outcome),
+        mut each: impl FnMut(u16, Outcome<'_>),
     ) -> Result<(), CommandError> {
         let commands = self.check(payload)?;
         let decided_at_us = commands.decided_at_us();
@@ -70,8 +70,12 @@ impl Shard {
             if self.places.len() == MAX_COMMANDS_PER_ENTRY {
                 return Err(error("more commands than an entry has positions"));
             }
-            let slot = key::slot(command.key());
-            let place = self.tables.place(slot, command.key()).ok_or_else(|| error("a key of another shard"))?;
+            let key = match command {
+                Command::Set { key, expiry: NewExpiry::Never | NewExpiry::At(_), return_old: false, .. } => key,
+                Command::Delete { key } | Command::Expire { key, .. } => key,
+                _ => return Err(error("a kind that is not applied yet")),
+            };
+            let place = self.tables.place(key::slot(key), key).ok_or_else(|| error("a key of another shard"))?;
             self.places.push(place);
             offset += command.encoded_bytes();
         }
@@ -79,9 +83,10 @@ impl Shard {
     }
 
     #[inline]
-    fn execute(&mut self, command: Command<'_>, write: Write) -> Outcome {
+    fn execute(&mut self, command: Command<'_>, write: Write) -> Outcome<'static> {
         match command {
-            Command::Set { key, value, expires_at_us, condition } => {
+            Command::Set { key, value: Value::Encoded(value), expiry, condition, .. } => {
+                let expires_at_us = if let NewExpiry::At(at_us) = expiry { Some(at_us) } else { None };
                 self.set(key, value, expires_at_us, condition, write)
             }
             Command::Delete { key } => {
@@ -93,6 +98,7 @@ impl Shard {
                 let removed = self.remove(write.place, key, |entry| entry.version() == Version(version));
                 Outcome::Expired(removed.is_some())
             }
+            other => unreachable!("{other:?} was refused by the check"),
         }
     }
 
@@ -104,7 +110,7 @@ impl Shard {
         expires_at_us: Option<i64>,
         condition: Condition,
         write: Write,
-    ) -> Outcome {
+    ) -> Outcome<'static> {
         let Write { place, version, now_us } = write;
         let stored = Outcome::Stored { version };
         let dead_on_arrival = has_expired(expires_at_us, now_us);
@@ -115,7 +121,7 @@ impl Shard {
             if !dead_on_arrival {
                 let expiry =
                     expires_at_us.map(|at_us| Expiry { at_us, timer: self.wheel.insert(at_us, place, now_us) });
-                self.tables.insert(place, Entry::new(place.hash(), key, value, version, expiry));
+                self.tables.insert(place, OwnedEntry::new(place.hash(), key, value, version, expiry));
             }
             return stored;
         };
@@ -139,17 +145,13 @@ impl Shard {
                 Some(Expiry { at_us, timer: old.timer })
             }
         };
-        if !entry.overwrite(value, version, expiry) {
-            let bytes_before = entry.allocated_bytes();
-            *entry = Entry::new(place.hash(), key, value, version, expiry);
-            let bytes_after = entry.allocated_bytes();
-            self.tables.resized(bytes_before, bytes_after);
-        }
+        let resized = entry.store(value, version, expiry);
+        self.tables.resized(resized);
         stored
     }
 
     /// Takes `key` out, with its timer, if it is there and `condition` holds for it.
-    fn remove(&mut self, place: Place, key: &[u8], condition: impl FnOnce(&Entry) -> bool) -> Option<Entry> {
+    fn remove(&mut self, place: Place, key: &[u8], condition: impl FnOnce(&Entry) -> bool) -> Option<OwnedEntry> {
         let entry = self.tables.remove_if(place, key, condition)?;
         if let Some(expiry) = entry.expiry() {
             self.wheel.remove(expiry.timer);

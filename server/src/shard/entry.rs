@@ -4,21 +4,28 @@
 //! Place in the flow: read by step 5 (execute), written by step 8 (apply), always through a slot table.
 //!
 //! ```text
-//! block   | version u64 | hash u32 | timer u32 | key_len u32 | value_len u32 |      24 bytes, aligned to 8
-//!         | expires_at_us i64 (if timer is not NONE) | key | value |
+//! block   | version u64 | hash u32 | access u32 | value_len u32 | shape u32 |      24 bytes, aligned to 8
+//!         | expires_at_us i64 | timer u32 |  (if EXPIRES is set)  | key | value | unused, up to the block's class |
+//! shape   bits 0..17: key_len    bit 31: EXPIRES    bit 30: REFERENCE    the rest: zero
+//! word    bits 63..48: the table's tag | bits 47..3: the block's address | bits 2..0: the table's marks
 //! ```
 //!
 //! Invariants:
-//! - An [`Entry`] owns its block alone: whoever drops the entry frees the block, and no second pointer to it exists.
-//! - The header's lengths and the presence of a timer never change during a block's life, so they always describe the
-//!   layout with which it was allocated.
-//! - All bytes of the block are initialised before the first reference to them is made.
+//! - An [`OwnedEntry`] owns its block alone: whoever drops it frees the block, and no second pointer to it exists. A
+//!   table owns the blocks of the [`Entry`] words that lie in it.
+//! - A block is as long as [`block_bytes`] says of what its header says is in it, at every time: so the header alone
+//!   describes the layout with which it was allocated, and an entry that changes within its class stays where it is.
+//! - Everything that `shape` and `value_len` claim is initialised before the first reference to it is made.
+//! - `access` and the bits of the word beside the address are no part of what is stored: no answer depends on them.
 //!
-//! Deliberately not here: what the value bytes mean (they are one encoded TLV value), and whether a key has expired.
+//! Deliberately not here: what the value bytes mean (they are one encoded TLV value, or name a large value elsewhere),
+//! what `access` counts, and whether a key has expired.
 
 #![allow(unsafe_code)]
 
 use std::alloc::{alloc, dealloc, handle_alloc_error, Layout};
+use std::cell::Cell;
+use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
 
 use eyot_protocol::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
@@ -30,20 +37,48 @@ use super::expiry::TimerId;
 struct Header {
     version: u64,
     hash: u32,
-    timer: u32,
-    key_bytes: u32,
+    access: Cell<u32>,
     value_bytes: u32,
+    shape: u32,
 }
 
+const KEY_BYTES_MASK: u32 = (1 << 17) - 1;
+const REFERENCE: u32 = 1 << 30;
+const EXPIRES: u32 = 1 << 31;
+
 const HEADER_BYTES: usize = size_of::<Header>();
-const EXPIRY_BYTES: usize = size_of::<i64>();
+/// `expires_at_us` and the timer's name.
+const EXPIRY_BYTES: usize = size_of::<i64>() + size_of::<u32>();
 
 // The diagram above, checked: the expiry follows the header aligned, and every length fits its field and a `Layout`.
 const _: () = assert!(HEADER_BYTES == 24 && align_of::<Header>() == 8);
 const _: () = assert!(HEADER_BYTES.is_multiple_of(align_of::<i64>()) && align_of::<i64>() <= align_of::<Header>());
-const _: () = assert!(MAX_KEY_BYTES <= u32::MAX as usize);
+const _: () = assert!(MAX_KEY_BYTES <= KEY_BYTES_MASK as usize);
 const _: () = assert!(MAX_VALUE_BYTES <= u32::MAX as usize);
-const _: () = assert!(size_of::<Option<Entry>>() == size_of::<usize>(), "a table's element is one thin pointer");
+const _: () = assert!(size_of::<Option<Entry>>() == size_of::<u64>(), "a table's element is one 64-bit word");
+
+/// The bits of a word that are its block's address. Blocks are aligned to 8; user space ends at 2^47 on x86-64 and at
+/// 2^48 on AArch64 unless a process asks for more, and an allocator that did would be stopped by an assert.
+pub(super) const ADDRESS_BITS: usize = 0x0000_FFFF_FFFF_FFF8;
+
+/// Blocks up to this size are rounded to the allocator's classes; larger ones to pages, since what lies behind the last
+/// touched page of a block takes no memory.
+const LARGEST_CLASSED_BYTES: usize = 32 << 10;
+const PAGE_BYTES: usize = 4096;
+
+/// The size of the block in which `bytes` bytes are kept: what the allocator would take for them anyway. mimalloc and
+/// jemalloc both have steps of 16 bytes up to 128 and then four classes for each doubling, so asking for the whole
+/// class costs nothing, lets values change in place, and makes the ledger count what is really taken.
+pub(super) const fn block_bytes(bytes: usize) -> usize {
+    let step = if bytes <= 128 {
+        16
+    } else if bytes <= LARGEST_CLASSED_BYTES {
+        (1 << (bytes - 1).ilog2()) / 4
+    } else {
+        PAGE_BYTES
+    };
+    bytes.next_multiple_of(step)
+}
 
 /// When an entry ceases to exist, and which timer of the wheel watches it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,22 +89,46 @@ pub(super) struct Expiry {
     pub timer: TimerId,
 }
 
-/// One key with its value, version and optional expiry. Owns its heap block.
+/// The sizes of an entry's block before and after a change, in bytes: what
+/// [`Tables::resized`](super::table::Tables::resized) wants to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "the tables' byte count must learn of it"]
+pub(super) struct Resized {
+    /// Before.
+    pub before: usize,
+    /// After.
+    pub after: usize,
+}
+
+/// One key with its value, version and optional expiry, where it lies in a table: a word that holds the address of the
+/// block. Never owned by itself; see [`OwnedEntry`].
+#[repr(transparent)]
 pub(super) struct Entry(NonNull<Header>);
 
-// SAFETY: an entry owns its block alone and the block is plain bytes, so moving the entry moves everything there is.
-unsafe impl Send for Entry {}
+/// An entry outside of a table: owns its block.
+#[repr(transparent)]
+pub(super) struct OwnedEntry(Entry);
 
-impl Entry {
-    /// Copies `key` and `value` into a new block. Memory running out ends the process, as it does for every `Vec`.
-    ///
-    /// # Panics
-    /// When the key or the value is over the protocol's limit: the entry's decoder refuses such a command before.
-    pub fn new(hash: u32, key: &[u8], value: &[u8], version: Version, expiry: Option<Expiry>) -> Self {
+// SAFETY: an entry owns its block alone and the block is plain bytes, so moving the entry moves everything there is.
+unsafe impl Send for OwnedEntry {}
+
+/// A new block's contents.
+struct Parts<'a> {
+    hash: u32,
+    access: u32,
+    flags: u32,
+    key: &'a [u8],
+    value: &'a [u8],
+    version: Version,
+    expiry: Option<Expiry>,
+}
+
+impl Parts<'_> {
+    /// Copies all of it into a new block. Memory running out ends the process, as it does for every `Vec`.
+    fn build(self) -> NonNull<Header> {
+        let Self { hash, access, flags, key, value, version, expiry } = self;
         assert!(key.len() <= MAX_KEY_BYTES && value.len() <= MAX_VALUE_BYTES, "key or value over the limit");
-        let timer = expiry.map_or(TimerId::NONE, |expiry| expiry.timer);
-        assert!(expiry.is_none() || timer != TimerId::NONE, "an expiry without a timer");
-        let layout = layout(key.len(), value.len(), expiry.is_some());
+        let layout = layout(content_bytes(key.len(), value.len(), expiry.is_some()));
         // SAFETY: the size of the layout is not zero, it holds at least the header.
         let block = unsafe { alloc(layout) };
         // The layout has the header's alignment, so the cast keeps what the allocator promised.
@@ -77,49 +136,117 @@ impl Entry {
         let Some(header) = NonNull::new(block.cast::<Header>()) else {
             handle_alloc_error(layout)
         };
-        let entry = Self(header);
-        let (key_bytes, value_bytes) = (key.len() as u32, value.len() as u32);
+        assert!(header.addr().get() & !ADDRESS_BITS == 0, "an address of more than 48 bits");
+        let expires = if expiry.is_some() { EXPIRES } else { 0 };
+        let shape = key.len() as u32 | flags | expires;
+        let (value_bytes, access) = (value.len() as u32, Cell::new(access));
         // SAFETY: the block is new, so it overlaps with nothing; it is as long as header, expiry (if there is one), key
         // and value together, in this order; header and expiry are aligned as the assertions above show.
         unsafe {
-            header.write(Header { version: version.0, hash, timer: timer.0, key_bytes, value_bytes });
+            header.write(Header { version: version.0, hash, access, value_bytes, shape });
             if let Some(expiry) = expiry {
-                header.add(1).cast::<i64>().write(expiry.at_us);
+                write_expiry(header, expiry);
             }
-            let body = entry.body();
+            let body = header.cast::<u8>().as_ptr().add(body_offset(expiry.is_some()));
             ptr::copy_nonoverlapping(key.as_ptr(), body, key.len());
             ptr::copy_nonoverlapping(value.as_ptr(), body.add(key.len()), value.len());
         }
-        entry
+        header
+    }
+}
+
+impl OwnedEntry {
+    /// Copies `key` and `value` into a new block. Memory running out ends the process, as it does for every `Vec`.
+    ///
+    /// # Panics
+    /// When the key or the value is over the protocol's limit: the entry's decoder refuses such a command before.
+    pub fn new(hash: u32, key: &[u8], value: &[u8], version: Version, expiry: Option<Expiry>) -> Self {
+        Self(Entry(Parts { hash, access: 0, flags: 0, key, value, version, expiry }.build()))
     }
 
+    /// Gives the word up to a table, which owns the block from now on.
+    #[inline]
+    pub fn into_word(self) -> NonNull<u8> {
+        let word = self.0 .0.cast();
+        std::mem::forget(self);
+        word
+    }
+
+    /// Takes the ownership of a block back.
+    ///
+    /// # Safety
+    /// `word` must be one that [`OwnedEntry::into_word`] gave, with any bits set beside the address, and must be taken
+    /// back only once.
+    #[inline]
+    pub unsafe fn from_word(word: NonNull<u8>) -> Self {
+        Self(Entry(word.cast()))
+    }
+}
+
+impl Deref for OwnedEntry {
+    type Target = Entry;
+
+    fn deref(&self) -> &Entry {
+        &self.0
+    }
+}
+
+impl DerefMut for OwnedEntry {
+    fn deref_mut(&mut self) -> &mut Entry {
+        &mut self.0
+    }
+}
+
+impl Drop for OwnedEntry {
+    fn drop(&mut self) {
+        self.0.free();
+    }
+}
+
+impl Entry {
+    /// The block, with the right to access all of it.
+    #[inline]
+    fn block(&self) -> *mut Header {
+        self.0.as_ptr().map_addr(|address| address & ADDRESS_BITS)
+    }
+
+    #[inline]
     fn header(&self) -> &Header {
-        // SAFETY: the block lives as long as the entry, and its header is initialised; it is only written through
-        // `&mut`.
-        unsafe { self.0.as_ref() }
+        // SAFETY: the block lives as long as the entry, and its header is initialised; but for the cell it is only
+        // written through `&mut`.
+        unsafe { &*self.block() }
     }
 
-    /// Where the key starts, with the right to access the whole block.
+    /// Where the key starts.
+    #[inline]
     fn body(&self) -> *mut u8 {
-        let expiry_bytes = if self.header().timer == TimerId::NONE.0 { 0 } else { EXPIRY_BYTES };
         // SAFETY: key and value follow header and expiry in the same block, so the result is inside of it or, with both
         // empty, at its end.
-        unsafe { self.0.as_ptr().cast::<u8>().add(HEADER_BYTES + expiry_bytes) }
+        unsafe { self.block().cast::<u8>().add(body_offset(self.expires())) }
+    }
+
+    #[inline]
+    fn key_bytes(&self) -> usize {
+        (self.header().shape & KEY_BYTES_MASK) as usize
+    }
+
+    #[inline]
+    fn expires(&self) -> bool {
+        self.header().shape & EXPIRES != 0
     }
 
     /// The key.
     #[inline]
     pub fn key(&self) -> &[u8] {
         // SAFETY: so many initialised bytes stand there, and nobody writes them while `self` is borrowed.
-        unsafe { std::slice::from_raw_parts(self.body(), self.header().key_bytes as usize) }
+        unsafe { std::slice::from_raw_parts(self.body(), self.key_bytes()) }
     }
 
-    /// The encoded value.
+    /// The encoded value, or what [`Entry::is_reference`] says.
     #[inline]
     pub fn value(&self) -> &[u8] {
-        let (key_bytes, value_bytes) = (self.header().key_bytes as usize, self.header().value_bytes as usize);
         // SAFETY: the value's initialised bytes follow the key's, and nobody writes them while `self` is borrowed.
-        unsafe { std::slice::from_raw_parts(self.body().add(key_bytes), value_bytes) }
+        unsafe { std::slice::from_raw_parts(self.body().add(self.key_bytes()), self.header().value_bytes as usize) }
     }
 
     /// Where the last write of the key stands in the log.
@@ -128,148 +255,191 @@ impl Entry {
         Version(self.header().version)
     }
 
-    /// The hash that the entry was stored under, so that a growing table need not read the key.
+    /// The hash that the entry was stored under.
     #[inline]
     pub fn hash(&self) -> u32 {
         self.header().hash
     }
 
+    /// What is remembered of the key's use: its meaning is the eviction policy's. No part of the digest.
+    #[inline]
+    pub fn access(&self) -> u32 {
+        self.header().access.get()
+    }
+
+    /// Remembers the key's use. Writes only what changes, so that a read that changes nothing leaves its line clean.
+    #[inline]
+    pub fn set_access(&self, access: u32) {
+        let cell = &self.header().access;
+        if cell.get() != access {
+            cell.set(access);
+        }
+    }
+
+    /// Whether the value bytes name a large value that lies elsewhere, instead of being one.
+    #[inline]
+    pub fn is_reference(&self) -> bool {
+        self.header().shape & REFERENCE != 0
+    }
+
+    /// Says what the value bytes are. [`Entry::store`] brings ordinary ones.
+    #[inline]
+    pub fn set_reference(&mut self, is_reference: bool) {
+        let shape = self.header().shape & !REFERENCE | if is_reference { REFERENCE } else { 0 };
+        // SAFETY: `&mut self` is the only access to the block.
+        unsafe { (*self.block()).shape = shape };
+    }
+
     /// The expiry, if the key has one.
     #[inline]
     pub fn expiry(&self) -> Option<Expiry> {
-        let timer = TimerId(self.header().timer);
-        if timer == TimerId::NONE {
+        if !self.expires() {
             return None;
         }
-        // SAFETY: a block with a timer has an initialised expiry right behind its header.
-        let at_us = unsafe { self.0.add(1).cast::<i64>().read() };
-        Some(Expiry { at_us, timer })
+        // SAFETY: a block of this shape has an initialised expiry right behind its header, aligned as the header is.
+        unsafe {
+            let at_us = self.block().add(1).cast::<i64>();
+            Some(Expiry { at_us: at_us.read(), timer: TimerId(at_us.add(1).cast::<u32>().read()) })
+        }
     }
 
-    /// Writes `value`, `version` and `expiry` over the old ones if that takes a block of the same layout; `false`, and
-    /// nothing changed, if it does not.
+    /// Writes value, version and expiry over the old ones: in place if the block's class has room for them and would be
+    /// chosen for them, otherwise in a new block. Key, hash and access stay.
+    ///
+    /// # Panics
+    /// As [`OwnedEntry::new`].
     #[inline]
-    pub fn overwrite(&mut self, value: &[u8], version: Version, expiry: Option<Expiry>) -> bool {
-        let header = self.header();
-        if header.value_bytes as usize != value.len() || (header.timer == TimerId::NONE.0) != expiry.is_none() {
-            return false;
+    pub fn store(&mut self, value: &[u8], version: Version, expiry: Option<Expiry>) -> Resized {
+        assert!(value.len() <= MAX_VALUE_BYTES, "value over the limit");
+        let (before, key_bytes) = (self.allocated_bytes(), self.key_bytes());
+        let after = block_bytes(content_bytes(key_bytes, value.len(), expiry.is_some()));
+        if before != after {
+            let new = self.rebuilt(value, version, expiry, 0);
+            self.move_to(new);
+            return Resized { before, after };
         }
-        let key_bytes = header.key_bytes as usize;
-        // SAFETY: `&mut self` is the only access to the block, and `value` cannot borrow from it. The old value has as
-        // many bytes as the new one, the block has room for an expiry if and only if it had one, and neither
-        // the lengths nor the presence of the timer change.
+        self.reshape(version, expiry, key_bytes);
+        // SAFETY: `&mut self` is the only access to the block, and `value` cannot borrow from it. The block has room
+        // for the new content, as the comparison above shows.
         unsafe {
-            (*self.0.as_ptr()).version = version.0;
-            if let Some(expiry) = expiry {
-                assert!(expiry.timer != TimerId::NONE, "an expiry without a timer");
-                (*self.0.as_ptr()).timer = expiry.timer.0;
-                self.0.add(1).cast::<i64>().write(expiry.at_us);
-            }
+            (*self.block()).shape &= !REFERENCE;
+            (*self.block()).value_bytes = value.len() as u32;
             ptr::copy_nonoverlapping(value.as_ptr(), self.body().add(key_bytes), value.len());
         }
-        true
+        Resized { before, after }
     }
 
-    /// The size of the block in bytes, as it was asked of the allocator.
+    /// Changes version and expiry; the value stays what it is.
+    pub fn set_expiry(&mut self, version: Version, expiry: Option<Expiry>) -> Resized {
+        let (before, key_bytes, value_bytes) = (self.allocated_bytes(), self.key_bytes(), self.value().len());
+        let after = block_bytes(content_bytes(key_bytes, value_bytes, expiry.is_some()));
+        if before == after {
+            self.reshape(version, expiry, key_bytes + value_bytes);
+        } else {
+            let new = self.rebuilt(self.value(), version, expiry, self.header().shape & REFERENCE);
+            self.move_to(new);
+        }
+        Resized { before, after }
+    }
+
+    /// Gives the block room for an expiry, or takes it, by moving the first `moved` bytes of the body; writes version
+    /// and expiry. The caller has made sure that the block's class suffices.
+    fn reshape(&mut self, version: Version, expiry: Option<Expiry>, moved: usize) {
+        let (old_body, block) = (self.body(), self.block());
+        let expires = expiry.is_some();
+        // SAFETY: `&mut self` is the only access to the block; header, expiry and the moved bytes fit it before and
+        // after, and the move is done before the expiry is written where the bytes were.
+        unsafe {
+            (*block).version = version.0;
+            if self.expires() != expires {
+                (*block).shape ^= EXPIRES;
+                ptr::copy(old_body, block.cast::<u8>().add(body_offset(expires)), moved);
+            }
+            if let Some(expiry) = expiry {
+                write_expiry(NonNull::new_unchecked(block), expiry);
+            }
+        }
+    }
+
+    /// A new block with the same key, hash and access.
+    #[cold]
+    fn rebuilt(&self, value: &[u8], version: Version, expiry: Option<Expiry>, flags: u32) -> NonNull<Header> {
+        let (hash, access, key) = (self.hash(), self.access(), self.key());
+        Parts { hash, access, flags, key, value, version, expiry }.build()
+    }
+
+    /// Frees the block and takes `new` in its place. The bits of the word that are the table's stay.
+    fn move_to(&mut self, new: NonNull<Header>) {
+        self.free();
+        let kept = self.0.addr().get() & !ADDRESS_BITS;
+        self.0 = new.map_addr(|address| address | kept);
+    }
+
+    /// The size of the block in bytes: see [`block_bytes`].
     #[inline]
     pub fn allocated_bytes(&self) -> usize {
-        self.layout().size()
+        block_bytes(content_bytes(self.key_bytes(), self.header().value_bytes as usize, self.expires()))
     }
 
-    fn layout(&self) -> Layout {
-        let header = self.header();
-        layout(header.key_bytes as usize, header.value_bytes as usize, header.timer != TimerId::NONE.0)
+    /// Frees the block. Nobody may use the entry after it, unless it is pointed to another block first.
+    fn free(&mut self) {
+        let layout = layout(content_bytes(self.key_bytes(), self.header().value_bytes as usize, self.expires()));
+        // SAFETY: the block was allocated with this layout (the header still says so) and nobody else has a pointer to
+        // it.
+        unsafe { dealloc(self.block().cast::<u8>(), layout) };
     }
 
     /// Asks the processor to fetch the header, a key and a small value into its cache. Never waits, changes nothing.
     #[inline]
     pub fn prefetch(&self) {
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        {
-            use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
-            let block = self.0.as_ptr().cast::<i8>();
-            // SAFETY: a prefetch is a hint that never faults, whatever the address; the second line may be beyond the
-            // block, which is why its address is made without the promise to stay inside.
-            unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(block);
-                _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(64));
-            }
-        }
+        prefetch_line(self.block().cast::<u8>());
+        prefetch_line(self.block().cast::<u8>().wrapping_add(64));
     }
 }
 
-impl Drop for Entry {
-    fn drop(&mut self) {
-        let layout = self.layout();
-        // SAFETY: the block was allocated with this layout (the header still says so) and nobody else has a pointer to
-        // it.
-        unsafe { dealloc(self.0.as_ptr().cast::<u8>(), layout) };
+/// Asks the processor to fetch the line at `address`, whatever it is. Never waits, never faults.
+#[inline]
+pub(super) fn prefetch_line(address: *const u8) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
+        // SAFETY: a prefetch is a hint that never faults, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast::<i8>()) };
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = address;
+}
+
+/// Writes `expiry` behind a header.
+///
+/// # Safety
+/// The block must belong to the caller alone and have room for an expiry.
+unsafe fn write_expiry(header: NonNull<Header>, expiry: Expiry) {
+    assert!(expiry.timer != TimerId::NONE, "an expiry without a timer");
+    // SAFETY: as the caller promises; the header's alignment suffices for both, and its size keeps it.
+    unsafe {
+        let at_us = header.add(1).cast::<i64>();
+        at_us.write(expiry.at_us);
+        at_us.add(1).cast::<u32>().write(expiry.timer.0);
     }
 }
 
-fn layout(key_bytes: usize, value_bytes: usize, expires: bool) -> Layout {
-    let size = HEADER_BYTES + if expires { EXPIRY_BYTES } else { 0 } + key_bytes + value_bytes;
+#[inline]
+const fn body_offset(expires: bool) -> usize {
+    HEADER_BYTES + if expires { EXPIRY_BYTES } else { 0 }
+}
+
+#[inline]
+const fn content_bytes(key_bytes: usize, value_bytes: usize, expires: bool) -> usize {
+    body_offset(expires) + key_bytes + value_bytes
+}
+
+/// The layout of a block with so much content.
+fn layout(content_bytes: usize) -> Layout {
     // SAFETY: the alignment is a power of two; the lengths are at most the protocol's limits (checked when the block
-    // was made), so the size is far below `isize::MAX` even on a 32-bit machine.
-    unsafe { Layout::from_size_align_unchecked(size, align_of::<Header>()) }
+    // was made), so the size is far below `isize::MAX` of the 64-bit machines that a word's layout asks for.
+    unsafe { Layout::from_size_align_unchecked(block_bytes(content_bytes), align_of::<Header>()) }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const EXPIRY: Expiry = Expiry { at_us: -5, timer: TimerId(7) };
-
-    #[test]
-    fn every_shape_keeps_what_it_was_given() {
-        for key in [&b""[..], b"k", b"a key of some length"] {
-            for value in [&b""[..], b"v", &[0xAB; 1000]] {
-                for expiry in [None, Some(EXPIRY)] {
-                    let entry = Entry::new(11, key, value, Version(99), expiry);
-                    assert_eq!((entry.key(), entry.value(), entry.expiry()), (key, value, expiry));
-                    assert_eq!((entry.version(), entry.hash()), (Version(99), 11));
-                    let expiry_bytes = if expiry.is_some() { 8 } else { 0 };
-                    assert_eq!(entry.allocated_bytes(), 24 + expiry_bytes + key.len() + value.len());
-                    entry.prefetch();
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_longest_key_fits() {
-        let key = vec![b'k'; MAX_KEY_BYTES];
-        let entry = Entry::new(0, &key, b"value", Version(1), Some(EXPIRY));
-        assert_eq!((entry.key(), entry.value()), (&key[..], &b"value"[..]));
-    }
-
-    #[test]
-    fn overwriting_happens_in_place_only_where_the_layout_is_the_same() {
-        let mut entry = Entry::new(3, b"key", b"four", Version(1), None);
-        assert!(entry.overwrite(b"FIVE", Version(2), None));
-        assert_eq!((entry.key(), entry.value(), entry.version()), (&b"key"[..], &b"FIVE"[..], Version(2)));
-        assert!(!entry.overwrite(b"longer", Version(3), None));
-        assert!(!entry.overwrite(b"FOUR", Version(3), Some(EXPIRY)));
-        assert_eq!((entry.value(), entry.version(), entry.expiry()), (&b"FIVE"[..], Version(2), None));
-
-        let mut entry = Entry::new(3, b"key", b"four", Version(1), Some(EXPIRY));
-        let later = Expiry { at_us: 10, timer: TimerId(8) };
-        assert!(entry.overwrite(b"FIVE", Version(2), Some(later)));
-        assert_eq!((entry.key(), entry.value(), entry.expiry()), (&b"key"[..], &b"FIVE"[..], Some(later)));
-        assert!(!entry.overwrite(b"FOUR", Version(3), None));
-        assert_eq!(entry.hash(), 3);
-    }
-
-    #[test]
-    fn an_entry_may_move_to_another_thread() {
-        let entry = Entry::new(3, b"key", b"value", Version(1), None);
-        let length = std::thread::spawn(move || entry.value().len()).join().unwrap();
-        assert_eq!(length, 5);
-    }
-
-    #[test]
-    #[should_panic(expected = "over the limit")]
-    fn a_key_over_the_limit_is_a_bug() {
-        drop(Entry::new(0, &vec![0; MAX_KEY_BYTES + 1], b"", Version(1), None));
-    }
-}
+mod tests;

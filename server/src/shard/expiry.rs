@@ -49,6 +49,9 @@ const _: () = assert!((i64::MAX as u64 >> TICK_SHIFT) * 100 < LAST_TICK);
 /// enough for a removal to be logged, written and applied; short enough to repair one that was refused.
 pub(super) const RETRY_TICKS: u64 = 16;
 
+/// How many nodes a random pick tries before it takes a timer that is due soon.
+const PICK_TRIES: u64 = 16;
+
 /// Nodes come in chunks, so that a growing wheel never copies all of them at once.
 const CHUNK_NODES: usize = 256;
 
@@ -164,6 +167,19 @@ impl Wheel {
         self.node_mut(timer.0).next = free;
         self.free = timer.0;
         self.timers -= 1;
+    }
+
+    /// A timer, all about equally likely if `at` is any number; `None` when there are none.
+    pub fn pick(&self, at: u64) -> Option<(TimerId, Place)> {
+        if self.timers == 0 {
+            return None;
+        }
+        let nodes = (self.chunks.len() * CHUNK_NODES) as u64;
+        let ids = (0..PICK_TRIES).map(|n| (at.wrapping_add(n.wrapping_mul(0x9E37_79B9_7F4A_7C15)) % nodes) as u32);
+        let set = ids.into_iter().find(|&id| self.node(id).list != NO_LIST);
+        // Most nodes are free, so few timers are left: one of those that are due first.
+        let id = set.or_else(|| self.next_event().map(|(tick, level)| self.heads[list_of(level, tick)]))?;
+        Some((TimerId(id), self.node(id).place))
     }
 
     /// Advances to `now_us` and asks `due` for every timer whose time has come; returns how many were offered. Stops

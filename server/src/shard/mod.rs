@@ -7,8 +7,9 @@
 //! |---|---|
 //! | `mod` | [`Shard`]: reads, the sweep of expired keys, counts |
 //! | `apply` | [`Shard::apply`]: the only place where state changes |
-//! | `table` | one hash table of entries per slot |
+//! | `table` | the tables of entries, one for each slot |
 //! | `entry` | one key with its value, in one heap block |
+//! | `scan` | walks over many keys: SCAN, the keys of a slot, random keys, samples |
 //! | `expiry` | the timing wheel that finds expired keys |
 //!
 //! Invariants:
@@ -23,6 +24,8 @@
 mod apply;
 mod entry;
 mod expiry;
+mod outcome;
+mod scan;
 mod table;
 
 use std::ops::Range;
@@ -34,6 +37,8 @@ use entry::{Entry, Expiry};
 use expiry::{Answer, Wheel};
 use table::Tables;
 
+pub use outcome::{Failure, Outcome};
+pub use scan::{Candidate, ScanCursor, SCAN_KEYS_MAX};
 pub use table::Place;
 
 /// A key's value as it is stored.
@@ -45,25 +50,6 @@ pub struct Stored<'a> {
     pub version: Version,
     /// When the key ceases to exist, in microseconds since the epoch; `None`: never.
     pub expires_at_us: Option<i64>,
-}
-
-/// What applying one command did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// A SET took effect. (One whose expiry had passed already has removed the key.)
-    Stored {
-        /// The key's new version.
-        version: Version,
-    },
-    /// The condition of a SET did not hold; nothing changed.
-    NotStored {
-        /// The key's version; `None` when it does not exist or has expired.
-        current: Option<Version>,
-    },
-    /// A DELETE: whether the key existed. An expired one did not, but its memory is free now.
-    Deleted(bool),
-    /// A sweep's logged removal: whether the key still had the version that expired, and is gone now.
-    Expired(bool),
 }
 
 /// The keys of one shard.
@@ -134,6 +120,13 @@ impl Shard {
     #[inline]
     pub fn prefetch(&self, place: Place) {
         self.tables.prefetch(place);
+    }
+
+    /// Asks the processor to fetch the line of the table that [`Shard::prefetch`] reads: a pass before that one, when
+    /// dozens of keys are looked up together. Changes nothing.
+    #[inline]
+    pub fn prefetch_bucket(&self, place: Place) {
+        self.tables.prefetch_bucket(place);
     }
 
     /// [`Shard::get`] of a key whose [`Shard::place`] is known, without hashing it again.

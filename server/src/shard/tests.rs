@@ -1,6 +1,6 @@
 //! Tests of the shard engine: the outcome of every kind of command, the sweep, bad entries; in `model`, random logs.
 
-use eyot_protocol::command::{Command, Condition, EntryBuilder, ENTRY_HEADER_BYTES};
+use eyot_protocol::command::{Command, Condition, EntryBuilder, NewExpiry, Value, ENTRY_HEADER_BYTES};
 use eyot_protocol::key;
 use eyot_raft_glue::{Index, ShardId, Version};
 
@@ -71,15 +71,16 @@ fn check_counts(shard: &Shard) {
 }
 
 fn set<'a>(key: &'a [u8], value: &'a [u8]) -> Command<'a> {
-    Command::Set { key, value, expires_at_us: None, condition: Condition::Always }
+    set_if(key, value, Condition::Always)
 }
 
 fn set_until<'a>(key: &'a [u8], value: &'a [u8], at_us: i64) -> Command<'a> {
-    Command::Set { key, value, expires_at_us: Some(at_us), condition: Condition::Always }
+    let (value, expiry) = (Value::Encoded(value), NewExpiry::At(at_us));
+    Command::Set { key, value, expiry, condition: Condition::Always, return_old: false }
 }
 
 fn set_if<'a>(key: &'a [u8], value: &'a [u8], condition: Condition) -> Command<'a> {
-    Command::Set { key, value, expires_at_us: None, condition }
+    Command::Set { key, value: Value::Encoded(value), expiry: NewExpiry::Never, condition, return_old: false }
 }
 
 #[test]
@@ -184,7 +185,8 @@ fn a_set_that_has_expired_already_removes_the_key() {
         assert_eq!(stored, Outcome::Stored { version: log.latest() });
         assert_eq!((log.shard.key_count(), log.shard.expiring_key_count()), (0, 0));
     }
-    let refused = Command::Set { key: b"k", value: b"v", expires_at_us: Some(0), condition: Condition::IfPresent };
+    let (value, expiry, condition) = (Value::Encoded(b"v"), NewExpiry::At(0), Condition::IfPresent);
+    let refused = Command::Set { key: b"k", value, expiry, condition, return_old: false };
     assert_eq!(log.one(refused, NOW_US), Outcome::NotStored { current: None });
 }
 

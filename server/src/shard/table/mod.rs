@@ -1,0 +1,239 @@
+//! The shard's tables: one for each slot, made of 64-byte buckets, so that growth moves few entries at a time, and a slot
+//! can be walked, counted or handed over by itself.
+//!
+//! Place in the flow: step 5 (execute) finds keys here, step 8 (apply) changes them.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `mod` | [`Tables`]: all slots of a shard, and the counts |
+//! | `slot` | the table of one slot: one segment, or a directory of them |
+//! | `segment` | buckets in the order of hashes: search, insert, remove, growth |
+//! | `bucket` | one cache line of tagged pointers |
+//! | `scan` | walks that can be interrupted, and random picks |
+//! | `emptied` | the tables that a Clear took out, until they are freed |
+//!
+//! Invariants:
+//! - A key stands in the table of its slot and nowhere else, once.
+//! - A key is hashed once per operation, and 32 bits of the hash are all that is used of it: the entry keeps them.
+//! - `entry_bytes`, `table_bytes`, `keys` and `group_keys` always equal what a walk over all tables would count.
+//! - The hash seed decides where an entry lies, and nothing that can be seen from outside.
+//!
+//! Deliberately not here: expiry, versions, conditions.
+
+mod bucket;
+mod emptied;
+mod scan;
+mod segment;
+mod slot;
+
+use std::hash::{BuildHasher, Hasher};
+use std::ops::Range;
+
+use ahash::RandomState;
+
+use super::entry::{Entry, OwnedEntry, Resized};
+use bucket::Word;
+use slot::SlotTable;
+
+pub(super) use emptied::Emptied;
+pub(super) use scan::{mixed, Position};
+
+/// Slots whose keys are counted together, so that a random pick finds its slot in some hundred steps.
+const SLOTS_PER_GROUP: usize = 64;
+
+/// Where a key belongs in its shard: what is computed from the key once per operation. Means nothing to another shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Place {
+    hash: u32,
+    /// The slot, counted from the shard's first one.
+    table: u16,
+}
+
+impl Place {
+    /// The hash that an entry at this place keeps.
+    #[inline]
+    pub(crate) fn hash(self) -> u32 {
+        self.hash
+    }
+}
+
+/// All entries of a shard.
+pub(super) struct Tables {
+    first_slot: u16,
+    by_slot: Box<[SlotTable]>,
+    /// Keys of each [`SLOTS_PER_GROUP`] slots.
+    group_keys: Box<[u32]>,
+    hasher: RandomState,
+    keys: usize,
+    entry_bytes: usize,
+    table_bytes: usize,
+}
+
+impl Tables {
+    /// Empty tables for `slots`.
+    pub fn new(slots: Range<u16>, hash_seed: u64) -> Self {
+        // Four seeds from one, by odd constants without meaning (digits of pi), so that seeds that differ in one bit
+        // give unrelated layouts.
+        let seed = |constant: u64| (hash_seed ^ constant).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let hasher = RandomState::with_seeds(
+            seed(0x2438_6A88_85A3_08D3),
+            seed(0x1319_8A2E_0370_7345),
+            seed(0xA409_3822_299F_31D1),
+            seed(0x082E_FA98_EC4E_6C89),
+        );
+        let by_slot: Box<[_]> = slots.clone().map(|_| SlotTable::new()).collect();
+        let group_keys = vec![0; by_slot.len().div_ceil(SLOTS_PER_GROUP)].into_boxed_slice();
+        let table_bytes = fixed_bytes(&by_slot, &group_keys);
+        Self { first_slot: slots.start, by_slot, group_keys, hasher, keys: 0, entry_bytes: 0, table_bytes }
+    }
+
+    /// The slots that have a table.
+    pub fn slots(&self) -> Range<u16> {
+        self.first_slot..self.first_slot + self.by_slot.len() as u16
+    }
+
+    /// Where `key` belongs, whose slot is `slot`; `None` when that is not a slot of this shard.
+    #[inline]
+    pub fn place(&self, slot: u16, key: &[u8]) -> Option<Place> {
+        let table = slot.wrapping_sub(self.first_slot);
+        if usize::from(table) >= self.by_slot.len() {
+            return None;
+        }
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(key);
+        Some(Place { hash: hasher.finish() as u32, table })
+    }
+
+    /// How many keys `slot` has; `None` when it is not a slot of this shard.
+    pub fn keys_in_slot(&self, slot: u16) -> Option<usize> {
+        self.by_slot.get(usize::from(slot.checked_sub(self.first_slot)?)).map(SlotTable::keys)
+    }
+
+    #[inline]
+    fn slot(&self, place: Place) -> &SlotTable {
+        &self.by_slot[usize::from(place.table)]
+    }
+
+    /// The entry of `key`.
+    #[inline]
+    pub fn find(&self, place: Place, key: &[u8]) -> Option<&Entry> {
+        self.slot(place).find(place.hash, |entry| entry.key() == key)
+    }
+
+    /// The first entry at `place` that `is_it` takes for the one it seeks.
+    pub fn find_by(&self, place: Place, is_it: impl FnMut(&Entry) -> bool) -> Option<&Entry> {
+        self.slot(place).find(place.hash, is_it)
+    }
+
+    /// The entry of `key`, to change it. Whoever does says so to [`Tables::resized`].
+    #[inline]
+    pub fn find_mut(&mut self, place: Place, key: &[u8]) -> Option<&mut Entry> {
+        self.by_slot[usize::from(place.table)].find_mut(place.hash, |entry| entry.key() == key)
+    }
+
+    /// An entry has changed: what [`Entry::store`] and [`Entry::set_expiry`] returned.
+    #[inline]
+    pub fn resized(&mut self, resized: Resized) {
+        self.entry_bytes = self.entry_bytes - resized.before + resized.after;
+    }
+
+    /// Adds `entry`, whose key must not be there yet. `place` is that of its key.
+    #[inline]
+    pub fn insert(&mut self, place: Place, entry: OwnedEntry) {
+        debug_assert!(self.find(place, entry.key()).is_none(), "the key is there already");
+        debug_assert!(entry.hash() == place.hash, "the entry keeps another hash");
+        self.keys += 1;
+        self.group_keys[usize::from(place.table) / SLOTS_PER_GROUP] += 1;
+        self.entry_bytes += entry.allocated_bytes();
+        let slot = &mut self.by_slot[usize::from(place.table)];
+        if slot.is_full(place.hash) {
+            self.table_bytes -= slot.bytes();
+            slot.make_room(place.hash);
+            self.table_bytes += slot.bytes();
+        }
+        slot.insert(place.hash, entry);
+    }
+
+    /// Takes the entry of `key` out if there is one and `condition` holds for it.
+    #[inline]
+    pub fn remove_if(
+        &mut self,
+        place: Place,
+        key: &[u8],
+        condition: impl FnOnce(&Entry) -> bool,
+    ) -> Option<OwnedEntry> {
+        let slot = &mut self.by_slot[usize::from(place.table)];
+        let spot = slot.spot(place.hash, |entry| entry.key() == key)?;
+        if !slot.segment(place.hash).entry(spot).is_some_and(condition) {
+            return None;
+        }
+        let entry = slot.remove(place.hash, spot)?;
+        self.keys -= 1;
+        self.group_keys[usize::from(place.table) / SLOTS_PER_GROUP] -= 1;
+        self.entry_bytes -= entry.allocated_bytes();
+        if slot.is_sparse(place.hash) {
+            self.table_bytes -= slot.bytes();
+            slot.shrink(place.hash);
+            self.table_bytes += slot.bytes();
+        }
+        Some(entry)
+    }
+
+    /// Takes everything out at once: the tables are empty, and the old ones can be freed step by step.
+    pub fn take_all(&mut self) -> Emptied {
+        let by_slot: Box<[_]> = self.by_slot.iter().map(|_| SlotTable::new()).collect();
+        let bytes = self.memory_bytes();
+        self.group_keys.fill(0);
+        self.table_bytes = fixed_bytes(&by_slot, &self.group_keys);
+        (self.keys, self.entry_bytes) = (0, 0);
+        Emptied::new(std::mem::replace(&mut self.by_slot, by_slot), bytes - self.table_bytes)
+    }
+
+    /// Asks the processor to fetch the line of the table in which a look-up at `place` begins: the first of two steps,
+    /// for those who have dozens of keys to look up. Changes nothing.
+    #[inline]
+    pub fn prefetch_bucket(&self, place: Place) {
+        self.slot(place).segment(place.hash).prefetch_bucket(place.hash);
+    }
+
+    /// Asks the processor to fetch the entry that a look-up at `place` will read. Changes nothing.
+    #[inline]
+    pub fn prefetch(&self, place: Place) {
+        self.slot(place).segment(place.hash).prefetch(place.hash);
+    }
+
+    /// Every entry, in no order that means anything.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        let segments = self.by_slot.iter().flat_map(SlotTable::segments);
+        segments.flat_map(|segment| segment.buckets()).flat_map(|bucket| bucket.words()).filter_map(Word::entry)
+    }
+
+    /// How many keys there are.
+    pub fn keys(&self) -> usize {
+        self.keys
+    }
+
+    /// Bytes of all entries and tables.
+    pub fn memory_bytes(&self) -> usize {
+        self.entry_bytes + self.table_bytes
+    }
+
+    /// [`Tables::memory_bytes`], counted by walking over everything, whose invariants are checked.
+    #[cfg(test)]
+    pub fn recount_bytes(&self) -> usize {
+        let tables: usize = self.by_slot.iter().map(SlotTable::check).sum();
+        let entries: usize = self.iter().map(Entry::allocated_bytes).sum();
+        for (group, keys) in self.by_slot.chunks(SLOTS_PER_GROUP).zip(&*self.group_keys) {
+            assert_eq!(group.iter().map(SlotTable::keys).sum::<usize>(), *keys as usize);
+        }
+        fixed_bytes(&self.by_slot, &self.group_keys) + tables + entries
+    }
+}
+
+/// Bytes that are there without any key.
+fn fixed_bytes(by_slot: &[SlotTable], group_keys: &[u32]) -> usize {
+    size_of_val(by_slot) + size_of_val(group_keys)
+}
+
+#[cfg(test)]
+mod tests;

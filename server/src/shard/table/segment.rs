@@ -1,0 +1,467 @@
+//! A segment: an array of buckets with the entries of one range of hashes, in the order of their hashes.
+//!
+//! Place in the flow: what a look-up of step 5 (execute) searches and a change of step 8 (apply) changes.
+//!
+//! ```text
+//! tag    = the 16 bits of the hash below the `depth` bits that all entries of the segment share
+//! home   = tag * bucket_count / 2^16: any count of buckets will do, and the order of homes is the order of hashes
+//! ```
+//!
+//! An entry lies in its home bucket or, when that was full, in the next one with a free word, around the end if need be.
+//!
+//! Invariants:
+//! - Every bucket between an entry's home and the one in which it lies is marked as passed. So a look-up ends at the
+//!   first bucket without the mark, and one that knows a home finds all entries of it.
+//! - Taking an entry out moves entries that had passed into its place, and takes marks away that nobody needs: a
+//!   segment in which keys come and go does not get slower.
+//! - Sizes are those of the allocator's classes (4, 5, 6 or 7 times a power of two), so that nothing of a block is wasted
+//!   and the load stays high: an entry costs 9 to 11 bytes here.
+//! - Rebuilding touches buckets, never entries; only a split reads their hashes, since a tag needs a new lowest bit.
+//!
+//! Deliberately not here: when to split and to merge, and what a key is.
+
+#![allow(unsafe_code)]
+
+use std::alloc::{alloc_zeroed, dealloc, handle_alloc_error, Layout};
+use std::ptr::NonNull;
+
+use super::bucket::{Bucket, Word, BUCKET_WORDS};
+use crate::shard::entry::{prefetch_line, Entry, OwnedEntry};
+
+/// A segment that needs more buckets is split: one insert then moves less than 2,000 entries, however many share a
+/// slot.
+pub(super) const SEGMENT_BUCKETS_MAX: usize = 256;
+
+/// Entries per bucket, in quarters, at which a segment gets more buckets: 29 of 32 words. Longer chains than at this
+/// load would cost every look-up more than a smaller table saves.
+const FULL_QUARTERS: usize = 29;
+
+/// Entries per bucket below which a segment gets fewer buckets: half of where it stands after growing, so that keys
+/// which come and go around one size do not move it each time.
+const SPARSE: usize = 3;
+
+/// More buckets cannot be told apart by 16 bits of tag.
+const BUCKETS_LIMIT: usize = 7 << 13;
+
+/// The next larger size.
+fn larger(bucket_count: usize) -> usize {
+    bucket_count + (1_usize << bucket_count.max(4).ilog2()) / 4
+}
+
+/// How many entries so many buckets may hold.
+fn capacity(bucket_count: usize) -> usize {
+    match bucket_count {
+        // A single bucket cannot be passed, so it may be full.
+        0 | 1 => bucket_count * BUCKET_WORDS,
+        _ => bucket_count * FULL_QUARTERS / 4,
+    }
+}
+
+/// The smallest size that holds `keys` with room for a tenth more; none for none.
+fn buckets_for(keys: usize) -> usize {
+    let mut count = keys.min(1);
+    while count > 0 && capacity(count) < keys + keys / 10 {
+        count = larger(count);
+    }
+    count
+}
+
+/// Where an entry lies: bucket and word.
+pub(super) type Spot = (usize, usize);
+
+/// See the module. A new one has no buckets.
+pub(super) struct Segment {
+    buckets: NonNull<Bucket>,
+    keys: u32,
+    bucket_count: u16,
+    depth: u8,
+}
+
+const _: () = assert!(size_of::<Segment>() == 16 && BUCKETS_LIMIT <= u16::MAX as usize);
+
+// SAFETY: a segment owns its buckets alone, and those their entries, which may move to another thread.
+unsafe impl Send for Segment {}
+
+impl Segment {
+    /// A segment without buckets for hashes that share their first `depth` bits.
+    pub const fn new(depth: u8) -> Self {
+        assert!(depth < 32);
+        Self { buckets: NonNull::dangling(), keys: 0, bucket_count: 0, depth }
+    }
+
+    /// An empty segment with `bucket_count` buckets.
+    fn with_buckets(depth: u8, bucket_count: usize) -> Self {
+        let mut segment = Self::new(depth);
+        if bucket_count == 0 {
+            return segment;
+        }
+        let layout = layout(bucket_count);
+        // SAFETY: the layout's size is not zero.
+        let block = unsafe { alloc_zeroed(layout) };
+        // The layout has a bucket's alignment, so the cast keeps what the allocator promised.
+        #[allow(clippy::cast_ptr_alignment)]
+        let Some(buckets) = NonNull::new(block.cast::<Bucket>()) else {
+            handle_alloc_error(layout)
+        };
+        segment.buckets = buckets;
+        segment.bucket_count = bucket_count as u16;
+        segment
+    }
+
+    /// How many entries there are.
+    #[inline]
+    pub fn keys(&self) -> usize {
+        self.keys as usize
+    }
+
+    /// How many first bits of their hashes all entries share.
+    #[inline]
+    pub fn depth(&self) -> u32 {
+        u32::from(self.depth)
+    }
+
+    /// Bytes of the buckets.
+    pub fn bytes(&self) -> usize {
+        usize::from(self.bucket_count) * size_of::<Bucket>()
+    }
+
+    /// Bytes of the entries' blocks. Touches every one.
+    pub fn entry_bytes(&self) -> usize {
+        let words = self.buckets().iter().flat_map(Bucket::words);
+        words.filter_map(Word::entry).map(Entry::allocated_bytes).sum()
+    }
+
+    /// The buckets, in order.
+    #[inline]
+    pub fn buckets(&self) -> &[Bucket] {
+        // SAFETY: so many buckets stand there, initialised; with none the pointer is dangling and aligned.
+        unsafe { std::slice::from_raw_parts(self.buckets.as_ptr(), usize::from(self.bucket_count)) }
+    }
+
+    #[inline]
+    fn buckets_mut(&mut self) -> &mut [Bucket] {
+        // SAFETY: as above, and the segment is borrowed for writing.
+        unsafe { std::slice::from_raw_parts_mut(self.buckets.as_ptr(), usize::from(self.bucket_count)) }
+    }
+
+    /// The tag of a hash that belongs here.
+    #[inline]
+    fn tag(&self, hash: u32) -> u16 {
+        (hash << self.depth >> 16) as u16
+    }
+
+    /// The bucket to which a tag belongs; 0 when there is none.
+    #[inline]
+    fn home(&self, tag: u16) -> usize {
+        (u32::from(tag) * u32::from(self.bucket_count) >> 16) as usize
+    }
+
+    /// The bucket to which a hash belongs.
+    #[inline]
+    pub fn home_of(&self, hash: u32) -> usize {
+        self.home(self.tag(hash))
+    }
+
+    /// The first tag whose home lies behind `bucket`; 2^16 when there is none.
+    #[inline]
+    pub fn first_tag_behind(&self, bucket: usize) -> u32 {
+        ((bucket as u32 + 1) << 16).div_ceil(u32::from(self.bucket_count))
+    }
+
+    #[inline]
+    fn next(&self, bucket: usize) -> usize {
+        if bucket + 1 == usize::from(self.bucket_count) {
+            0
+        } else {
+            bucket + 1
+        }
+    }
+
+    /// How many steps lead from bucket `from` to bucket `to`.
+    #[inline]
+    fn distance(&self, from: usize, to: usize) -> usize {
+        if from <= to {
+            to - from
+        } else {
+            to + usize::from(self.bucket_count) - from
+        }
+    }
+
+    /// Where the first entry lies that has the tag of `hash` and that `is_it` takes for the one it seeks.
+    #[inline]
+    pub fn find(&self, hash: u32, mut is_it: impl FnMut(&Entry) -> bool) -> Option<Spot> {
+        let tag = self.tag(hash);
+        let buckets = self.buckets();
+        let home = self.home(tag);
+        let mut at = home;
+        loop {
+            let bucket = buckets.get(at)?;
+            let mut candidates = bucket.matching(tag);
+            while candidates != 0 {
+                let index = candidates.trailing_zeros() as usize;
+                if bucket.words()[index].entry().is_some_and(&mut is_it) {
+                    return Some((at, index));
+                }
+                candidates &= candidates - 1;
+            }
+            if !bucket.is_passed() {
+                return None;
+            }
+            at = self.next(at);
+            if at == home {
+                return None;
+            }
+        }
+    }
+
+    /// The entry at a spot that [`Segment::find`] gave.
+    #[inline]
+    pub fn entry(&self, (bucket, index): Spot) -> Option<&Entry> {
+        self.buckets()[bucket].words()[index].entry()
+    }
+
+    /// The entry at a spot that [`Segment::find`] gave, to change it.
+    #[inline]
+    pub fn entry_mut(&mut self, (bucket, index): Spot) -> &mut Entry {
+        self.buckets_mut()[bucket].entry_mut(index)
+    }
+
+    /// Calls `visit` with every entry whose home is `bucket`.
+    #[inline]
+    pub fn visit_home<'a>(&'a self, bucket: usize, mut visit: impl FnMut(&'a Entry)) {
+        let mut at = bucket;
+        loop {
+            let here = &self.buckets()[at];
+            let words = here.words().iter().filter(|word| self.home(word.tag()) == bucket);
+            words.filter_map(Word::entry).for_each(&mut visit);
+            at = self.next(at);
+            if !here.is_passed() || at == bucket {
+                return;
+            }
+        }
+    }
+
+    /// Whether the next insert needs room first.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.keys() >= capacity(usize::from(self.bucket_count))
+    }
+
+    /// Whether it has as many buckets as a segment should have.
+    pub fn is_largest(&self) -> bool {
+        usize::from(self.bucket_count) >= SEGMENT_BUCKETS_MAX
+    }
+
+    /// Adds an entry. There must be room.
+    #[inline]
+    pub fn insert(&mut self, hash: u32, entry: OwnedEntry) {
+        debug_assert!(!self.is_full());
+        let tag = self.tag(hash);
+        self.place(Word::new(entry, tag));
+    }
+
+    /// Puts a word, which has its tag, where it belongs.
+    #[inline]
+    fn place(&mut self, word: Word) {
+        let mut at = self.home(word.tag());
+        // Ends: there are more words than entries.
+        loop {
+            let bucket = &mut self.buckets_mut()[at];
+            if let Some(index) = bucket.free_word() {
+                bucket.put(index, word);
+                self.keys += 1;
+                return;
+            }
+            bucket.set_passed(true);
+            at = self.next(at);
+        }
+    }
+
+    /// Takes the entry at a spot that [`Segment::find`] gave out.
+    #[inline]
+    pub fn remove(&mut self, (bucket, index): Spot) -> Option<OwnedEntry> {
+        let entry = self.buckets_mut()[bucket].take_entry(index)?;
+        self.keys -= 1;
+        if self.buckets()[bucket].is_passed() {
+            self.close_gap(bucket, index);
+        }
+        Some(entry)
+    }
+
+    /// Moves an entry that passed bucket `gap` into its free word `index`, another one into the place of that, and so on;
+    /// takes the mark from a bucket that no entry has passed.
+    fn close_gap(&mut self, mut gap: usize, mut index: usize) {
+        while self.buckets()[gap].is_passed() {
+            let Some((from, from_index)) = self.passed(gap) else {
+                self.buckets_mut()[gap].set_passed(false);
+                return;
+            };
+            let word = self.buckets_mut()[from].take(from_index);
+            self.buckets_mut()[gap].put(index, word);
+            (gap, index) = (from, from_index);
+        }
+    }
+
+    /// The nearest entry that passed bucket `gap`.
+    fn passed(&self, gap: usize) -> Option<Spot> {
+        let mut at = self.next(gap);
+        while at != gap {
+            let steps = self.distance(gap, at);
+            let has_passed = |word: &Word| !word.is_free() && self.distance(self.home(word.tag()), at) >= steps;
+            let bucket = &self.buckets()[at];
+            if let Some(index) = bucket.words().iter().position(has_passed) {
+                return Some((at, index));
+            }
+            if !bucket.is_passed() {
+                return None;
+            }
+            at = self.next(at);
+        }
+        None
+    }
+
+    /// Whether so few entries are left that [`Segment::shrink`] is worth its time.
+    #[inline]
+    pub fn is_sparse(&self) -> bool {
+        let count = usize::from(self.bucket_count);
+        self.keys() < count * SPARSE && (count > 1 || self.keys == 0)
+    }
+
+    /// Takes the next larger size.
+    ///
+    /// # Panics
+    /// When hundreds of thousands of keys share a hash of 32 bits: chance does not bring that about, and who does not know
+    /// the seed cannot either.
+    pub fn grow(&mut self) {
+        let count = larger(usize::from(self.bucket_count));
+        assert!(count <= BUCKETS_LIMIT, "{} keys whose hashes cannot be told apart", self.keys);
+        self.rebuild(count);
+    }
+
+    /// Takes a smaller size, with room for some more entries; no buckets without entries.
+    pub fn shrink(&mut self) {
+        self.rebuild(buckets_for(self.keys()));
+    }
+
+    fn rebuild(&mut self, bucket_count: usize) {
+        let mut new = Self::with_buckets(self.depth, bucket_count);
+        self.drain(|word| new.place(word.with_tag(word.tag())));
+        std::mem::swap(self, &mut new);
+    }
+
+    /// Gives every word to `take`, which owns its entry from then on.
+    fn drain(&mut self, mut take: impl FnMut(Word)) {
+        self.keys = 0;
+        for bucket in self.buckets_mut() {
+            for index in 0..BUCKET_WORDS {
+                if !bucket.words()[index].is_free() {
+                    take(bucket.take(index));
+                }
+            }
+        }
+    }
+
+    /// Leaves the first half of the range of hashes here, and returns a segment with the other half.
+    pub fn split(&mut self) -> Self {
+        // A look at the tags' first bits counts what goes where.
+        let all = self.buckets().iter().flat_map(|bucket| bucket.words());
+        let right_keys = all.filter(|word| !word.is_free() && word.tag() >> 15 == 1).count();
+        let depth = self.depth + 1;
+        let mut left = Self::with_buckets(depth, buckets_for(self.keys() - right_keys));
+        let mut right = Self::with_buckets(depth, buckets_for(right_keys));
+        for at in 0..self.buckets().len() {
+            // The hashes are read from the entries, most of which are in no cache: some buckets ahead of their use.
+            const AHEAD: usize = 2;
+            for ahead in if at == 0 { 0..AHEAD + 1 } else { at + AHEAD..at + AHEAD + 1 } {
+                prefetch_entries(self.buckets().get(ahead));
+            }
+            for index in 0..BUCKET_WORDS {
+                let Some(hash) = self.buckets()[at].words()[index].entry().map(Entry::hash) else { continue };
+                let word = self.buckets_mut()[at].take(index);
+                let half = if word.tag() >> 15 == 1 { &mut right } else { &mut left };
+                half.place(word.with_tag(half.tag(hash)));
+            }
+        }
+        self.keys = 0;
+        *self = left;
+        right
+    }
+
+    /// Takes the entries of the segment with the next range of hashes, which shares all but the last bit with this one's.
+    pub fn merge(&mut self, mut right: Self) {
+        assert!(self.depth == right.depth && self.depth > 0);
+        let mut merged = Self::with_buckets(self.depth - 1, buckets_for(self.keys() + right.keys()));
+        self.drain(|word| merged.place(word.with_tag(word.tag() >> 1)));
+        right.drain(|word| merged.place(word.with_tag(1 << 15 | word.tag() >> 1)));
+        *self = merged;
+    }
+
+    /// Asks the processor to fetch the line in which the look-up of `hash` begins.
+    #[inline]
+    pub fn prefetch_bucket(&self, hash: u32) {
+        prefetch_line(self.buckets.as_ptr().wrapping_add(self.home_of(hash)).cast());
+    }
+
+    /// Asks the processor to fetch the entries that the look-up of `hash` will read.
+    #[inline]
+    pub fn prefetch(&self, hash: u32) {
+        let Some(bucket) = self.buckets().get(self.home_of(hash)) else { return };
+        let candidates = bucket.matching(self.tag(hash));
+        if candidates != 0 {
+            if let Some(entry) = bucket.words()[candidates.trailing_zeros() as usize].entry() {
+                entry.prefetch();
+            }
+        }
+    }
+}
+
+/// Asks the processor to fetch the beginnings of a bucket's entries.
+#[inline]
+pub(super) fn prefetch_entries(bucket: Option<&Bucket>) {
+    bucket.into_iter().flat_map(Bucket::words).filter_map(Word::entry).for_each(Entry::prefetch);
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        if self.keys > 0 {
+            for at in 0..self.buckets().len() {
+                prefetch_entries(self.buckets().get(at + 1));
+                for index in 0..BUCKET_WORDS {
+                    drop(self.buckets_mut()[at].take_entry(index));
+                }
+            }
+        }
+        if self.bucket_count > 0 {
+            // SAFETY: the buckets were allocated with this layout, and nobody else has a pointer to them.
+            unsafe { dealloc(self.buckets.as_ptr().cast::<u8>(), layout(usize::from(self.bucket_count))) };
+        }
+    }
+}
+
+fn layout(bucket_count: usize) -> Layout {
+    Layout::array::<Bucket>(bucket_count).unwrap_or_else(|_| unreachable!("{bucket_count} buckets"))
+}
+
+#[cfg(test)]
+impl Segment {
+    /// Checks what the module promises; the bytes of the buckets.
+    pub fn check(&self) -> usize {
+        let mut keys = 0;
+        for (at, bucket) in self.buckets().iter().enumerate() {
+            for word in bucket.words() {
+                let Some(entry) = word.entry() else { continue };
+                keys += 1;
+                assert_eq!(word.tag(), self.tag(entry.hash()), "an entry has the tag of its hash");
+                let mut passed = self.home(word.tag());
+                while passed != at {
+                    assert!(self.buckets()[passed].is_passed(), "bucket {passed} hides an entry in bucket {at}");
+                    passed = self.next(passed);
+                }
+            }
+        }
+        assert_eq!(keys, self.keys());
+        assert!(keys <= capacity(usize::from(self.bucket_count)));
+        assert!(!self.is_sparse(), "{keys} keys in {} buckets", self.bucket_count);
+        self.bytes()
+    }
+}
