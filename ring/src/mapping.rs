@@ -302,6 +302,21 @@ impl MappedBytes {
         &self.shared.region.bytes()[..self.shared.length]
     }
 
+    /// Gives the handle up as the number that it is.
+    pub fn into_raw(self) -> NonNull<()> {
+        NonNull::new(Arc::into_raw(self.shared).cast_mut()).expect("an allocation is not at address zero").cast()
+    }
+
+    /// Takes back what [`MappedBytes::into_raw`] gave.
+    ///
+    /// # Safety
+    /// `raw` must be what `into_raw` gave, and must be taken back as often as it was given, not counting those that are
+    /// never dropped.
+    pub unsafe fn from_raw(raw: NonNull<()>) -> Self {
+        // SAFETY: as the caller promises.
+        Self { shared: unsafe { Arc::from_raw(raw.cast::<Shared>().as_ptr()) } }
+    }
+
     /// Whether no byte of `range` has to come from the disk. Costs a system call.
     pub fn is_resident(&self, range: Range<usize>) -> bool {
         assert!(range.end <= self.shared.length, "a part of the value");
