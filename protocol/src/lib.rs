@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`tlv`] | the self-describing values: borrowed decoding, encoding into a caller's buffer |
 //! | [`native`] | the frames of the native protocol (port 6380) |
+//! | [`resp`] | the protocol of Redis and its clients (port 6379) |
 //! | [`mod@request`], [`response`] | the one closed set of requests and replies, whatever wire they came over |
 //! | [`command`] | what a shard's log entry says: the commands that apply changes state with |
 //! | [`key`] | slots: CRC-16/XMODEM of a key or of its hash tag |
@@ -33,6 +34,7 @@ pub mod response;
 
 pub mod command;
 pub mod native;
+pub mod resp;
 pub mod value_part;
 
 pub use error::ErrorCode;

@@ -8,7 +8,8 @@
 use crate::command::Condition;
 use crate::native::batch::Batch;
 
-/// What a client may ask for. The number is the operation code of the native protocol.
+/// What a client may ask for, in classes as they are counted. The number of the first eight is the operation code of
+/// the native protocol; the others are reached over RESP, many commands each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Operation {
@@ -28,12 +29,36 @@ pub enum Operation {
     Batch = 7,
     /// The server's figures as JSON.
     Stats = 8,
+    /// Any other read of one key, or of several.
+    Query = 9,
+    /// Any other write.
+    Modify = 10,
+    /// What looks at all keys.
+    Keyspace = 11,
+    /// What is about the server or the connection.
+    Admin = 12,
 }
 
 impl Operation {
-    /// Every operation, in the order of its code.
+    /// Every operation of the native protocol, in the order of its code.
     pub const ALL: [Self; 8] =
         [Self::Hello, Self::Ping, Self::Get, Self::Set, Self::Delete, Self::Exists, Self::Batch, Self::Stats];
+
+    /// Every class that is counted, in the order of its number.
+    pub const COUNTED: [Self; 12] = [
+        Self::Hello,
+        Self::Ping,
+        Self::Get,
+        Self::Set,
+        Self::Delete,
+        Self::Exists,
+        Self::Batch,
+        Self::Stats,
+        Self::Query,
+        Self::Modify,
+        Self::Keyspace,
+        Self::Admin,
+    ];
 
     /// The operation of a code from the wire; `None` for one that this version does not know.
     #[inline]
@@ -57,6 +82,10 @@ impl Operation {
             Self::Exists => "EXISTS",
             Self::Batch => "BATCH",
             Self::Stats => "STATS",
+            Self::Query => "QUERY",
+            Self::Modify => "MODIFY",
+            Self::Keyspace => "KEYSPACE",
+            Self::Admin => "ADMIN",
         }
     }
 }

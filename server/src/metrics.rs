@@ -18,10 +18,10 @@ const LATENCY_DIGITS: u8 = 2;
 #[derive(Debug)]
 pub struct Metrics {
     enabled: bool,
-    latencies: [Histogram<u64>; Operation::ALL.len()],
-    counts: [u64; Operation::ALL.len()],
+    latencies: [Histogram<u64>; Operation::COUNTED.len()],
+    counts: [u64; Operation::COUNTED.len()],
     /// Requests answered in the turn that received them: their latency is the turn's, known at its end.
-    this_turn: [u64; Operation::ALL.len()],
+    this_turn: [u64; Operation::COUNTED.len()],
     /// Requests that were answered with an error.
     pub errors: u64,
     /// Requests whose key belonged to another core, and so were forwarded.
@@ -38,6 +38,8 @@ pub struct Metrics {
     pub accepted: u64,
     /// Connections refused at the limit.
     pub refused: u64,
+    /// Connections ended because they were idle, did not finish a request, or did not take their replies.
+    pub timed_out: u64,
 }
 
 impl Metrics {
@@ -48,8 +50,8 @@ impl Metrics {
         Self {
             enabled,
             latencies: std::array::from_fn(|_| histogram()),
-            counts: [0; Operation::ALL.len()],
-            this_turn: [0; Operation::ALL.len()],
+            counts: [0; Operation::COUNTED.len()],
+            this_turn: [0; Operation::COUNTED.len()],
             errors: 0,
             forwarded: 0,
             turns: 0,
@@ -58,6 +60,7 @@ impl Metrics {
             log_bytes: 0,
             accepted: 0,
             refused: 0,
+            timed_out: 0,
         }
     }
 
@@ -139,6 +142,7 @@ impl Metrics {
             log_bytes: self.log_bytes,
             accepted: self.accepted,
             refused: self.refused,
+            timed_out: self.timed_out,
         })
     }
 }
@@ -285,7 +289,7 @@ pub fn report_json(context: &ReportContext, uptime: Duration, cores: &[CoreRepor
 /// The figures of each operation that was asked for at least once.
 fn operations(cores: &[CoreReport], uptime_seconds: f64) -> serde_json::Map<String, serde_json::Value> {
     let mut operations = serde_json::Map::new();
-    for operation in Operation::ALL {
+    for operation in Operation::COUNTED {
         let place = usize::from(operation.code()) - 1;
         let count: u64 = cores.iter().map(|core| core.metrics.counts[place]).sum();
         if count == 0 {

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{mpsc, Arc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,13 +15,14 @@ use eyot_protocol::response::HelloReply;
 use eyot_ring::{Sleeper, Waker};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::config::Settings;
+use crate::config::{Settings, Tunables};
 use crate::core::{recovery_stop, spawn, CoreStart, Ready, Shared};
 use crate::disk::{DataDir, DataDirError, NewIdentity};
 use crate::error::{Stop, StopReason};
 use crate::memory::large_values::prepare_directory;
 use crate::metrics::ReportContext;
-use crate::net::listener::{bind, Addresses};
+use crate::net::listener::{bind, Addresses, BoundListeners};
+use crate::net::session::Wire;
 use crate::preflight;
 use crate::router::mesh::{Message, INBOX_MESSAGES};
 use crate::router::Routes;
@@ -42,7 +43,12 @@ pub fn run(settings: Settings) -> Result<(), Stop> {
     }
     // Ports before the data directory: a second server on the same ports must not touch anything.
     let core_count = settings.core_count();
-    let (listeners, addresses) = bind(settings.address, settings.core_port_base, core_count)?;
+    let mut listeners: Vec<BoundListeners> = (0..core_count).map(|_| BoundListeners::default()).collect();
+    let addresses = bind(&mut listeners, Wire::Native, settings.address, settings.core_port_base)?;
+    let resp_addresses = match settings.resp_address {
+        Some(address) => Some(bind(&mut listeners, Wire::Resp, address, settings.resp_core_port_base)?),
+        None => None,
+    };
     let data_dir = open_data_directory(&settings)?;
     let identity = data_dir.identity().clone();
     let epoch =
@@ -55,7 +61,7 @@ pub fn run(settings: Settings) -> Result<(), Stop> {
 
     let sleepers: Vec<Sleeper> =
         (0..core_count).map(|_| Sleeper::new()).collect::<Result<_, _>>().map_err(|error| descriptors(&error))?;
-    let shared = Arc::new(share(settings, &identity, &addresses, &sleepers, started));
+    let shared = Arc::new(share(settings, &identity, &addresses, resp_addresses, &sleepers, started));
     let (senders, inboxes): (Vec<_>, Vec<_>) =
         (0..core_count).map(|_| crossbeam_channel::bounded::<Message>(INBOX_MESSAGES)).unzip();
     let (progress, reports) = mpsc::channel();
@@ -159,6 +165,7 @@ fn share(
     settings: Settings,
     identity: &crate::disk::Identity,
     addresses: &Addresses,
+    resp_addresses: Option<Addresses>,
     sleepers: &[Sleeper],
     started: Instant,
 ) -> Shared {
@@ -184,12 +191,16 @@ fn share(
     };
     let wakers: Vec<Waker> = sleepers.iter().map(Sleeper::waker).collect();
     Shared {
+        tunables: Tunables::new(&settings),
         settings,
         routes,
         hello,
         report,
         started,
         wakers,
+        resp_addresses,
+        node_uuid: identity.node_uuid,
+        next_connection_id: AtomicU64::new(1),
         connections: AtomicUsize::new(0),
         serving: AtomicBool::new(false),
         stopping: AtomicBool::new(false),
@@ -251,10 +262,15 @@ fn announce(shared: &Shared, addresses: &Addresses, elapsed: Duration) {
         shared.hello.node_id,
         elapsed.as_millis(),
     );
+    let resp = shared.resp_addresses.as_ref();
+    if let Some(resp) = resp {
+        let _ = writeln!(lines, "  RESP listening on {}", resp.shared);
+    }
     if addresses.cores.len() > 1 {
         for (core, address) in addresses.cores.iter().enumerate() {
             let processor = shared.settings.processors[core];
-            let _ = writeln!(lines, "  core {core} (processor {processor}) also listens on {address}");
+            let resp = resp.map_or(String::new(), |resp| format!(" and {}", resp.cores[core]));
+            let _ = writeln!(lines, "  core {core} (processor {processor}) also listens on {address}{resp}");
         }
     }
     // Nobody may be reading: a node does not stop for that.

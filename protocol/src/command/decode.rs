@@ -15,6 +15,8 @@ use super::{
 use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use crate::value_part::UploadId;
 
+const IF_PRESENT_AND_SOONER: u8 = option::IF_PRESENT | option::IF_SOONER;
+
 const UNKNOWN: &str = "unknown kind or options";
 
 /// An entry's payload that does not say what it should. From a log whose checksum held, it means another version wrote
@@ -229,6 +231,7 @@ impl<'a> Reader<'a> {
             option::IF_PRESENT => ExpiryCondition::IfAny,
             option::IF_LATER => ExpiryCondition::IfLater,
             option::IF_SOONER => ExpiryCondition::IfSooner,
+            IF_PRESENT_AND_SOONER => ExpiryCondition::IfAnySooner,
             _ => return Err(UNKNOWN),
         };
         let key = self.slice(key_bytes)?;

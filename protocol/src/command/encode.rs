@@ -124,6 +124,7 @@ fn expiry_condition_option(condition: ExpiryCondition) -> u8 {
         ExpiryCondition::IfAny => option::IF_PRESENT,
         ExpiryCondition::IfLater => option::IF_LATER,
         ExpiryCondition::IfSooner => option::IF_SOONER,
+        ExpiryCondition::IfAnySooner => option::IF_PRESENT | option::IF_SOONER,
     }
 }
 

@@ -37,8 +37,9 @@
 //!  7    INCREMENT_FLOAT                                                                  the text of the number
 //!  8    SET_RANGE                                             offset u32                 the bytes to write there
 //!  9    SET_EXPIRY         EXPIRES; one of IF_ABSENT,         at_us i64 if EXPIRES
-//!                          IF_PRESENT, IF_LATER, IF_SOONER
-//!                          (of the key's expiry); RETURN
+//!                          IF_PRESENT, IF_LATER, IF_SOONER,
+//!                          or IF_PRESENT with IF_SOONER (all
+//!                          of the key's expiry); RETURN
 //! 10    RENAME             IF_ABSENT (of the new key)                                    the new key
 //! 11    COPY               IF_ABSENT (of the new key)                                    the new key
 //! 12    SET_ALL_IF_ABSENT                                     count u32, at least 1      so many pairs; no key
@@ -145,6 +146,8 @@ pub enum ExpiryCondition {
     IfLater,
     /// Only if the new one is sooner.
     IfSooner,
+    /// Only if the key has one, and the new one is sooner.
+    IfAnySooner,
 }
 
 /// A value that a command stores. What was read from an entry is [`Value::Encoded`] or [`Value::Upload`].

@@ -29,6 +29,7 @@ fn expiries() -> Vec<Command<'static>> {
         ExpiryCondition::IfAny,
         ExpiryCondition::IfLater,
         ExpiryCondition::IfSooner,
+        ExpiryCondition::IfAnySooner,
     ] {
         for at_us in [None, Some(-1)] {
             for return_value in [false, true] {
@@ -105,6 +106,7 @@ fn golden_bytes() {
         (set_expiry(Some(258), ExpiryCondition::IfAny, false), "09050000 01000000 00000000 0201000000000000 6b"),
         (set_expiry(Some(258), ExpiryCondition::IfLater, false), "09410000 01000000 00000000 0201000000000000 6b"),
         (set_expiry(Some(258), ExpiryCondition::IfSooner, false), "09810000 01000000 00000000 0201000000000000 6b"),
+        (set_expiry(Some(258), ExpiryCondition::IfAnySooner, false), "09850000 01000000 00000000 0201000000000000 6b"),
         (set_expiry(None, ExpiryCondition::Always, true), "09200000 01000000 00000000 6b"),
         (Command::Rename { from: b"k", to: b"to", if_absent: false }, "0a000000 01000000 02000000 6b 746f"),
         (Command::Rename { from: b"k", to: b"to", if_absent: true }, "0a020000 01000000 02000000 6b 746f"),

@@ -83,7 +83,7 @@ pub(crate) fn decode_keyed<'a>(
             Ok(Request::Exists { key: decode_key(decoder)? })
         }
         Operation::Set => decode_set(count, decoder, max_value_bytes),
-        Operation::Hello | Operation::Ping | Operation::Batch | Operation::Stats => Err(ProtocolError::new(
+        _ => Err(ProtocolError::new(
             ErrorCode::InvalidArgument,
             format!("{} is not allowed in a BATCH; it takes GET, SET, DELETE and EXISTS", operation.name()),
         )),

@@ -69,6 +69,20 @@ pub fn put_boolean(out: &mut Vec<u8>, value: bool) {
     encoder.boolean(value);
 }
 
+/// Appends a number as a result: a length, a counter, a time.
+pub fn put_integer(out: &mut Vec<u8>, number: i64) {
+    let mut encoder = Encoder::new(out);
+    encoder.list(1);
+    encoder.int64(number);
+}
+
+/// Appends bytes as a result that are not a stored value.
+pub fn put_text(out: &mut Vec<u8>, text: &[u8]) {
+    let mut encoder = Encoder::new(out);
+    encoder.list(1);
+    encoder.bytes(text);
+}
+
 /// Appends the result of a STATS.
 pub fn put_stats(out: &mut Vec<u8>, json: &str) {
     let mut encoder = Encoder::new(out);

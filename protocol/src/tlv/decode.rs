@@ -70,8 +70,8 @@ impl<'a> Decoder<'a> {
 
     /// The next value of bytes that were validated before.
     #[inline]
-    pub(super) fn validated_value(&mut self) -> ValueRef<'a> {
-        self.next_value::<false>().expect("validated when the list or map around it was decoded")
+    pub(crate) fn validated_value(&mut self) -> ValueRef<'a> {
+        self.next_value::<false>().expect("validated when it came in, or with the list or map around it")
     }
 
     /// The encoded bytes of the next value, validated whole.

@@ -4,9 +4,11 @@
 //! checked. The reference page `docs/CONFIGURATION.md` is generated from it, and a test keeps the page equal.
 
 mod settings;
+mod tunables;
 mod units;
 
 pub use settings::{Settings, MAX_CORES, MAX_SHARDS};
+pub use tunables::{OutputLimit, Tunables};
 pub use units::{parse_bytes, parse_duration};
 
 use std::net::SocketAddr;
@@ -43,6 +45,16 @@ pub struct Config {
     /// this plus N. Default: the port of --address plus 100; only used with more than one core
     #[arg(long, env = "EYOT_CORE_PORT_BASE", value_name = "PORT")]
     pub core_port_base: Option<u16>,
+
+    /// Address of the Redis protocol (RESP2 and RESP3). Every core listens on it; port 0 takes a free one; empty: do not
+    /// listen
+    #[arg(long, env = "EYOT_RESP_ADDRESS", value_name = "IP:PORT", default_value = "127.0.0.1:6379")]
+    pub resp_address: String,
+
+    /// As --core-port-base, for the Redis protocol: what CLUSTER SLOTS tells. Default: the port of --resp-address plus
+    /// 1000
+    #[arg(long, env = "EYOT_RESP_CORE_PORT_BASE", value_name = "PORT")]
+    pub resp_core_port_base: Option<u16>,
 
     /// Other nodes of the cluster. This version runs alone: only the empty list is accepted
     #[arg(long, env = "EYOT_PEERS", value_name = "LIST", default_value = "")]
@@ -81,6 +93,14 @@ pub struct Config {
     /// Most connections at a time, over all cores
     #[arg(long, env = "EYOT_MAX_CONNECTIONS", value_name = "NUMBER", default_value_t = 10_000)]
     pub max_connections: usize,
+
+    /// Close a connection that has asked nothing for so long; 0: never. CONFIG SET timeout changes it
+    #[arg(long, env = "EYOT_IDLE_TIMEOUT", value_name = "TIME", default_value = "0", value_parser = parse_duration)]
+    pub idle_timeout: Duration,
+
+    /// Close a connection whose first request is not complete after so long
+    #[arg(long, env = "EYOT_HANDSHAKE_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    pub handshake_timeout: Duration,
 
     /// Longest encoded value, up to 512MiB
     #[arg(long, env = "EYOT_MAX_VALUE_SIZE", value_name = "BYTES", default_value = "64MiB", value_parser = parse_bytes)]
@@ -125,7 +145,7 @@ pub fn reference() -> String {
     let mut page = String::from(
         "# Configuration\n\nGenerated from the definitions in `server/src/config/mod.rs`; a test keeps it equal. A flag wins over its\n\
          environment variable, which wins over the default.\n\n\
-         Settings of parts that this version does not have are not known to it: the addresses of the Redis, gRPC,\n\
+         Settings of parts that this version does not have are not known to it: the addresses of the gRPC,\n\
          HTTP and peer listeners, the buffer pool and memory thresholds.\n\n| flag | environment | default | meaning |\n|---|---|---|---|\n",
     );
     for argument in Config::command().get_arguments() {

@@ -20,6 +20,11 @@ const MAX_SEGMENT_BYTES: u64 = 1 << 30;
 const BLOCK_BYTES: u64 = 4096;
 /// Least value that gets pages of its own: what a smaller one leaves of its last page unused would be most of it.
 const MIN_MMAP_THRESHOLD: u64 = 4096;
+/// How far the cores' own ports are from the shared one: apart enough that those of both wires never meet, as long as
+/// their shared ports are neighbours.
+const NATIVE_CORE_PORTS_FROM: u16 = 100;
+/// See [`NATIVE_CORE_PORTS_FROM`].
+const RESP_CORE_PORTS_FROM: u16 = 1000;
 
 /// The resolved configuration.
 #[derive(Debug, Clone)]
@@ -30,6 +35,10 @@ pub struct Settings {
     pub address: SocketAddr,
     /// First port of the cores' own listeners; 0: any free ones.
     pub core_port_base: u16,
+    /// The shared address of the Redis protocol; `None`: it is not spoken.
+    pub resp_address: Option<SocketAddr>,
+    /// First port of the cores' own listeners for the Redis protocol; 0: any free ones.
+    pub resp_core_port_base: u16,
     /// See [`Config::data_dir`].
     pub data_dir: PathBuf,
     /// Limit of the memory of keys and values over all cores; `None`: no limit.
@@ -46,6 +55,10 @@ pub struct Settings {
     pub shards_wanted: Option<u16>,
     /// See [`Config::max_connections`].
     pub max_connections: usize,
+    /// See [`Config::idle_timeout`]; zero: never.
+    pub idle_timeout: Duration,
+    /// See [`Config::handshake_timeout`].
+    pub handshake_timeout: Duration,
     /// Longest encoded value.
     pub max_value_bytes: usize,
     /// From where on a value is kept in a mapped file; `None`: never.
@@ -85,10 +98,25 @@ impl Settings {
             return Err(usage("--flush-interval", "more than 0", "use --sync-writes=true to wait for no flush"));
         }
         let processors = parse_cores(&config.cores, allowed)?;
+        let resp_address = parse_address("--resp-address", &config.resp_address)?;
         Ok(Self {
             node_id: config.node_id.clone(),
             address: config.address,
-            core_port_base: core_port_base(config, processors.len())?,
+            core_port_base: core_port_base(
+                "--core-port-base",
+                NATIVE_CORE_PORTS_FROM,
+                config.core_port_base,
+                Some(config.address),
+                processors.len(),
+            )?,
+            resp_address,
+            resp_core_port_base: core_port_base(
+                "--resp-core-port-base",
+                RESP_CORE_PORTS_FROM,
+                config.resp_core_port_base,
+                resp_address,
+                processors.len(),
+            )?,
             data_dir: config.data_dir.clone(),
             max_memory_bytes: parse_max_memory(&config.max_memory, memory_total_bytes)?,
             sync_writes: config.sync_writes,
@@ -97,6 +125,8 @@ impl Settings {
             shards_wanted: parse_shards(&config.shards)?,
             processors,
             max_connections: config.max_connections,
+            idle_timeout: config.idle_timeout,
+            handshake_timeout: config.handshake_timeout,
             max_value_bytes,
             mmap_threshold_bytes: config.enable_mmap.then_some(config.mmap_threshold as usize),
             segment_bytes,
@@ -124,15 +154,33 @@ fn usage(flag: &str, rule: &str, remedy: &str) -> Stop {
     Stop::new(StopReason::Usage, format!("{flag}: {rule}"), remedy)
 }
 
-fn core_port_base(config: &Config, cores: usize) -> Result<u16, Stop> {
-    const DISTANCE_FROM_ADDRESS: u16 = 100;
-    let base = match config.core_port_base {
-        Some(base) => base,
-        None if config.address.port() == 0 => 0,
-        None => config.address.port().checked_add(DISTANCE_FROM_ADDRESS).unwrap_or(0),
+/// An address, or none where the text is empty.
+fn parse_address(flag: &str, text: &str) -> Result<Option<SocketAddr>, Stop> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let address = text.parse().map_err(|_| {
+        usage(flag, &format!("{text:?} is no address"), "write for instance 127.0.0.1:6379, or nothing to switch it off")
+    })?;
+    Ok(Some(address))
+}
+
+fn core_port_base(
+    flag: &str,
+    distance: u16,
+    base: Option<u16>,
+    address: Option<SocketAddr>,
+    cores: usize,
+) -> Result<u16, Stop> {
+    let base = match (base, address) {
+        (Some(base), _) => base,
+        (None, None) => 0,
+        (None, Some(address)) if address.port() == 0 => 0,
+        (None, Some(address)) => address.port().checked_add(distance).unwrap_or(0),
     };
     if base != 0 && usize::from(base) + cores - 1 > usize::from(u16::MAX) {
-        return Err(usage("--core-port-base", &format!("{base} and {cores} cores pass 65535"), "choose a lower port"));
+        return Err(usage(flag, &format!("{base} and {cores} cores pass 65535"), "choose a lower port"));
     }
     Ok(base)
 }
@@ -245,9 +293,10 @@ mod tests {
         let settings = resolve(&["--max-memory", "auto"]).unwrap();
         assert_eq!(settings.max_memory_bytes, Some(750));
         assert_eq!(settings.shards_of_new_directory(), 16);
-        assert_eq!(settings.core_port_base, 6480);
         assert_eq!(settings.mmap_threshold_bytes, Some(64 << 10));
         assert_eq!(resolve(&["--enable-mmap", "false"]).unwrap().mmap_threshold_bytes, None);
+        assert_eq!((settings.core_port_base, settings.resp_core_port_base), (6480, 7379));
+        assert_eq!(resolve(&["--resp-address", ""]).unwrap().resp_address, None);
         assert_eq!(resolve(&["--max-memory", "0"]).unwrap().max_memory_bytes, None);
         assert_eq!(resolve(&["--max-memory", "1KB"]).unwrap().max_memory_bytes, Some(1024));
         assert_eq!(resolve(&["--address", "127.0.0.1:0"]).unwrap().core_port_base, 0);
@@ -264,6 +313,8 @@ mod tests {
             &["--mmap-threshold", "1GiB"],
             &["--max-connections", "0"],
             &["--core-port-base", "65534"],
+            &["--resp-core-port-base", "65534"],
+            &["--resp-address", "localhost"],
             &["--flush-interval", "0ms"],
         ] {
             assert_eq!(resolve(bad).unwrap_err().reason, StopReason::Usage, "{bad:?}");

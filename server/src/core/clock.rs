@@ -5,6 +5,10 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// How long a turn takes requests in. What then is under way is finished: some hundred microseconds at most, since each
+/// request, each slice of a walk and each entry is bounded.
+pub const TURN_MAX: Duration = Duration::from_micros(1000);
+
 /// The clock of one core. The monotonic time counts from the start of the node, the same on every core.
 #[derive(Debug, Clone, Copy)]
 pub struct TurnClock {
@@ -43,6 +47,12 @@ impl TurnClock {
     /// The turn's start, in microseconds since the epoch.
     pub fn wall_us(&self) -> i64 {
         self.wall_us
+    }
+
+    /// Whether the turn has taken what it may: what is left waits for the next one.
+    #[inline]
+    pub fn is_over(&self) -> bool {
+        self.now.elapsed() >= TURN_MAX
     }
 
     /// How long the turn has taken.

@@ -284,10 +284,11 @@ impl CoreLog {
         });
     }
 
-    /// Whether [`CoreLog::submit`] should be called before the core sleeps: no event tells that a segment came.
+    /// Whether the core should not sleep: a segment came, of which no event tells, or something durable is not applied
+    /// yet.
     #[inline]
     pub fn has_work(&self) -> bool {
-        self.segment_came
+        self.segment_came || self.unsynced.front().is_some_and(|first| first.sequence <= self.writer.durable())
     }
 
     /// Why the log cannot be extended, if it cannot.

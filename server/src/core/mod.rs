@@ -15,33 +15,44 @@
 //! Invariants:
 //! - Run to completion: no await, no lock and no other thread's memory between a request and its reply.
 //! - A turn is bounded in what it takes: [`EVENTS_PER_TURN`] completions of at most one receive buffer each,
-//!   [`MESSAGES_PER_TURN`] messages. It is not bounded in time: one very large value holds the core while it is copied.
+//!   [`MESSAGES_PER_TURN`] messages, and about a millisecond: what is left then waits for the next turn.
 //! - The executor's own tasks (making log segments) get a turn whenever some are outstanding; else glommio costs
 //!   nothing.
 
+mod admin;
 mod clock;
+mod deferred;
+mod execute;
+mod keyspace;
 mod log;
+mod messages;
+mod native;
 mod outlet;
+mod random;
 mod requests;
+mod resp;
 mod shared;
+mod slices;
 mod startup;
+mod timeouts;
 mod turn;
 
 pub use shared::Shared;
 pub use startup::{recovery_stop, spawn, CoreStart, Ready};
 
 use std::collections::VecDeque;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Instant;
 
-use eyot_ring::{Ring, Sleeper};
+use eyot_protocol::resp::{ArgList, RespLimits};
+use eyot_ring::{Event, Ring, Sleeper};
 
 use self::clock::TurnClock;
 use self::log::CoreLog;
 use crate::memory::LargeValues;
 use crate::metrics::Metrics;
 use crate::net::connections::Connections;
+use crate::net::listener::Listener;
 use crate::replication::ShardDriver;
 use crate::router::mesh::Mesh;
 use crate::router::scatter::Gathers;
@@ -69,7 +80,18 @@ pub(crate) struct Work {
     large_values: Option<LargeValues>,
     mesh: Mesh,
     gathers: Gathers,
+    /// Walks over all keys that are under way.
+    walks: VecDeque<keyspace::Walk>,
+    /// Requests on very many keys that are not all routed yet.
+    sliced: VecDeque<slices::Sliced>,
     metrics: Metrics,
+    /// What a RESP request may have, and where its arguments are kept.
+    resp_limits: RespLimits,
+    arguments: ArgList,
+    deferred: deferred::DeferredReads,
+    /// The connection that is judged next; see `timeouts`.
+    next_judged: usize,
+    random: random::Random,
     /// What the admission of writes is decided from, renewed every turn.
     budget: WriteBudget,
 }
@@ -79,7 +101,9 @@ pub(crate) struct Work {
 pub(crate) struct Core {
     ring: Ring,
     sleeper: Sleeper,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
+    /// What is due and was not handled in the turn that found it.
+    events: VecDeque<Event>,
     work: Work,
     /// When the next sweep for expired keys is due.
     next_sweep: Instant,

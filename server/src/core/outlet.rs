@@ -2,8 +2,9 @@
 //!
 //! Place in the flow: step 9 (reply). The only writer of replies; the one place that counts a request as answered.
 
-use eyot_protocol::native::reply::{put_batch_head, put_error, put_error_reply, put_reply, reply_bytes};
+use eyot_protocol::native::reply::{put_batch_head, put_reply, reply_bytes};
 use eyot_protocol::request::Operation;
+use eyot_protocol::resp::{RespVersion, Writer};
 use eyot_protocol::ErrorCode;
 
 use super::clock::TurnClock;
@@ -11,8 +12,8 @@ use crate::metrics::Metrics;
 use crate::net::connection::{Connection, Stage, MAX_OWED_BYTES};
 use crate::net::connections::Connections;
 use crate::router::mesh::Mesh;
-use crate::router::scatter::{Gathered, Gathers, Progress, REPLY_IS_FULL};
-use crate::router::{Reply, ReplySink, ReplyTo};
+use crate::router::scatter::{Combine, Gathered, Gathers, Progress, REPLY_IS_FULL};
+use crate::router::{Form, Reply, ReplySink, ReplyTo};
 
 /// A part of a BATCH's result up to this size is never left out: writes and errors take no more, and there are at most
 /// 10,000 of them.
@@ -23,7 +24,7 @@ const OWES_TOO_MUCH: &str = "this connection does not take its replies; take the
 /// Whether `operation` is a write, which later reads of its connection must see.
 #[inline]
 pub fn is_write(operation: Operation) -> bool {
-    matches!(operation, Operation::Set | Operation::Delete | Operation::Batch)
+    matches!(operation, Operation::Set | Operation::Delete | Operation::Modify | Operation::Batch)
 }
 
 /// The parts of a core that replies pass through, borrowed for a while.
@@ -52,17 +53,13 @@ impl ReplySink for Outlet<'_> {
             self.mesh.reply(to, reply, self.max_frame_bytes);
         } else if to.gathered {
             let value_bytes = if let Reply::Value(Some(found)) = &reply { found.value.len() } else { 0 };
-            self.gather(to, value_bytes, |out| reply.put(out));
+            self.gather(to, value_bytes, |form, out| reply.put(form, out));
         } else {
             if matches!(reply, Reply::Value(Some(_))) && self.owes_too_much(to) {
                 reply = Reply::Error(ErrorCode::Busy, OWES_TOO_MUCH);
             }
-            let failed = reply.is_error();
-            self.answer(to, 1, |out| match reply {
-                Reply::Error(code, message) => put_error_reply(out, to.operation.code(), to.number, code, message),
-                _ => put_reply(out, to.operation.code(), to.number, |out| reply.put(out)),
-            });
-            self.metrics.errors += u64::from(failed);
+            self.metrics.errors += u64::from(reply.is_error());
+            self.answer(to, 1, |out| reply.put_whole(to, out));
         }
     }
 }
@@ -71,7 +68,7 @@ impl Outlet<'_> {
     /// Takes a result that another core has encoded.
     pub fn encoded(&mut self, to: &ReplyTo, result: &[u8], failed: bool) {
         if to.gathered {
-            self.gather(to, result.len(), |out| out.extend_from_slice(result));
+            self.gather(to, result.len(), |_, out| out.extend_from_slice(result));
             return;
         }
         if !is_write(to.operation) {
@@ -84,7 +81,14 @@ impl Outlet<'_> {
                 return;
             }
         }
+        self.metrics.errors += u64::from(failed);
+        if to.form != Form::Native {
+            let silent = to.form == Form::Silent;
+            self.answer(to, 1, |out| out.extend_from_slice(if silent { &[] } else { result }));
+            return;
+        }
         if failed {
+            self.metrics.errors -= 1;
             // The frame's error flag must say so: decode the little that an error is, and write it as one.
             let (code, message) = read_error(result);
             self.reply(to, Reply::Error(code, message));
@@ -93,6 +97,19 @@ impl Outlet<'_> {
         self.answer(to, 1, |out| {
             put_reply(out, to.operation.code(), to.number, |out| out.extend_from_slice(result));
         });
+    }
+
+    /// Takes a result of this core that is written already, in the form that `to` wants.
+    pub fn reply_bytes(&mut self, to: &ReplyTo, result: &[u8], failed: bool) {
+        if to.core != self.core {
+            self.mesh.reply_bytes(to, result, failed);
+        } else if to.gathered {
+            self.gather(to, result.len(), |_, out| out.extend_from_slice(result));
+        } else {
+            let silent = to.form == Form::Silent;
+            self.metrics.errors += u64::from(failed);
+            self.answer(to, 1, |out| out.extend_from_slice(if silent { &[] } else { result }));
+        }
     }
 
     /// Whether the connection is owed so much that no further value is added.
@@ -108,22 +125,19 @@ impl Outlet<'_> {
     pub fn answer(&mut self, to: &ReplyTo, operations: u32, put: impl FnOnce(&mut Vec<u8>)) {
         self.metrics.answered(to.operation, to.arrived_us, self.clock.monotonic_us());
         let Some(connection) = self.connections.get_of(to.key, to.generation) else { return };
-        connection.in_flight -= operations;
-        if is_write(to.operation) {
-            connection.writes_in_flight -= 1;
-        }
+        connection.complete(operations, is_write(to.operation));
         if connection.stage == Stage::Ended {
             return;
         }
         let review = needs_review(connection);
-        put(self.connections.output(to.key));
+        self.connections.answer(to, put);
         if review {
             self.connections.review(to.key);
         }
     }
 
     /// Takes a part of a BATCH's result, of about `bytes`.
-    fn gather(&mut self, to: &ReplyTo, bytes: usize, put: impl FnOnce(&mut Vec<u8>)) {
+    fn gather(&mut self, to: &ReplyTo, bytes: usize, put: impl FnOnce(Form, &mut Vec<u8>)) {
         let Some(parent) = self.gathers.parent(to.key, to.generation) else { return };
         let own_bytes = self.gathers.bytes(to.key);
         // What the connection is owed beside this BATCH; a connection that is gone is owed nothing more.
@@ -141,8 +155,8 @@ impl Outlet<'_> {
             None
         };
         let progress = self.gathers.put(to.key, to.generation, to.number, |out| match left_out {
-            None => put(out),
-            Some((code, message)) => put_error(out, code, message),
+            None => put(to.form, out),
+            Some((code, message)) => Reply::Error(code, message).put(to.form, out),
         });
         let grown = match &progress {
             Progress::Complete(gathered) => gathered.bytes(),
@@ -160,16 +174,72 @@ impl Outlet<'_> {
         }
     }
 
-    /// Answers a BATCH.
+    /// Answers a request whose parts are all there.
     pub fn answer_gathered(&mut self, gathered: &Gathered) {
         let to = gathered.reply_to;
-        self.answer(&to, gathered.len() as u32, |out| {
-            put_reply(out, to.operation.code(), to.number, |out| {
+        self.answer(&to, gathered.len() as u32, |out| match (to.form, gathered.combine) {
+            (Form::Native, _) => put_reply(out, to.operation.code(), to.number, |out| {
                 put_batch_head(out, gathered.len());
                 gathered.results().for_each(|result| out.extend_from_slice(result));
-            });
+            }),
+            (Form::Resp(version) | Form::RespFlag(version), combine) => combine_resp(out, version, combine, gathered),
+            (Form::Silent, _) => {}
         });
     }
+}
+
+/// Makes one RESP reply of several.
+fn combine_resp(out: &mut Vec<u8>, version: RespVersion, combine: Combine, gathered: &Gathered) {
+    let failed = || gathered.results().find(|result| result.first() == Some(&b'-'));
+    let mut writer = Writer { out, version };
+    match combine {
+        Combine::Array => {
+            writer.array(gathered.len());
+            gathered.results().for_each(|result| out.extend_from_slice(result));
+        }
+        // What else took effect is not undone: the client learns that something failed, and may ask again.
+        Combine::Sum | Combine::AllDone => match failed() {
+            Some(error) => out.extend_from_slice(error),
+            None if combine == Combine::Sum => writer.integer(gathered.results().map(integer_of).sum()),
+            None => writer.status("OK"),
+        },
+        Combine::Keys => match failed() {
+            Some(error) => out.extend_from_slice(error),
+            None => {
+                let parts = gathered.results().map(|part| part[1..].split_first_chunk::<4>().expect("a walk's part"));
+                writer.array(parts.clone().map(|(count, _)| u32::from_le_bytes(*count) as usize).sum());
+                parts.for_each(|(_, keys)| out.extend_from_slice(keys));
+            }
+        },
+        Combine::RandomKey(at) => match random_key(at, gathered) {
+            Some(key) => writer.bulk(key),
+            None => writer.null(),
+        },
+    }
+}
+
+/// One of the keys that the parts offer, each with the weight of the keys that it was chosen from.
+fn random_key(at: u64, gathered: &Gathered) -> Option<&[u8]> {
+    let offers = gathered.results().filter_map(|part| match part[1..].split_first_chunk::<8>().expect("an offer") {
+        (count, [1, key @ ..]) => Some((u64::from_le_bytes(*count), key)),
+        _ => None,
+    });
+    let total: u64 = offers.clone().map(|(count, _)| count).sum();
+    let mut rest = if total == 0 { 0 } else { at % total };
+    for (count, key) in offers {
+        if rest < count {
+            return Some(key);
+        }
+        rest -= count;
+    }
+    None
+}
+
+/// The number of an integer reply, which a core of this process has written.
+fn integer_of(result: &[u8]) -> i64 {
+    let text = result.strip_prefix(b":").and_then(|rest| rest.strip_suffix(b"\r\n"));
+    let number = text.and_then(|text| std::str::from_utf8(text).ok()).and_then(|text| text.parse().ok());
+    number.unwrap_or_else(|| unreachable!("a core of this process wrote {result:?} as a number"))
 }
 
 /// Whether the connection was paused or is finishing, so that an answer may be what it waits for.

@@ -2,14 +2,15 @@
 //!
 //! Place in the flow: made by `main`, read by every core. Nothing here is written on the request path.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use eyot_protocol::response::HelloReply;
 use eyot_ring::Waker;
 
-use crate::config::Settings;
+use crate::config::{Settings, Tunables};
 use crate::metrics::ReportContext;
+use crate::net::listener::Addresses;
 use crate::router::Routes;
 
 /// What every core knows.
@@ -17,6 +18,8 @@ use crate::router::Routes;
 pub struct Shared {
     /// The configuration.
     pub settings: Settings,
+    /// What may be changed while the node runs.
+    pub tunables: Tunables,
     /// Which core owns which key.
     pub routes: Routes,
     /// The answer to HELLO, save the core's number.
@@ -27,6 +30,12 @@ pub struct Shared {
     pub started: Instant,
     /// Wakes each core.
     pub wakers: Vec<Waker>,
+    /// Where the Redis protocol is spoken, if it is.
+    pub resp_addresses: Option<Addresses>,
+    /// The node's random number, fixed in its data directory.
+    pub node_uuid: u128,
+    /// The number of the connection that is accepted next.
+    pub next_connection_id: AtomicU64,
     /// Connections that are open, over all cores.
     pub connections: AtomicUsize,
     /// Set once: every core accepts connections.
@@ -64,7 +73,7 @@ impl Shared {
 
     /// Takes a place for a connection; whether there was one.
     pub fn take_connection(&self) -> bool {
-        let taken = self.connections.fetch_add(1, Ordering::Relaxed) < self.settings.max_connections;
+        let taken = self.connections.fetch_add(1, Ordering::Relaxed) < self.tunables.max_clients() as usize;
         if !taken {
             self.give_connection_back();
         }

@@ -9,12 +9,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver as InboxReceiver, Sender as InboxSender};
+use eyot_protocol::resp::{ArgList, RespLimits};
 use eyot_raft_glue::{EntryKind, EntryPosition};
 use eyot_ring::{Ring, RingOptions, Sleeper, Waker};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use super::clock::TurnClock;
+use super::deferred::DeferredReads;
 use super::log::CoreLog;
+use super::random::Random;
 use super::{Core, Shared, Work};
 use crate::error::{Stop, StopReason};
 use crate::memory::LargeValues;
@@ -156,7 +159,7 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         settings.flush_interval,
     )?;
     let ring = Ring::new(RingOptions::default()).map_err(|error| crate::preflight::ring_stop(&error))?;
-    let listeners = listeners.listen(settings.address)?;
+    let listeners = listeners.listen()?;
     let clock = TurnClock::new(shared.started);
     let memory_limit_bytes =
         settings.max_memory_bytes.map_or(u64::MAX, |bytes| (bytes / u64::from(settings.core_count())).max(1));
@@ -172,6 +175,13 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         large_values,
         mesh: Mesh::new(core, inbox, ways),
         gathers: Gathers::default(),
+        walks: std::collections::VecDeque::new(),
+        sliced: std::collections::VecDeque::new(),
+        resp_limits: RespLimits::new(settings.max_value_bytes, settings.max_value_bytes),
+        arguments: ArgList::default(),
+        deferred: DeferredReads::default(),
+        next_judged: 0,
+        random: Random::new(node_uuid as u64 ^ epoch ^ clock.wall_us() as u64 ^ u64::from(core) << 48),
         metrics: Metrics::new(settings.enable_metrics),
         budget: WriteBudget {
             memory_bytes: 0,
@@ -186,6 +196,7 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         ring,
         sleeper,
         listeners,
+        events: std::collections::VecDeque::new(),
         work,
         next_sweep: clock.now(),
         accept_again: None,

@@ -3,6 +3,7 @@
 //! Place in the flow: see the module's head.
 
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use eyot_protocol::ErrorCode;
@@ -13,6 +14,7 @@ use super::{Core, Stopping, Work, EVENTS_PER_TURN, MESSAGES_PER_TURN};
 use crate::error::{Stop, StopReason};
 use crate::memory::LargeValues;
 use crate::net::connection::{Receiving, Stage, HOLD_US, LINGER_BYTES};
+use crate::net::session::Wire;
 use crate::replication::ShardDriver;
 use crate::security::admit::WriteBudget;
 use crate::shard::Shard;
@@ -20,8 +22,13 @@ use crate::shard::Shard;
 /// How often a core with expiring keys looks for those whose time has come. Reads never see them, so this is only about
 /// their memory.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
+/// How often an idle core looks for connections that are to be ended: often enough for timeouts of seconds, too seldom
+/// to be seen as load.
+const JUDGE_INTERVAL: Duration = Duration::from_millis(500);
 /// Keys that one shard's sweep may remove in a turn: a few dozen microseconds.
 const SWEEP_BUDGET: usize = 200;
+/// Completions between two looks at the clock: each look costs as much as a small part of a request.
+const EVENTS_PER_LOOK: usize = 8;
 /// How long after a failed accept (out of file descriptors, mostly) the next one is tried.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// How long a stopping node waits for clients that do not take their replies.
@@ -44,10 +51,10 @@ impl Core {
     /// What ends the process at once.
     pub(super) async fn run(mut self) -> Result<(), Stop> {
         for (number, listener) in self.listeners.iter().enumerate() {
-            self.ring.accept(listener.as_raw_fd(), number as u32);
+            self.ring.accept(listener.socket.as_raw_fd(), number as u32);
         }
         self.ring.watch(self.sleeper.descriptor(), 0);
-        let mut events = Vec::with_capacity(EVENTS_PER_TURN);
+        let mut reaped = Vec::with_capacity(EVENTS_PER_TURN);
         loop {
             let executor_busy = self.work.log.maintain(self.work.clock.now());
             if executor_busy {
@@ -55,15 +62,27 @@ impl Core {
             }
             self.enter(executor_busy)?;
             self.work.begin_turn();
-            self.ring.reap(EVENTS_PER_TURN, &mut events);
-            for event in events.drain(..) {
-                self.event(event)?;
+            if self.events.is_empty() {
+                self.ring.reap(EVENTS_PER_TURN, &mut reaped);
+                self.events.extend(reaped.drain(..));
             }
+            let mut handled = 0;
+            while let Some(event) = self.events.pop_front() {
+                self.event(event)?;
+                handled += 1;
+                if handled % EVENTS_PER_LOOK == 0 && self.work.clock.is_over() {
+                    break;
+                }
+            }
+            self.work.flush_reads();
             self.work.drain_inbox();
+            self.work.walk();
+            self.work.route_slice();
             self.sweep();
             self.work.end_requests(&mut self.ring);
             self.review_connections();
             self.keep_house();
+            self.work.flush_reads();
             self.work.mesh.flush();
             self.work.connections.send_all(&mut self.ring, self.work.clock.monotonic_us());
             self.work.end_turn();
@@ -97,10 +116,13 @@ impl Core {
     /// Whether a turn would find something to do at once.
     fn has_work(&mut self) -> bool {
         self.ring.has_due()
+            || !self.events.is_empty()
             || self.work.mesh.has_messages()
             || self.work.mesh.has_unsent()
             || self.work.connections.has_work()
             || self.work.log.has_work()
+            || !self.work.walks.is_empty()
+            || !self.work.sliced.is_empty()
             || (self.stopping.is_none() && self.work.shared.is_stopping())
     }
 
@@ -146,6 +168,9 @@ impl Core {
         for deadline in [self.work.log.next_deadline(), self.accept_again, lingering, interval].into_iter().flatten() {
             wait = shorter(wait, until(deadline));
         }
+        if !self.work.connections.is_empty() {
+            wait = shorter(wait, JUDGE_INTERVAL);
+        }
         if self.stopping.is_some() {
             wait = shorter(wait, STOP_TURN);
         }
@@ -188,19 +213,26 @@ impl Core {
     }
 
     fn accepted(&mut self, token: u32, socket: std::io::Result<OwnedFd>, armed: bool) {
+        let wire = self.listeners[token as usize].wire;
         match socket {
             Ok(_) if self.stopping.is_some() => return,
             Ok(socket) if self.work.shared.take_connection() => {
                 self.work.metrics.accepted += 1;
-                self.work.connections.open(&mut self.ring, socket);
+                let id = self.work.shared.next_connection_id.fetch_add(1, Ordering::Relaxed);
+                let now_us = self.work.clock.monotonic_us();
+                self.work.connections.open(&mut self.ring, socket, wire, id, now_us);
             }
             // Beyond this many that are being told so, a further one is closed without a word.
             Ok(_) if self.lingering.len() >= MAX_LINGERING => self.work.metrics.refused += 1,
             Ok(socket) => {
                 self.work.metrics.refused += 1;
-                self.work.shared.connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                let message = "the connection limit is reached (--max-connections); retry later";
-                self.work.connections.refuse(socket, ErrorCode::TooManyConnections, message);
+                self.work.shared.connections.fetch_add(1, Ordering::Relaxed);
+                let message = match wire {
+                    Wire::Native => "the connection limit is reached (--max-connections); retry later",
+                    // What Redis clients know it by.
+                    Wire::Resp => "max number of clients reached",
+                };
+                self.work.connections.refuse(socket, wire, ErrorCode::TooManyConnections, message);
             }
             Err(error) if self.stopping.is_none() => {
                 tracing::warn!(%error, "a connection could not be accepted; trying again in {ACCEPT_RETRY:?}");
@@ -239,8 +271,12 @@ impl Core {
     /// Decides for each connection whose state may have changed: read on, pause, end, or give up its slot.
     fn review_connections(&mut self) {
         let reviews = self.work.connections.take_reviews();
-        for &key in &reviews {
+        for (place, &key) in reviews.iter().enumerate() {
             self.review(key);
+            if place % EVENTS_PER_LOOK == EVENTS_PER_LOOK - 1 && self.work.clock.is_over() {
+                reviews[place + 1..].iter().for_each(|&key| self.work.connections.review(key));
+                break;
+            }
         }
         self.work.connections.give_reviews_back(reviews);
     }
@@ -323,12 +359,13 @@ impl Core {
         if self.accept_again.is_some_and(|again| now >= again) {
             self.accept_again = None;
             for token in std::mem::take(&mut self.listeners_stopped) {
-                self.ring.accept(self.listeners[token as usize].as_raw_fd(), token);
+                self.ring.accept(self.listeners[token as usize].socket.as_raw_fd(), token);
             }
         }
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP_INTERVAL;
             self.work.sweep();
+            self.work.end_late_connections();
         }
         if self.stopping.is_none() && self.work.shared.is_stopping() {
             self.begin_to_stop();
@@ -418,6 +455,9 @@ impl Work {
         for _ in 0..MESSAGES_PER_TURN {
             let Some(message) = self.mesh.receive() else { return };
             self.message(message);
+            if self.clock.is_over() {
+                return;
+            }
         }
     }
 
@@ -446,12 +486,16 @@ impl Work {
         while let Some((local_shard, index)) = self.log.take_durable() {
             let (shards, _, mut outlet) = self.parts();
             shards[usize::from(local_shard)].persisted(index, now_us, &mut outlet);
+            if self.clock.is_over() {
+                break;
+            }
         }
         self.log.submit(ring, self.clock.now(), false);
     }
 
     /// Hands a shard's open entry to the log. Without `--sync-writes`, that commits it.
     pub(super) fn seal(&mut self, local_shard: u16) {
+        self.flush_reads();
         let (sync_writes, now_us) = (self.shared.settings.sync_writes, self.clock.wall_us());
         let (shards, log, mut outlet) = self.parts();
         let driver = &mut shards[usize::from(local_shard)];

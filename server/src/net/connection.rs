@@ -13,6 +13,8 @@
 
 use std::net::{Shutdown, TcpStream};
 
+use super::session::{Session, Wire};
+
 /// Replies that may wait for a client, in bytes, before its requests do.
 pub const MAX_OUTPUT_BYTES: usize = 1 << 20;
 /// Replies that may wait for another core's, in bytes: beyond it, a send of their own is no waste.
@@ -66,6 +68,18 @@ pub struct Connection {
     pub socket: TcpStream,
     /// Told from earlier holders of the same slot by this.
     pub generation: u32,
+    /// Its number in CLIENT LIST: never given again while the node runs.
+    pub id: u64,
+    /// What it has agreed on with its client.
+    pub session: Session,
+    /// When it was opened, and when it last sent something, in microseconds of the node's monotonic clock.
+    pub opened_us: u64,
+    /// See `opened_us`.
+    pub heard_us: u64,
+    /// Requests that it has asked.
+    pub requests: u64,
+    /// Since when it is owed more than the soft limit of output, in microseconds.
+    pub owes_since_us: Option<u64>,
     /// Where it is in its life.
     pub stage: Stage,
     /// Whether the ring receives for it.
@@ -92,6 +106,9 @@ pub struct Connection {
     pub awaited_reads: u32,
     /// What a result of another core takes, as far as is known: the largest of late.
     pub awaited_reply_bytes: usize,
+    /// Nothing more is parsed until everything before is answered: what comes next looks at more than one key's shard,
+    /// or is answered in more than one turn.
+    pub barrier: bool,
     /// Bytes of results that wait for the rest of their BATCH.
     pub gathered_bytes: usize,
     /// Since when its replies wait for those.
@@ -100,10 +117,16 @@ pub struct Connection {
 
 impl Connection {
     /// A new connection.
-    pub fn new(socket: TcpStream, generation: u32) -> Self {
+    pub fn new(socket: TcpStream, generation: u32, wire: Wire, id: u64, now_us: u64) -> Self {
         Self {
             socket,
             generation,
+            id,
+            session: Session::new(wire),
+            opened_us: now_us,
+            heard_us: now_us,
+            requests: 0,
+            owes_since_us: None,
             stage: Stage::Open,
             receiving: Receiving::Stopped,
             input: Vec::new(),
@@ -117,6 +140,7 @@ impl Connection {
             writes_in_flight: 0,
             awaited_reads: 0,
             awaited_reply_bytes: FIRST_AWAITED_REPLY_BYTES,
+            barrier: false,
             gathered_bytes: 0,
             held_since_us: None,
         }
@@ -125,7 +149,27 @@ impl Connection {
     /// Bytes of replies that are not sent.
     #[inline]
     pub fn owed_bytes(&self) -> usize {
-        self.output.len() + self.sending_bytes
+        let waiting_bytes = match &self.session {
+            Session::Native => 0,
+            Session::Resp(session) => session.ordered.waiting_bytes(),
+        };
+        self.output.len() + self.sending_bytes + waiting_bytes
+    }
+
+    /// Counts a request that was taken, of so many operations.
+    #[inline]
+    pub fn begin(&mut self, operations: u32, is_write: bool) {
+        self.requests += 1;
+        self.in_flight += operations;
+        self.writes_in_flight += u32::from(is_write);
+    }
+
+    /// Counts a request that is answered.
+    #[inline]
+    pub fn complete(&mut self, operations: u32, is_write: bool) {
+        self.in_flight -= operations;
+        self.writes_in_flight -= u32::from(is_write);
+        self.barrier &= self.in_flight > 0;
     }
 
     /// Notes what a result of another core took. A small one after large ones is believed only little by little.
@@ -143,12 +187,12 @@ impl Connection {
     /// Whether it should not be read from for now.
     #[inline]
     pub fn is_full(&self) -> bool {
-        self.expected_bytes() >= MAX_OUTPUT_BYTES || self.in_flight >= MAX_IN_FLIGHT
+        self.expected_bytes() >= MAX_OUTPUT_BYTES || self.in_flight >= MAX_IN_FLIGHT || self.barrier
     }
 
     /// Whether a connection that was full has drained enough to be read from again: half, so that it does not flutter.
     pub fn has_drained(&self) -> bool {
-        self.expected_bytes() <= MAX_OUTPUT_BYTES / 2 && self.in_flight <= MAX_IN_FLIGHT / 2
+        self.expected_bytes() <= MAX_OUTPUT_BYTES / 2 && self.in_flight <= MAX_IN_FLIGHT / 2 && !self.barrier
     }
 
     /// Whether its replies should wait a little, at `now_us`, for those of another core.

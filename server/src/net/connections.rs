@@ -10,11 +10,14 @@ use std::net::TcpStream;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use eyot_protocol::native::reply::put_error_reply;
+use eyot_protocol::resp::error_line;
 use eyot_protocol::ErrorCode;
 use eyot_ring::Ring;
 use slab::Slab;
 
 use super::connection::{Connection, Receiving, Stage};
+use super::session::{Session, Wire};
+use crate::router::{Reply, ReplyTo};
 
 /// Bytes of unfinished frames that a core keeps over all its connections. Beyond it, the connection that brings more is
 /// closed: a frame's announced length is a promise that somebody has to pay for. Four of the largest values by default.
@@ -44,6 +47,8 @@ pub struct Connections {
     unfinished_bytes: usize,
     unfinished_bytes_max: usize,
     next_generation: u32,
+    /// Where replies are written that come before their turn.
+    scratch: Vec<u8>,
 }
 
 /// What `bytes` of input count.
@@ -63,6 +68,7 @@ impl Connections {
             unfinished_bytes: 0,
             unfinished_bytes_max: MAX_UNFINISHED_BYTES.max(2 * max_frame_bytes),
             next_generation: 0,
+            scratch: Vec::new(),
         }
     }
 
@@ -77,8 +83,8 @@ impl Connections {
     }
 
     /// Takes a connection in and begins to receive.
-    pub fn open(&mut self, ring: &mut Ring, socket: OwnedFd) -> u32 {
-        let key = self.insert(socket);
+    pub fn open(&mut self, ring: &mut Ring, socket: OwnedFd, wire: Wire, id: u64, now_us: u64) -> u32 {
+        let key = self.insert(socket, wire, id, now_us);
         let connection = &mut self.slots[key as usize];
         connection.receiving = Receiving::Armed;
         ring.receive(connection.socket.as_raw_fd(), key);
@@ -86,10 +92,44 @@ impl Connections {
     }
 
     /// Tells a connection why it cannot be taken, then closes it.
-    pub fn refuse(&mut self, socket: OwnedFd, code: ErrorCode, message: &str) {
-        let key = self.insert(socket);
-        put_error_reply(self.output(key), 0, 0, code, message);
+    pub fn refuse(&mut self, socket: OwnedFd, wire: Wire, code: ErrorCode, message: &str) {
+        let key = self.insert(socket, wire, 0, 0);
+        self.say_error(key, 0, 0, code, message);
         self.finish_and_linger(key);
+    }
+
+    /// Appends an error to the output of connection `key`, in its wire's form, behind whatever stands there.
+    pub fn say_error(&mut self, key: u32, op: u8, request_id: u32, code: ErrorCode, message: &str) {
+        let native = matches!(self.slots[key as usize].session, Session::Native);
+        let output = self.output(key);
+        if native {
+            put_error_reply(output, op, request_id, code, message);
+        } else {
+            error_line(code, message, output);
+        }
+    }
+
+    /// Appends a reply to the output of the connection that waits for it, in its order: where the wire has one and it
+    /// is not its turn, it is kept until those before it have come.
+    #[inline]
+    pub fn answer(&mut self, to: &ReplyTo, put: impl FnOnce(&mut Vec<u8>)) {
+        self.output(to.key);
+        let connection = &mut self.slots[to.key as usize];
+        match &mut connection.session {
+            Session::Native => put(&mut connection.output),
+            Session::Resp(session) => {
+                session.ordered.answer(to.number, &mut connection.output, &mut self.scratch, put);
+                if self.scratch.capacity() > SPARE_BUFFER_BYTES_MAX {
+                    self.scratch = Vec::new();
+                }
+            }
+        }
+    }
+
+    /// Appends `reply`; see [`Connections::answer`].
+    #[inline]
+    pub fn reply(&mut self, to: &ReplyTo, reply: &Reply<'_>) {
+        self.answer(to, |out| reply.put_whole(to, out));
     }
 
     /// Takes no more requests of connection `key`, and makes sure that the client sees the last reply.
@@ -100,9 +140,10 @@ impl Connections {
         self.review(key);
     }
 
-    fn insert(&mut self, socket: OwnedFd) -> u32 {
+    fn insert(&mut self, socket: OwnedFd, wire: Wire, id: u64, now_us: u64) -> u32 {
         self.next_generation = self.next_generation.wrapping_add(1);
-        self.slots.insert(Connection::new(TcpStream::from(socket), self.next_generation)) as u32
+        let connection = Connection::new(TcpStream::from(socket), self.next_generation, wire, id, now_us);
+        self.slots.insert(connection) as u32
     }
 
     /// The connection in slot `key`.
@@ -250,6 +291,21 @@ impl Connections {
         if self.spare_buffers.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= SPARE_BUFFER_BYTES_MAX {
             buffer.clear();
             self.spare_buffers.push(buffer);
+        }
+    }
+
+    /// Shows `each` at most `count` connections, from place `from` on; returns where to go on, 0 after the last.
+    pub fn visit(&mut self, from: usize, count: usize, mut each: impl FnMut(u32, &mut Connection)) -> usize {
+        let end = self.slots.capacity().min(from + count);
+        for place in from..end {
+            if let Some(connection) = self.slots.get_mut(place) {
+                each(place as u32, connection);
+            }
+        }
+        if end >= self.slots.capacity() {
+            0
+        } else {
+            end
         }
     }
 

@@ -1,4 +1,4 @@
-//! Listening sockets: one per core on the shared address, and one per core of its own.
+//! Listening sockets: for each wire, one per core on the shared address, and one per core of its own.
 //!
 //! Place in the flow: step 1 (accept). Sockets are bound before recovery, so that a port in use is told at once, and
 //! begin to listen after it, so that nobody waits for a node that is not ready.
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::session::Wire;
 use crate::error::{Stop, StopReason};
 
 /// Connections that the kernel keeps for a core that has not accepted them yet.
@@ -22,13 +23,21 @@ const BIND_PATIENCE: Duration = Duration::from_secs(1);
 const BIND_RETRY: Duration = Duration::from_millis(20);
 
 /// The sockets of one core, bound and not listening.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct BoundListeners {
-    shared: Socket,
-    own: Option<Socket>,
+    sockets: Vec<(Wire, SocketAddr, Socket)>,
 }
 
-/// Where the node listens.
+/// A socket that accepts connections of one wire.
+#[derive(Debug)]
+pub struct Listener {
+    /// What its connections speak.
+    pub wire: Wire,
+    /// The socket.
+    pub socket: TcpListener,
+}
+
+/// Where one wire listens.
 #[derive(Debug, Clone)]
 pub struct Addresses {
     /// What every core listens on.
@@ -37,38 +46,37 @@ pub struct Addresses {
     pub cores: Vec<SocketAddr>,
 }
 
-/// Binds the sockets of `core_count` cores. Port 0 takes free ones.
+/// Binds the sockets of `wire` for each of `listeners`, one a core. Port 0 takes free ones.
 ///
 /// # Errors
 /// [`StopReason::Listen`], naming the address.
 pub fn bind(
+    listeners: &mut [BoundListeners],
+    wire: Wire,
     address: SocketAddr,
     core_port_base: u16,
-    core_count: u16,
-) -> Result<(Vec<BoundListeners>, Addresses), Stop> {
-    let mut listeners = Vec::new();
+) -> Result<Addresses, Stop> {
+    let core_count = listeners.len();
     let mut shared_address = address;
     let mut cores = Vec::new();
-    for core in 0..core_count {
+    for (core, bound) in listeners.iter_mut().enumerate() {
         // The first core's socket says which port was taken; it must not share one that is in use already.
         let shared = bind_one(shared_address, core > 0)?;
         if core == 0 {
             shared_address = local_address(&shared, address)?;
             shared.set_reuse_port(true).map_err(|error| refused(address, &error))?;
         }
-        let own = if core_count == 1 {
-            None
-        } else {
-            let port = if core_port_base == 0 { 0 } else { core_port_base + core };
-            Some(bind_one(SocketAddr::new(address.ip(), port), false)?)
-        };
-        cores.push(match &own {
-            Some(own) => local_address(own, address)?,
-            None => shared_address,
-        });
-        listeners.push(BoundListeners { shared, own });
+        bound.sockets.push((wire, shared_address, shared));
+        let mut own_address = shared_address;
+        if core_count > 1 {
+            let port = if core_port_base == 0 { 0 } else { core_port_base + core as u16 };
+            let own = bind_one(SocketAddr::new(address.ip(), port), false)?;
+            own_address = local_address(&own, address)?;
+            bound.sockets.push((wire, own_address, own));
+        }
+        cores.push(own_address);
     }
-    Ok((listeners, Addresses { shared: shared_address, cores }))
+    Ok(Addresses { shared: shared_address, cores })
 }
 
 fn bind_one(address: SocketAddr, reuse_port: bool) -> Result<Socket, Stop> {
@@ -116,14 +124,12 @@ impl BoundListeners {
     ///
     /// # Errors
     /// [`StopReason::Listen`].
-    pub fn listen(self, address: SocketAddr) -> Result<Vec<TcpListener>, Stop> {
-        std::iter::once(self.shared)
-            .chain(self.own)
-            .map(|socket| {
-                socket.listen(BACKLOG).map_err(|error| refused(address, &error))?;
-                Ok(TcpListener::from(socket))
-            })
-            .collect()
+    pub fn listen(self) -> Result<Vec<Listener>, Stop> {
+        let listening = self.sockets.into_iter().map(|(wire, address, socket)| {
+            socket.listen(BACKLOG).map_err(|error| refused(address, &error))?;
+            Ok(Listener { wire, socket: TcpListener::from(socket) })
+        });
+        listening.collect()
     }
 }
 
@@ -131,10 +137,18 @@ impl BoundListeners {
 mod tests {
     use super::*;
 
+    fn bind_native(address: SocketAddr, cores: usize) -> Result<(Vec<BoundListeners>, Addresses), Stop> {
+        let mut listeners: Vec<BoundListeners> = (0..cores).map(|_| BoundListeners::default()).collect();
+        let addresses = bind(&mut listeners, Wire::Native, address, 0)?;
+        Ok((listeners, addresses))
+    }
+
     #[test]
     fn cores_share_one_port_and_have_one_each() {
-        let (listeners, addresses) = bind("127.0.0.1:0".parse().unwrap(), 0, 3).unwrap();
-        assert_eq!(listeners.len(), 3);
+        let (mut listeners, addresses) = bind_native("127.0.0.1:0".parse().unwrap(), 3).unwrap();
+        let resp = bind(&mut listeners, Wire::Resp, "127.0.0.1:0".parse().unwrap(), 0).unwrap();
+        assert!(listeners.iter().all(|bound| bound.sockets.len() == 4));
+        assert_ne!(resp.shared.port(), addresses.shared.port());
         let mut ports: Vec<u16> = addresses.cores.iter().map(SocketAddr::port).collect();
         ports.push(addresses.shared.port());
         ports.sort_unstable();
@@ -150,15 +164,15 @@ mod tests {
             std::thread::sleep(BIND_PATIENCE / 5);
             drop(holder);
         });
-        assert!(bind(address, 0, 1).is_ok());
+        assert!(bind_native(address, 1).is_ok());
         holding.join().unwrap();
     }
 
     #[test]
     fn a_port_in_use_is_told_with_its_address() {
-        let (listeners, addresses) = bind("127.0.0.1:0".parse().unwrap(), 0, 1).unwrap();
-        let listening = listeners.into_iter().next().unwrap().listen(addresses.shared).unwrap();
-        let stop = bind(addresses.shared, 0, 1).unwrap_err();
+        let (listeners, addresses) = bind_native("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let listening = listeners.into_iter().next().unwrap().listen().unwrap();
+        let stop = bind_native(addresses.shared, 1).unwrap_err();
         assert_eq!(stop.reason, StopReason::Listen);
         assert!(stop.cause.contains(&addresses.shared.to_string()), "{stop}");
         drop(listening);

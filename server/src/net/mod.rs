@@ -5,3 +5,5 @@
 pub mod connection;
 pub mod connections;
 pub mod listener;
+pub mod ordered;
+pub mod session;

@@ -12,11 +12,12 @@
 use std::collections::VecDeque;
 
 use eyot_protocol::command::{Command, Condition, EntryBuilder};
+use eyot_protocol::request::KeyQuery;
 use eyot_protocol::response::{SetOutcome, StoredValue};
 use eyot_raft_glue::{EntryPosition, Index, ShardLog, Standalone, Version};
 
 use crate::router::{Reply, ReplySink, ReplyTo};
-use crate::shard::{Outcome, Place, Shard};
+use crate::shard::{Answer, Outcome, Place, Shard, Stored};
 
 /// Bytes at which an open entry is sealed before the turn ends: bounds what one record of the log has to hold beside a
 /// single larger command, and what is copied at once.
@@ -42,8 +43,8 @@ pub struct Read<'a> {
     pub place: Place,
     /// The key.
     pub key: &'a [u8],
-    /// Whether only its existence is asked for.
-    pub exists_only: bool,
+    /// What is asked.
+    pub query: KeyQuery,
     /// Whether its connection has writes that are not answered: any of them may be among what this shard has not
     /// applied.
     pub after_own_writes: bool,
@@ -137,7 +138,7 @@ struct PendingEntry {
 #[derive(Debug)]
 struct WaitingRead {
     until: Index,
-    exists_only: bool,
+    query: KeyQuery,
     place: Place,
     key: Box<[u8]>,
     reply_to: ReplyTo,
@@ -154,6 +155,8 @@ pub struct ShardDriver {
     /// In the order of `until`. Bounded by the requests in flight of the connections.
     waiting_reads: VecDeque<WaitingRead>,
     unapplied: UnappliedKeys,
+    /// The newest entry with a command on more than one key; reads that follow own writes wait for it.
+    newest_wide: Index,
     /// The newest entry with a write that was answered from memory; reads of its keys wait for it.
     answered_from_memory: Index,
     spare_payloads: Vec<Vec<u8>>,
@@ -182,6 +185,7 @@ impl ShardDriver {
             pending: VecDeque::new(),
             waiting_reads: VecDeque::new(),
             unapplied: UnappliedKeys::new(),
+            newest_wide: Index(0),
             answered_from_memory: Index(0),
             spare_payloads: Vec::new(),
         }
@@ -224,9 +228,14 @@ impl ShardDriver {
                 self.open = EntryBuilder::with_buffer(spare);
             }
         }
-        let unconditional = matches!(command, Command::Set { condition: Condition::Always, .. });
+        let unconditional =
+            matches!(command, Command::Set { condition: Condition::Always, return_old: false, .. });
         let bucket = UnappliedKeys::bucket_of(place);
-        self.unapplied.add(bucket, self.log.last().next());
+        let entry = self.log.last().next();
+        self.unapplied.add(bucket, entry);
+        if is_wide(command) {
+            self.newest_wide = entry;
+        }
         self.open.push(command, now_us);
         self.open_waiters.push(Waiter { reply_to: Some(reply_to), bucket: Some(bucket), ack, unconditional });
     }
@@ -243,7 +252,7 @@ impl ShardDriver {
     ) -> ReadProgress {
         let applied = self.log.last_applied();
         if read.after_own_writes || self.answered_from_memory > applied {
-            if let Some(newest) = self.unapplied.newest(read.place) {
+            if let Some(newest) = self.newest_write(read.place) {
                 let until = if read.after_own_writes { newest } else { newest.min(self.answered_from_memory) };
                 if until > self.log.last() {
                     return ReadProgress::SealFirst;
@@ -258,10 +267,17 @@ impl ShardDriver {
         ReadProgress::Answered
     }
 
+    /// The newest entry that is not applied and may change the key at `place`.
+    #[inline]
+    fn newest_write(&self, place: Place) -> Option<Index> {
+        let wide = (self.newest_wide > self.log.last_applied()).then_some(self.newest_wide);
+        self.unapplied.newest(place).max(wide)
+    }
+
     fn wait(&mut self, read: &Read<'_>, until: Index, reply_to: &ReplyTo) {
         let waiting = WaitingRead {
             until,
-            exists_only: read.exists_only,
+            query: read.query,
             place: read.place,
             key: Box::from(read.key),
             reply_to: *reply_to,
@@ -345,32 +361,63 @@ impl ShardDriver {
     fn answer_waiting_reads(&mut self, now_us: i64, replies: &mut impl ReplySink) {
         let applied = self.log.last_applied();
         while self.waiting_reads.front().is_some_and(|waiting| waiting.until <= applied) {
-            let WaitingRead { exists_only, place, key, reply_to, .. } =
+            let WaitingRead { query, place, key, reply_to, .. } =
                 self.waiting_reads.pop_front().expect("just seen");
-            let read = Read { place, key: &key, exists_only, after_own_writes: false };
+            let read = Read { place, key: &key, query, after_own_writes: false };
             answer_read(&self.shard, &read, now_us, &reply_to, replies);
         }
     }
 }
 
-#[inline]
-fn answer_read(shard: &Shard, read: &Read<'_>, now_us: i64, reply_to: &ReplyTo, replies: &mut impl ReplySink) {
-    if read.exists_only {
-        replies.reply(reply_to, Reply::Boolean(shard.get_at(read.place, read.key, now_us).is_some()));
-    } else {
-        let found = shard.get_at(read.place, read.key, now_us);
-        let found = found.map(|stored| StoredValue { value: stored.value, version: stored.version.0 });
-        replies.reply(reply_to, Reply::Value(found));
-    }
+/// Whether a write changes other keys than its first.
+fn is_wide(command: &Command<'_>) -> bool {
+    matches!(
+        command,
+        Command::Rename { .. } | Command::Copy { .. } | Command::SetAllIfAbsent { .. } | Command::Clear
+    )
 }
 
-fn reply_of(outcome: Outcome<'_>) -> Reply<'static> {
+#[inline]
+fn answer_read(shard: &Shard, read: &Read<'_>, now_us: i64, reply_to: &ReplyTo, replies: &mut impl ReplySink) {
+    if read.query == KeyQuery::Value {
+        replies.reply(reply_to, Reply::Value(stored_value(shard.get_at(read.place, read.key, now_us))));
+        return;
+    }
+    let answer = shard.query(read.place, read.key, read.query, now_us);
+    replies.reply(
+        reply_to,
+        match &answer {
+            Answer::Value(found) => Reply::Value(stored_value(*found)),
+            Answer::Boolean(value) => Reply::Boolean(*value),
+            Answer::Integer(number) => Reply::Integer(*number),
+            Answer::Bytes(text) => Reply::Text(text.as_bytes()),
+            Answer::Access(word) => Reply::Integer(i64::from(*word)),
+            Answer::Status(word) => Reply::Status(word),
+            Answer::Null => Reply::Null,
+            Answer::Failed(failure) => Reply::Error(failure.code(), failure.message()),
+        },
+    );
+}
+
+fn stored_value(found: Option<Stored<'_>>) -> Option<StoredValue<'_>> {
+    found.map(|stored| StoredValue { value: stored.value, version: stored.version.0 })
+}
+
+fn reply_of(outcome: Outcome<'_>) -> Reply<'_> {
     match outcome {
         Outcome::Stored { version } => Reply::Set(SetOutcome::Stored { version: version.0 }),
         Outcome::NotStored { current } => {
             Reply::Set(SetOutcome::NotStored { current: current.map(|version| version.0) })
         }
+        Outcome::Previous { value, version, .. } => {
+            Reply::Value(value.map(|value| StoredValue { value, version: version.0 }))
+        }
+        Outcome::Value(found) => Reply::Value(stored_value(found)),
         Outcome::Deleted(existed) | Outcome::Expired(existed) => Reply::Boolean(existed),
-        other => unreachable!("{other:?} is of no command that this core forms"),
+        Outcome::Changed(changed) => Reply::Boolean(changed),
+        Outcome::Integer(number) => Reply::Integer(number),
+        Outcome::Text(text) => Reply::Text(text),
+        Outcome::Done => Reply::Status("OK"),
+        Outcome::Failed(failure) => Reply::Error(failure.code(), failure.message()),
     }
 }

@@ -4,7 +4,7 @@
 
 use eyot_protocol::command::{Command, Condition, NewExpiry, Value};
 use eyot_protocol::key::slot;
-use eyot_protocol::request::Operation;
+use eyot_protocol::request::{KeyQuery, Operation};
 use eyot_protocol::response::SetOutcome;
 use eyot_raft_glue::{EntryPosition, Index, ShardId, Version};
 
@@ -28,6 +28,10 @@ impl ReplySink for Replies {
                 format!("kept {:?}", current.map(|v| Version(v).to_string()))
             }
             Reply::Boolean(value) => value.to_string(),
+            Reply::Integer(number) => number.to_string(),
+            Reply::Text(text) => String::from_utf8_lossy(text).into_owned(),
+            Reply::Status(word) => word.to_owned(),
+            Reply::Null => "null".to_owned(),
             Reply::Error(code, _) => code.name().to_owned(),
         };
         self.0.push((to.number, text));
@@ -41,7 +45,8 @@ impl Replies {
 }
 
 fn to(number: u32) -> ReplyTo {
-    ReplyTo { core: 0, operation: Operation::Get, gathered: false, key: 0, generation: 0, number, arrived_us: 0 }
+    let form = crate::router::Form::Native;
+    ReplyTo { core: 0, operation: Operation::Get, gathered: false, form, key: 0, generation: 0, number, arrived_us: 0 }
 }
 
 fn driver() -> ShardDriver {
@@ -65,9 +70,8 @@ fn write(driver: &mut ShardDriver, command: &Command<'_>, ack: WriteAck, to: Rep
 
 /// Reads as the core does: seals first where the driver asks for it.
 fn read(driver: &mut ShardDriver, key: &[u8], after_own_writes: bool, number: u32, replies: &mut Replies) {
-    let key = command.key().expect("a command on keys");
     let place = driver.shard().place(slot(key), key);
-    let read = Read { place, key, exists_only: false, after_own_writes };
+    let read = Read { place, key, query: KeyQuery::Value, after_own_writes };
     if driver.read(&read, NOW_US, &to(number), replies) == ReadProgress::SealFirst {
         driver.seal(replies, |_| {});
         assert_ne!(driver.read(&read, NOW_US, &to(number), replies), ReadProgress::SealFirst);

@@ -6,23 +6,24 @@
 //!
 //! ```text
 //! a batch    heads:  | ForwardedRequest | ForwardedRequest | ...
-//!            bytes:  | key, value       | key, value       | ...      (no gaps; heads hold the lengths)
+//!            bytes:  | key, or command  | key, or command  | ...      (no gaps; heads hold the lengths)
 //! ```
 //!
 //! Invariant: the batches between two cores arrive in the order in which they were sent, so a connection's requests to
 //! one shard keep their order.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
-use eyot_protocol::command::Condition;
-use eyot_protocol::request::Expiry;
+use eyot_protocol::command::Command;
+use eyot_protocol::request::KeyQuery;
 use eyot_protocol::ErrorCode;
 use eyot_ring::Waker;
 
+use super::keyspace::KeyspaceRequest;
+use super::questions::{Part, Question};
 use super::reply_to::{Reply, ReplyTo};
 use super::scatter::REPLY_IS_FULL;
-use crate::metrics::CoreReport;
 use crate::replication::WriteAck;
 
 /// Requests under way from one core to another, at most. Beyond it a request is answered BUSY: the other core is that
@@ -44,50 +45,53 @@ const SPARE_BATCHES_MAX: usize = 32;
 /// A batch's buffer larger than this is given back to the allocator.
 const SPARE_BYTES_MAX: usize = 256 * 1024;
 
-/// What a SET may say beside key and value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct SetOptions {
-    /// When the key ceases to exist.
-    pub expiry: Expiry,
-    /// When to store at all.
-    pub condition: Condition,
+/// What a forwarded request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardedKind {
+    /// A read of a key's value; the bytes are the key.
+    Get,
+    /// Another read, the next of the batch's queries; the bytes are the key.
+    Query,
+    /// A write; the bytes are the command as it stands in an entry.
+    Write,
+    /// A request on all keys of the core, the next of the batch's; it has no bytes.
+    Keyspace,
 }
 
-/// The head of one forwarded request. Small, since it moves between the caches of two processors; what is done is
-/// `reply_to.operation`.
+/// The head of one forwarded request. Small, since it moves between the caches of two processors.
 #[derive(Debug, Clone, Copy)]
 pub struct ForwardedRequest {
     /// Who waits.
     pub reply_to: ReplyTo,
     /// Not to be executed after this time of the node's monotonic clock; `u64::MAX`: any time.
     pub deadline_us: u64,
-    /// Bytes of the key.
-    pub key_bytes: u32,
-    /// Bytes of the value, after the key.
-    pub value_bytes: u32,
-    /// The key's slot.
+    /// How many of the batch's bytes are its own.
+    pub bytes: u32,
+    /// The slot of the key of a read.
     pub slot: u16,
     /// The shard's place on the owning core.
     pub local_shard: u16,
+    /// What it is.
+    pub kind: ForwardedKind,
     /// When a write is answered.
     pub ack: WriteAck,
     /// Whether the connection has writes that are not answered.
     pub after_own_writes: bool,
-    /// Whether the next of the batch's options belong to it: a SET with any.
-    pub has_options: bool,
 }
 
-const _: () = assert!(std::mem::size_of::<ForwardedRequest>() <= 48, "three quarters of a cache line");
+const _: () = assert!(std::mem::size_of::<ForwardedRequest>() <= 56, "less than a cache line");
 
 /// Requests of one core to another.
 #[derive(Debug, Default)]
 pub struct RequestBatch {
     /// Their heads.
     pub heads: Vec<ForwardedRequest>,
-    /// Their keys and values.
+    /// Their keys and commands.
     pub bytes: Vec<u8>,
-    /// The options of those SETs that have any, in their order.
-    pub options: Vec<SetOptions>,
+    /// What is asked by reads that are not plain ones, in their order.
+    pub queries: Vec<KeyQuery>,
+    /// Requests on all keys, in their order.
+    pub keyspace: Vec<KeyspaceRequest>,
 }
 
 /// Results of one core for another.
@@ -106,10 +110,10 @@ pub enum Message {
     Requests(Box<RequestBatch>),
     /// Results that this core's connections wait for, from core `.0`.
     Replies(u16, Box<ReplyBatch>),
-    /// Core `.0` wants this core's figures, for the gather with this key.
-    ReportWanted(u16, u32),
-    /// The figures, for that gather.
-    Report(u32, Box<CoreReport>),
+    /// Core `.0` asks this core something, for the gather with this key.
+    Asked(u16, u32, Question),
+    /// The answer, for that gather.
+    Told(u32, Part),
 }
 
 /// The way to one core.
@@ -120,7 +124,7 @@ struct Outbox {
     requests: Box<RequestBatch>,
     replies: Box<ReplyBatch>,
     /// Single messages, sent before the batches.
-    others: Vec<Message>,
+    others: VecDeque<Message>,
     /// Requests forwarded there and not answered.
     under_way: usize,
     /// The gather there that the last gathered result went to, by key and generation, and the bytes that it got.
@@ -153,7 +157,7 @@ impl Mesh {
                 waker,
                 requests: Box::default(),
                 replies: Box::default(),
-                others: Vec::new(),
+                others: VecDeque::new(),
                 under_way: 0,
                 gather: (0, 0, 0),
                 large: HashMap::new(),
@@ -193,20 +197,46 @@ impl Mesh {
         self.outboxes.iter().map(|outbox| outbox.under_way).sum()
     }
 
-    /// Adds a request to this turn's batch for `core`.
+    /// Adds a read to this turn's batch for `core`.
     #[inline]
-    pub fn forward(&mut self, core: u16, mut head: ForwardedRequest, key: &[u8], value: &[u8], options: SetOptions) {
+    pub fn forward_read(&mut self, core: u16, mut head: ForwardedRequest, key: &[u8], query: KeyQuery) {
+        let requests = self.requests_for(core);
+        head.bytes = key.len() as u32;
+        head.kind = ForwardedKind::Get;
+        if query != KeyQuery::Value {
+            head.kind = ForwardedKind::Query;
+            requests.queries.push(query);
+        }
+        requests.heads.push(head);
+        requests.bytes.extend_from_slice(key);
+    }
+
+    /// Adds a write to this turn's batch for `core`.
+    #[inline]
+    pub fn forward_write(&mut self, core: u16, mut head: ForwardedRequest, command: &Command<'_>) {
+        let requests = self.requests_for(core);
+        let start = requests.bytes.len();
+        command.encode(&mut requests.bytes);
+        head.bytes = (requests.bytes.len() - start) as u32;
+        head.kind = ForwardedKind::Write;
+        requests.heads.push(head);
+    }
+
+    /// Adds a request on all keys of `core` to this turn's batch for it.
+    pub fn forward_keyspace(&mut self, core: u16, mut head: ForwardedRequest, request: KeyspaceRequest) {
+        let requests = self.requests_for(core);
+        head.kind = ForwardedKind::Keyspace;
+        requests.heads.push(head);
+        requests.keyspace.push(request);
+    }
+
+    #[inline]
+    fn requests_for(&mut self, core: u16) -> &mut RequestBatch {
         debug_assert_ne!(core, self.core);
         self.mark(core);
         let outbox = &mut self.outboxes[usize::from(core)];
         outbox.under_way += 1;
-        head.has_options = options != SetOptions::default();
-        if head.has_options {
-            outbox.requests.options.push(options);
-        }
-        outbox.requests.heads.push(head);
-        outbox.requests.bytes.extend_from_slice(key);
-        outbox.requests.bytes.extend_from_slice(value);
+        &mut outbox.requests
     }
 
     /// Adds a result to this turn's batch for the core that waits for it. Of the results of one gather, those beyond
@@ -239,16 +269,24 @@ impl Mesh {
             }
         }
         let start = batch.bytes.len();
-        reply.put(&mut batch.bytes);
+        reply.put(to.form, &mut batch.bytes);
         let length = batch.bytes.len() - start;
         outbox.gather.2 += if to.gathered { length } else { 0 };
         batch.heads.push((*to, length as u32, reply.is_error()));
     }
 
+    /// Adds a result that is written already. Larger than usual ones are bounded by whoever wrote them.
+    pub fn reply_bytes(&mut self, to: &ReplyTo, result: &[u8], failed: bool) {
+        self.mark(to.core);
+        let batch = &mut self.outboxes[usize::from(to.core)].replies;
+        batch.bytes.extend_from_slice(result);
+        batch.heads.push((*to, result.len() as u32, failed));
+    }
+
     /// Adds a single message for `core`.
     pub fn post(&mut self, core: u16, message: Message) {
         self.mark(core);
-        self.outboxes[usize::from(core)].others.push(message);
+        self.outboxes[usize::from(core)].others.push_back(message);
     }
 
     /// Notes that `count` forwarded requests were answered by `core`.
@@ -272,8 +310,8 @@ impl Mesh {
         dirty.retain(|&core| {
             let outbox = &mut outboxes[usize::from(core)];
             let mut room = true;
-            while room && !outbox.others.is_empty() {
-                room = send(&outbox.inbox, outbox.others.remove(0), |message| outbox.others.insert(0, message));
+            while let (true, Some(message)) = (room, outbox.others.pop_front()) {
+                room = send(&outbox.inbox, message, |message| outbox.others.push_front(message));
             }
             if room && !outbox.replies.heads.is_empty() {
                 outbox.large.clear();
@@ -300,7 +338,8 @@ impl Mesh {
         if self.spare_requests.len() < SPARE_BATCHES_MAX && batch.bytes.capacity() <= SPARE_BYTES_MAX {
             batch.heads.clear();
             batch.bytes.clear();
-            batch.options.clear();
+            batch.queries.clear();
+            batch.keyspace.clear();
             self.spare_requests.push(batch);
         }
     }

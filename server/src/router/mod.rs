@@ -4,13 +4,15 @@
 //! are executed in place; the rest of a pipeline travels as one batch per core and turn ([`mesh`]); a BATCH is taken
 //! apart and its results are put together again ([`scatter`]).
 
+pub mod keyspace;
 pub mod mesh;
+pub mod questions;
 pub mod reply_to;
 pub mod scatter;
 
-pub use reply_to::{Reply, ReplySink, ReplyTo};
+pub use reply_to::{Form, Reply, ReplySink, ReplyTo};
 
-use eyot_protocol::key::{shard_of_slot, slot};
+use eyot_protocol::key::{shard_of_slot, slot, slots_of_shard};
 use eyot_raft_glue::ShardId;
 
 use crate::wal::placement;
@@ -54,7 +56,12 @@ impl Routes {
     /// Where `key` lives.
     #[inline]
     pub fn route(&self, key: &[u8]) -> Route {
-        let slot = slot(key);
+        self.of_slot(slot(key))
+    }
+
+    /// Where the keys of `slot` live.
+    #[inline]
+    pub fn of_slot(&self, slot: u16) -> Route {
         let (core, local_shard) = self.slots[usize::from(slot)];
         Route { slot, core, local_shard }
     }
@@ -62,6 +69,12 @@ impl Routes {
     /// For each shard, its core.
     pub fn shard_cores(&self) -> &[u16] {
         &self.shard_cores
+    }
+
+    /// Where each shard is, by its first slot, in their order.
+    pub fn shards(&self) -> impl Iterator<Item = Route> + '_ {
+        let count = self.shard_cores.len() as u16;
+        (0..count).map(move |shard| self.of_slot(slots_of_shard(shard, count).start))
     }
 
     /// The shards of `core`, ascending; its local numbers are the places in this list.

@@ -1,12 +1,29 @@
-//! Who is waiting for a result, and what a result is.
+//! Who is waiting for a result, in which form, and what a result is.
 //!
 //! Place in the flow: made in step 4 (route), carried through log and apply, used in step 9 (reply). A [`ReplyTo`]
-//! travels with a request to the core that owns its key and comes back unread.
+//! travels with a request to the core that owns its key and comes back unread; that core writes the result in the form
+//! that the client wants, so the core that holds the connection only passes bytes on.
 
-use eyot_protocol::native::reply::{put_boolean, put_error, put_set, put_value};
+use eyot_protocol::native::reply::{
+    put_boolean, put_error, put_error_reply, put_integer, put_reply, put_set, put_text, put_value,
+};
 use eyot_protocol::request::Operation;
+use eyot_protocol::resp::{error_line, RespVersion, Writer};
 use eyot_protocol::response::{SetOutcome, StoredValue};
 use eyot_protocol::ErrorCode;
+
+/// In which form a result is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// As a native frame.
+    Native,
+    /// As a RESP reply; where a write took effect or not, in words: `+OK` or null.
+    Resp(RespVersion),
+    /// As a RESP reply; where a write took effect or not, as a number: 1 or 0.
+    RespFlag(RespVersion),
+    /// Not at all: the client asked for no replies.
+    Silent,
+}
 
 /// Who is waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,40 +33,97 @@ pub struct ReplyTo {
     /// What was asked.
     pub operation: Operation,
     /// Whether the result goes into a gathered one, of which [`ReplyTo::number`] is then the position; else it is a
-    /// reply of its own, of which that is the request id.
+    /// reply of its own, of which that is the request id or the place in the connection's order.
     pub gathered: bool,
+    /// In which form the result is wanted.
+    pub form: Form,
     /// Key of the connection or of the gather.
     pub key: u32,
     /// Generation of that key: a late result must not reach whoever came after.
     pub generation: u32,
-    /// Request id, or position in the gather.
+    /// Request id, place in the order, or position in the gather.
     pub number: u32,
     /// When the request was received, in microseconds of the node's monotonic clock.
     pub arrived_us: u64,
 }
 
+const _: () = assert!(size_of::<ReplyTo>() <= 32, "half a cache line: it moves between processors with each request");
+
 /// A result of an operation on one key.
 #[derive(Debug, Clone, Copy)]
 pub enum Reply<'a> {
-    /// Of GET.
+    /// The key's value, or that there is none.
     Value(Option<StoredValue<'a>>),
-    /// Of SET.
+    /// What became of a write with or without a condition.
     Set(SetOutcome),
-    /// Of DELETE and EXISTS.
+    /// Whether something is, or was done.
     Boolean(bool),
-    /// Of anything.
+    /// A number: a length, a counter, a time.
+    Integer(i64),
+    /// Text that is not a stored value: part of one, or a number's.
+    Text(&'a [u8]),
+    /// A word, such as a type's name.
+    Status(&'static str),
+    /// That there is nothing.
+    Null,
+    /// That it failed.
     Error(ErrorCode, &'a str),
 }
 
 impl Reply<'_> {
-    /// Appends the result as the native protocol writes it.
+    /// Appends the result as it stands among others in the form of `to`: in a gathered reply, or on its way between
+    /// cores.
     #[inline]
-    pub fn put(&self, out: &mut Vec<u8>) {
+    pub fn put(&self, form: Form, out: &mut Vec<u8>) {
+        match form {
+            Form::Native => self.put_native(out),
+            Form::Resp(version) => self.put_resp(version, false, out),
+            Form::RespFlag(version) => self.put_resp(version, true, out),
+            Form::Silent => {}
+        }
+    }
+
+    /// Appends the result as a reply of its own.
+    #[inline]
+    pub fn put_whole(&self, to: &ReplyTo, out: &mut Vec<u8>) {
+        match (to.form, *self) {
+            (Form::Native, Self::Error(code, message)) => {
+                put_error_reply(out, to.operation.code(), to.number, code, message);
+            }
+            (Form::Native, _) => put_reply(out, to.operation.code(), to.number, |out| self.put_native(out)),
+            (form, _) => self.put(form, out),
+        }
+    }
+
+    #[inline]
+    fn put_native(&self, out: &mut Vec<u8>) {
         match *self {
             Self::Value(found) => put_value(out, found),
             Self::Set(outcome) => put_set(out, outcome),
             Self::Boolean(value) => put_boolean(out, value),
+            Self::Integer(number) => put_integer(out, number),
+            Self::Text(text) => put_text(out, text),
+            Self::Status(word) => put_text(out, word.as_bytes()),
+            Self::Null => put_value(out, None),
             Self::Error(code, message) => put_error(out, code, message),
+        }
+    }
+
+    #[inline]
+    fn put_resp(&self, version: RespVersion, flag: bool, out: &mut Vec<u8>) {
+        let mut writer = Writer { out, version };
+        match *self {
+            Self::Value(Some(found)) => writer.value(found.value),
+            Self::Value(None) | Self::Null => writer.null(),
+            Self::Set(SetOutcome::Stored { .. }) if flag => writer.integer(1),
+            Self::Set(SetOutcome::Stored { .. }) => writer.status("OK"),
+            Self::Set(SetOutcome::NotStored { .. }) if flag => writer.integer(0),
+            Self::Set(SetOutcome::NotStored { .. }) => writer.null(),
+            Self::Boolean(value) => writer.integer(i64::from(value)),
+            Self::Integer(number) => writer.integer(number),
+            Self::Text(text) => writer.bulk(text),
+            Self::Status(word) => writer.status(word),
+            Self::Error(code, message) => error_line(code, message, out),
         }
     }
 

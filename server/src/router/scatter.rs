@@ -1,15 +1,15 @@
 //! Putting together what several shards answer to one request.
 //!
-//! Place in the flow: between step 4 (route) and step 9 (reply), on the core that holds the connection: for BATCH,
-//! whose operations may belong to many cores, and for STATS, which asks every core.
+//! Place in the flow: between step 4 (route) and step 9 (reply), on the core that holds the connection: for
+//! requests on keys that may belong to many cores, and for those that ask every core.
 //!
 //! Invariant: a gather ends exactly once, when its last part has come; parts that come after that (there are none but
 //! for a bug or a closed connection) are told by their generation.
 
 use slab::Slab;
 
+use super::questions::{Part as Told, Purpose};
 use super::reply_to::ReplyTo;
-use crate::metrics::CoreReport;
 
 /// Gathers that a core has open, at most. Beyond it a BATCH is answered BUSY.
 pub const MAX_GATHERS: usize = 64 * 1024;
@@ -19,6 +19,21 @@ pub const MAX_REPORT_GATHERS: usize = 16;
 /// What an operation of a BATCH is answered with when the results before it fill a reply.
 pub const REPLY_IS_FULL: &str =
     "the results before this one fill a reply; the operation itself was executed. Ask for less at once";
+
+/// How the parts become one reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Combine {
+    /// One after the other, in the order in which they were asked for.
+    Array,
+    /// As the sum of their numbers.
+    Sum,
+    /// As one `OK`.
+    AllDone,
+    /// As one list of keys: each part is some of them, as a walk has found them.
+    Keys,
+    /// As one key, chosen by this random number: each part offers one and says of how many.
+    RandomKey(u64),
+}
 
 /// One part's result: where it stands in the gather's bytes.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +45,7 @@ struct Part {
 #[derive(Debug)]
 struct Gather {
     reply_to: ReplyTo,
+    combine: Combine,
     generation: u32,
     missing: usize,
     parts: Vec<Part>,
@@ -41,6 +57,8 @@ struct Gather {
 pub struct Gathered {
     /// Who waits.
     pub reply_to: ReplyTo,
+    /// How its parts become one reply.
+    pub combine: Combine,
     parts: Vec<Part>,
     bytes: Vec<u8>,
 }
@@ -62,7 +80,7 @@ impl Gathered {
     }
 
     /// The encoded results, in the order of the operations.
-    pub fn results(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn results(&self) -> impl Iterator<Item = &[u8]> + Clone {
         self.parts.iter().map(|part| &self.bytes[part.start as usize..][..part.length as usize])
     }
 }
@@ -81,8 +99,9 @@ pub enum Progress {
 #[derive(Debug)]
 struct ReportGather {
     reply_to: ReplyTo,
+    purpose: Purpose,
     missing: usize,
-    reports: Vec<CoreReport>,
+    parts: Vec<Told>,
 }
 
 /// The gathers of one core.
@@ -105,13 +124,14 @@ impl Gathers {
     }
 
     /// Opens a gather of `parts` results (at least one) for `reply_to`; returns its key and generation.
-    pub fn open(&mut self, reply_to: ReplyTo, parts: usize) -> (u32, u32) {
+    pub fn open(&mut self, reply_to: ReplyTo, combine: Combine, parts: usize) -> (u32, u32) {
         assert!(parts > 0, "a gather of nothing would never end");
         self.next_generation = self.next_generation.wrapping_add(1);
         let generation = self.next_generation;
         let parts = vec![Part { start: 0, length: 0 }; parts];
-        let key = self.batches.insert(Gather { reply_to, generation, missing: parts.len(), parts, bytes: Vec::new() });
-        (key as u32, generation)
+        let missing = parts.len();
+        let gather = Gather { reply_to, combine, generation, missing, parts, bytes: Vec::new() };
+        (self.batches.insert(gather) as u32, generation)
     }
 
     /// Who waits for the gather, if it is still there.
@@ -141,26 +161,26 @@ impl Gathers {
         if gather.missing > 0 {
             return Progress::Waiting;
         }
-        let Gather { reply_to, parts, bytes, .. } = self.batches.remove(key as usize);
-        Progress::Complete(Gathered { reply_to, parts, bytes })
+        let Gather { reply_to, combine, parts, bytes, .. } = self.batches.remove(key as usize);
+        Progress::Complete(Gathered { reply_to, combine, parts, bytes })
     }
 
-    /// Opens a gather of the reports of `cores` cores; returns its key.
-    pub fn open_reports(&mut self, reply_to: ReplyTo, cores: usize) -> u32 {
-        self.reports.insert(ReportGather { reply_to, missing: cores, reports: Vec::with_capacity(cores) }) as u32
+    /// Opens a gather of what `cores` cores tell; returns its key.
+    pub fn open_reports(&mut self, reply_to: ReplyTo, purpose: Purpose, cores: usize) -> u32 {
+        let parts = Vec::with_capacity(cores);
+        self.reports.insert(ReportGather { reply_to, purpose, missing: cores, parts }) as u32
     }
 
-    /// Adds a core's report; returns who waits and all of them when it was the last one.
-    pub fn put_report(&mut self, key: u32, report: CoreReport) -> Option<(ReplyTo, Vec<CoreReport>)> {
+    /// Adds what a core tells; returns who waits, what for, and all parts when it was the last one.
+    pub fn put_report(&mut self, key: u32, part: Told) -> Option<(ReplyTo, Purpose, Vec<Told>)> {
         let gather = &mut self.reports[key as usize];
-        gather.reports.push(report);
+        gather.parts.push(part);
         gather.missing -= 1;
         if gather.missing > 0 {
             return None;
         }
-        let ReportGather { reply_to, mut reports, .. } = self.reports.remove(key as usize);
-        reports.sort_by_key(|report| report.core);
-        Some((reply_to, reports))
+        let ReportGather { reply_to, purpose, parts, .. } = self.reports.remove(key as usize);
+        Some((reply_to, purpose, parts))
     }
 
     /// Whether nothing is open.
@@ -172,6 +192,7 @@ impl Gathers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::router::Form;
     use eyot_protocol::request::Operation;
 
     fn reply_to() -> ReplyTo {
@@ -179,6 +200,7 @@ mod tests {
             core: 0,
             operation: Operation::Batch,
             gathered: false,
+            form: Form::Native,
             key: 1,
             generation: 1,
             number: 9,
@@ -189,7 +211,7 @@ mod tests {
     #[test]
     fn results_come_in_any_order_and_leave_in_theirs() {
         let mut gathers = Gathers::default();
-        let (key, generation) = gathers.open(reply_to(), 3);
+        let (key, generation) = gathers.open(reply_to(), Combine::Array, 3);
         for (position, text) in [(2, "c"), (0, "aaa")] {
             let progress = gathers.put(key, generation, position, |out| out.extend_from_slice(text.as_bytes()));
             assert!(matches!(progress, Progress::Waiting));
@@ -205,10 +227,10 @@ mod tests {
     #[test]
     fn a_part_for_a_gather_that_is_gone_is_dropped() {
         let mut gathers = Gathers::default();
-        let (key, generation) = gathers.open(reply_to(), 1);
+        let (key, generation) = gathers.open(reply_to(), Combine::Array, 1);
         assert!(matches!(gathers.put(key, generation, 0, |out| out.push(1)), Progress::Complete(_)));
         assert!(matches!(gathers.put(key, generation, 0, |out| out.push(1)), Progress::Gone));
-        let (again, next) = gathers.open(reply_to(), 1);
+        let (again, next) = gathers.open(reply_to(), Combine::Array, 1);
         assert_eq!(again, key);
         assert!(matches!(gathers.put(key, generation, 0, |out| out.push(1)), Progress::Gone));
         assert!(matches!(gathers.put(key, next, 0, |out| out.push(1)), Progress::Complete(_)));

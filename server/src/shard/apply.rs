@@ -1,13 +1,17 @@
 //! Applying a log entry: the one place where a shard's state changes.
 //!
-//! Place in the flow: step 8 (apply), and recovery, which applies the same entries again.
+//! Place in the flow: step 8 (apply), and recovery, which applies the same entries again. Here are the commands that
+//! logs are full of; the others stand in `commands`.
 //!
 //! Invariants:
 //! - What an entry does depends on the shard's content and the entry's bytes alone. Whether a key has expired is judged
 //!   by the entry's `decided_at_us`.
 //! - An entry is applied whole or not at all: its bytes are checked before its first command changes anything. The
 //!   check computes every key's place, which applying needs anyway and which lets it fetch many keys together, so it
-//!   costs one more reading of the command headers, a few nanoseconds each, and recovery may rely on it too.
+//!   costs one more reading of the command headers, a few nanoseconds each, and recovery may rely on it too. What only
+//!   the content can tell (a value of the wrong type, a text that would grow too long) is an outcome of that command.
+//! - Every change of a key gives it a new version, a change of its expiry alone included: the logged removal of an
+//!   expired key names a version, and must not hit a key that has been given more time meanwhile.
 
 use eyot_protocol::command::{Command, CommandError, Condition, EntryCommands, NewExpiry, Value, ENTRY_HEADER_BYTES};
 use eyot_protocol::key;
@@ -15,16 +19,21 @@ use eyot_protocol::limits::MAX_COMMANDS_PER_ENTRY;
 use eyot_raft_glue::{Index, Version};
 
 use super::entry::{Entry, Expiry, OwnedEntry};
+use super::expiry::Wheel;
+use super::graveyard::GRAVES_PER_PLACE;
 use super::table::Place;
 use super::{has_expired, Outcome, Shard};
 
-/// Commands whose keys are prefetched together, right before the first of them is applied. The fetches overlap best
+/// Keys that are prefetched together, right before the first of their commands is applied. The fetches overlap best
 /// with nothing between them; more than so many gain nothing, and two cache lines each of so many fit the first-level
 /// cache.
 const PREFETCH_BATCH: usize = 32;
 
 /// Places whose memory is kept from entry to entry; the memory of a larger entry's is given back.
 const PLACES_KEPT: usize = 1024;
+
+/// Bytes of scratch memory that are kept from entry to entry: enough for every text that changes often.
+const SCRATCH_KEPT_BYTES: usize = 64 * 1024;
 
 impl Shard {
     /// Applies the entry at `index` and calls `each` with the outcome of every command, in order.
@@ -40,54 +49,67 @@ impl Shard {
         mut each: impl FnMut(u16, Outcome<'_>),
     ) -> Result<(), CommandError> {
         let commands = self.check(payload)?;
-        let decided_at_us = commands.decided_at_us();
+        let now_us = commands.decided_at_us();
+        let (mut first_place, mut prefetched) = (0, 0);
         for (position, command) in commands.enumerate() {
-            if position % PREFETCH_BATCH == 0 && self.places.len() > 1 {
-                for &place in self.places[position..].iter().take(PREFETCH_BATCH) {
+            let command = command?;
+            if first_place >= prefetched && self.places.len() > 1 {
+                for &place in self.places[first_place..].iter().take(PREFETCH_BATCH) {
                     self.tables.prefetch(place);
                 }
+                prefetched = first_place + PREFETCH_BATCH;
             }
-            let write = Write {
-                place: self.places[position],
-                version: Version::new(index, position as u16),
-                now_us: decided_at_us,
-            };
-            each(position as u16, self.execute(command?, write));
+            let place = self.places.get(first_place).copied().unwrap_or_default();
+            let version = Version::new(index, position as u16);
+            let write = Write { place, first_place, version, now_us };
+            first_place += key_count(&command);
+            each(position as u16, self.execute(command, write));
         }
+        self.graveyard.free_some(GRAVES_PER_PLACE * self.places.len());
         self.places.clear();
         self.places.shrink_to(PLACES_KEPT);
+        self.departed = None;
+        if self.scratch.capacity() > SCRATCH_KEPT_BYTES {
+            self.scratch = Vec::new();
+        }
         Ok(())
     }
 
-    /// Reads the whole entry once and leaves the place of every command's key in `places`.
+    /// Reads the whole entry once and leaves the places of every command's keys in `places`.
     fn check<'a>(&mut self, payload: &'a [u8]) -> Result<EntryCommands<'a>, CommandError> {
         self.places.clear();
         let commands = EntryCommands::new(payload)?;
         let mut offset = ENTRY_HEADER_BYTES;
-        for command in commands.clone() {
+        for (position, command) in commands.clone().enumerate() {
             let command = command?;
             let error = |problem| CommandError { problem, offset, length: payload.len() };
-            if self.places.len() == MAX_COMMANDS_PER_ENTRY {
+            if position == MAX_COMMANDS_PER_ENTRY {
                 return Err(error("more commands than an entry has positions"));
             }
-            let key = match command {
-                Command::Set { key, expiry: NewExpiry::Never | NewExpiry::At(_), return_old: false, .. } => key,
-                Command::Delete { key } | Command::Expire { key, .. } => key,
-                _ => return Err(error("a kind that is not applied yet")),
+            let Self { tables, places, .. } = self;
+            let mut add = |key| {
+                let place = tables.place(key::slot(key), key).ok_or_else(|| error("a key of another shard"))?;
+                places.push(place);
+                Ok(())
             };
-            let place = self.tables.place(key::slot(key), key).ok_or_else(|| error("a key of another shard"))?;
-            self.places.push(place);
+            match command {
+                Command::SetAllIfAbsent { pairs } => pairs.iter().try_for_each(|(key, _)| add(key))?,
+                Command::Rename { from, to, .. } | Command::Copy { from, to, .. } => {
+                    add(from)?;
+                    add(to)?;
+                }
+                _ => command.key().map_or(Ok(()), add)?,
+            }
             offset += command.encoded_bytes();
         }
         Ok(commands)
     }
 
     #[inline]
-    fn execute(&mut self, command: Command<'_>, write: Write) -> Outcome<'static> {
+    fn execute(&mut self, command: Command<'_>, write: Write) -> Outcome<'_> {
         match command {
-            Command::Set { key, value: Value::Encoded(value), expiry, condition, .. } => {
-                let expires_at_us = if let NewExpiry::At(at_us) = expiry { Some(at_us) } else { None };
-                self.set(key, value, expires_at_us, condition, write)
+            Command::Set { key, value: Value::Encoded(value), expiry, condition, return_old: false } => {
+                self.set(key, value, expiry, condition, write)
             }
             Command::Delete { key } => {
                 let removed = self.remove(write.place, key, |_| true);
@@ -98,30 +120,29 @@ impl Shard {
                 let removed = self.remove(write.place, key, |entry| entry.version() == Version(version));
                 Outcome::Expired(removed.is_some())
             }
-            other => unreachable!("{other:?} was refused by the check"),
+            _ => self.execute_rarer(command, write),
         }
     }
 
     #[inline]
-    fn set(
+    pub(super) fn set(
         &mut self,
         key: &[u8],
         value: &[u8],
-        expires_at_us: Option<i64>,
+        expiry: NewExpiry,
         condition: Condition,
         write: Write,
     ) -> Outcome<'static> {
-        let Write { place, version, now_us } = write;
+        let Write { place, version, now_us, .. } = write;
         let stored = Outcome::Stored { version };
+        let mut expires_at_us = if let NewExpiry::At(at_us) = expiry { Some(at_us) } else { None };
         let dead_on_arrival = has_expired(expires_at_us, now_us);
         let Some(entry) = self.tables.find_mut(place, key) else {
             if !allows(condition, None) {
                 return Outcome::NotStored { current: None };
             }
             if !dead_on_arrival {
-                let expiry =
-                    expires_at_us.map(|at_us| Expiry { at_us, timer: self.wheel.insert(at_us, place, now_us) });
-                self.tables.insert(place, OwnedEntry::new(place.hash(), key, value, version, expiry));
+                self.insert(key, value, expires_at_us, write);
             }
             return stored;
         };
@@ -133,25 +154,30 @@ impl Shard {
             self.remove(place, key, |_| true);
             return stored;
         }
-        let expiry = match (entry.expiry(), expires_at_us) {
-            (None, None) => None,
-            (None, Some(at_us)) => Some(Expiry { at_us, timer: self.wheel.insert(at_us, place, now_us) }),
-            (Some(old), None) => {
-                self.wheel.remove(old.timer);
-                None
-            }
-            (Some(old), Some(at_us)) => {
-                self.wheel.rearm(old.timer, at_us);
-                Some(Expiry { at_us, timer: old.timer })
-            }
-        };
+        if expiry == NewExpiry::Keep && current.is_some() {
+            expires_at_us = entry.expiry().map(|expiry| expiry.at_us);
+        }
+        let expiry = new_expiry(&mut self.wheel, entry.expiry(), expires_at_us, write);
         let resized = entry.store(value, version, expiry);
         self.tables.resized(resized);
         stored
     }
 
+    /// Adds `key`, which must not be there.
+    #[inline]
+    pub(super) fn insert(&mut self, key: &[u8], value: &[u8], expires_at_us: Option<i64>, write: Write) {
+        let Write { place, version, .. } = write;
+        let expiry = new_expiry(&mut self.wheel, None, expires_at_us, write);
+        self.tables.insert(place, OwnedEntry::new(place.hash(), key, value, version, expiry));
+    }
+
     /// Takes `key` out, with its timer, if it is there and `condition` holds for it.
-    fn remove(&mut self, place: Place, key: &[u8], condition: impl FnOnce(&Entry) -> bool) -> Option<OwnedEntry> {
+    pub(super) fn remove(
+        &mut self,
+        place: Place,
+        key: &[u8],
+        condition: impl FnOnce(&Entry) -> bool,
+    ) -> Option<OwnedEntry> {
         let entry = self.tables.remove_if(place, key, condition)?;
         if let Some(expiry) = entry.expiry() {
             self.wheel.remove(expiry.timer);
@@ -162,18 +188,56 @@ impl Shard {
 
 /// What a command needs to know beside itself.
 #[derive(Clone, Copy)]
-struct Write {
-    place: Place,
-    version: Version,
-    now_us: i64,
+pub(super) struct Write {
+    /// Of its first key.
+    pub place: Place,
+    /// Which of the shard's `places` that is; those of its other keys follow.
+    pub first_place: usize,
+    /// What the command gives to the keys that it changes.
+    pub version: Version,
+    /// The entry's clock.
+    pub now_us: i64,
+}
+
+/// How many places [`Shard::check`] finds for a command.
+#[inline]
+fn key_count(command: &Command<'_>) -> usize {
+    match command {
+        Command::Rename { .. } | Command::Copy { .. } => 2,
+        Command::SetAllIfAbsent { pairs } => pairs.len(),
+        Command::Clear => 0,
+        _ => 1,
+    }
+}
+
+/// Sets, moves or removes the timer of a key for its new expiry.
+#[inline]
+pub(super) fn new_expiry(
+    wheel: &mut Wheel,
+    old: Option<Expiry>,
+    expires_at_us: Option<i64>,
+    write: Write,
+) -> Option<Expiry> {
+    match (old, expires_at_us) {
+        (None, None) => None,
+        (None, Some(at_us)) => Some(Expiry { at_us, timer: wheel.insert(at_us, write.place, write.now_us) }),
+        (Some(old), None) => {
+            wheel.remove(old.timer);
+            None
+        }
+        (Some(old), Some(at_us)) => {
+            wheel.rearm(old.timer, at_us);
+            Some(Expiry { at_us, timer: old.timer })
+        }
+    }
 }
 
 /// The entry's version, unless it has expired: then the key does not exist for conditions and answers.
-fn live_version(entry: &Entry, now_us: i64) -> Option<Version> {
+pub(super) fn live_version(entry: &Entry, now_us: i64) -> Option<Version> {
     (!has_expired(entry.expiry().map(|expiry| expiry.at_us), now_us)).then(|| entry.version())
 }
 
-fn allows(condition: Condition, current: Option<Version>) -> bool {
+pub(super) fn allows(condition: Condition, current: Option<Version>) -> bool {
     match condition {
         Condition::Always => true,
         Condition::IfAbsent => current.is_none(),

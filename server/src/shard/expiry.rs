@@ -80,7 +80,7 @@ struct Node {
 
 /// What the owner of a timer answers when its time has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum Due {
     /// The key was offered for removal.
     Offered,
     /// Its expiry has not passed: the clock went back since the timer was set.
@@ -127,6 +127,11 @@ impl Wheel {
     /// How many timers there are.
     pub fn timers(&self) -> usize {
         self.timers
+    }
+
+    /// Makes the wheel a new one, and returns the nodes of all its timers: their names mean nothing any more.
+    pub fn take_all(&mut self) -> Nodes {
+        Nodes(std::mem::replace(self, Self::new()).chunks)
     }
 
     /// Bytes of nodes and lists.
@@ -185,7 +190,7 @@ impl Wheel {
     /// Advances to `now_us` and asks `due` for every timer whose time has come; returns how many were offered. Stops
     /// after `budget` steps (a timer that `due` was asked for, or that was moved closer), with the rest left for
     /// the next call.
-    pub fn sweep(&mut self, now_us: i64, budget: usize, mut due: impl FnMut(TimerId, Place) -> Answer) -> usize {
+    pub fn sweep(&mut self, now_us: i64, budget: usize, mut due: impl FnMut(TimerId, Place) -> Due) -> usize {
         if self.timers == 0 {
             self.restart(now_us);
             return 0;
@@ -207,11 +212,11 @@ impl Wheel {
                 continue;
             }
             match due(TimerId(id), place) {
-                Answer::Offered => {
+                Due::Offered => {
                     offered += 1;
                     self.link(id, now_tick + RETRY_TICKS);
                 }
-                Answer::NotBefore { expires_at_us } => {
+                Due::NotBefore { expires_at_us } => {
                     self.link(id, self.due_tick(expires_at_us).max(now_tick + 1));
                 }
             }
@@ -313,6 +318,22 @@ impl Wheel {
 
     fn node_mut(&mut self, id: u32) -> &mut Node {
         &mut self.chunks[id as usize / CHUNK_NODES][id as usize % CHUNK_NODES]
+    }
+}
+
+/// The memory of timers that are no more.
+pub(super) struct Nodes(Vec<Box<[Node; CHUNK_NODES]>>);
+
+impl Nodes {
+    /// Bytes of nodes, as the wheel counted them.
+    pub fn memory_bytes(&self) -> usize {
+        self.0.len() * size_of::<[Node; CHUNK_NODES]>() + self.0.capacity() * size_of::<Box<[Node; CHUNK_NODES]>>()
+    }
+
+    /// Frees about `budget` nodes, a chunk at least; `true` when there is nothing left.
+    pub fn free_some(&mut self, budget: usize) -> bool {
+        self.0.truncate(self.0.len().saturating_sub(budget.div_ceil(CHUNK_NODES).max(1)));
+        self.0.is_empty()
     }
 }
 

@@ -6,11 +6,15 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `mod` | [`Shard`]: reads, the sweep of expired keys, counts |
-//! | `apply` | [`Shard::apply`]: the only place where state changes |
+//! | `apply` | [`Shard::apply`]: the only place where state changes; writes and removals |
+//! | `commands` | the commands that read what they change, and those on several keys |
+//! | `query` | [`Shard::query`]: what can be asked about one key |
+//! | `outcome` | what a command did, or why it could not |
 //! | `table` | the tables of entries, one for each slot |
 //! | `entry` | one key with its value, in one heap block |
 //! | `scan` | walks over many keys: SCAN, the keys of a slot, random keys, samples |
 //! | `expiry` | the timing wheel that finds expired keys |
+//! | `graveyard` | what a cleared shard held, until it is freed |
 //!
 //! Invariants:
 //! - Pure: no clock, file, socket or random number. State is a function of the entries that were applied: neither
@@ -22,9 +26,12 @@
 //! Deliberately not here: which acknowledgement a write waits for, limits on memory, what values mean.
 
 mod apply;
+mod commands;
 mod entry;
 mod expiry;
+mod graveyard;
 mod outcome;
+mod query;
 mod scan;
 mod table;
 
@@ -33,11 +40,13 @@ use std::ops::Range;
 use eyot_protocol::key;
 use eyot_raft_glue::{ShardId, Version};
 
-use entry::{Entry, Expiry};
-use expiry::{Answer, Wheel};
+use entry::{Entry, Expiry, OwnedEntry};
+use expiry::{Due, Wheel};
+use graveyard::Graveyard;
 use table::Tables;
 
 pub use outcome::{Failure, Outcome};
+pub use query::Answer;
 pub use scan::{Candidate, ScanCursor, SCAN_KEYS_MAX};
 pub use table::Place;
 
@@ -59,6 +68,11 @@ pub struct Shard {
     wheel: Wheel,
     /// The places of the keys of the entry that is being applied; empty otherwise.
     places: Vec<Place>,
+    /// The new value of a key whose text a command changes; what an outcome may borrow.
+    scratch: Vec<u8>,
+    /// An entry that the latest command took out, for its outcome to borrow; dropped when the log's entry is applied.
+    departed: Option<OwnedEntry>,
+    graveyard: Graveyard,
 }
 
 impl Shard {
@@ -70,7 +84,15 @@ impl Shard {
     pub fn new(id: ShardId, shard_count: u16, hash_seed: u64) -> Self {
         assert!(id.0 < shard_count, "shard {} of {shard_count}", id.0);
         let tables = Tables::new(key::slots_of_shard(id.0, shard_count), hash_seed);
-        Self { id, tables, wheel: Wheel::new(), places: Vec::new() }
+        Self {
+            id,
+            tables,
+            wheel: Wheel::new(),
+            places: Vec::new(),
+            scratch: Vec::new(),
+            departed: None,
+            graveyard: Graveyard::default(),
+        }
     }
 
     /// Which shard this is.
@@ -154,10 +176,10 @@ impl Shard {
             let entry = tables.find_by(place, is_it);
             let entry = entry.unwrap_or_else(|| unreachable!("timer {timer:?} outlived its key"));
             match entry.expiry() {
-                Some(Expiry { at_us, .. }) if at_us > now_us => Answer::NotBefore { expires_at_us: at_us },
+                Some(Expiry { at_us, .. }) if at_us > now_us => Due::NotBefore { expires_at_us: at_us },
                 _ => {
                     propose(entry.key(), entry.version());
-                    Answer::Offered
+                    Due::Offered
                 }
             }
         })
@@ -179,10 +201,17 @@ impl Shard {
         self.wheel.timers()
     }
 
-    /// Bytes that were asked of the allocator for keys, values, tables and timers. What the allocator adds is not in
-    /// it.
+    /// Bytes that were asked of the allocator for keys, values, tables and timers, those of a cleared shard included
+    /// until they are freed. What the allocator adds is not in it.
     pub fn memory_bytes(&self) -> usize {
-        self.tables.memory_bytes() + self.wheel.memory_bytes() + self.places.capacity() * size_of::<Place>()
+        let scratch = self.places.capacity() * size_of::<Place>() + self.scratch.capacity();
+        self.tables.memory_bytes() + self.wheel.memory_bytes() + self.graveyard.memory_bytes() + scratch
+    }
+
+    /// Frees a part of what the shard held before it was cleared, in about `budget` steps (entries, mostly) of some
+    /// ten nanoseconds each; whether anything is left. To be called between turns while it says so.
+    pub fn free_some(&mut self, budget: usize) -> bool {
+        self.graveyard.free_some(budget)
     }
 
     /// A number that is the same for the same content (keys, values, versions, expiries), in whatever order it came and

@@ -23,19 +23,19 @@ impl Log {
     }
 
     /// Applies one entry and checks what must hold after every one.
-    fn apply(&mut self, commands: &[Command<'_>], now_us: i64) -> Vec<Outcome> {
+    fn apply(&mut self, commands: &[Command<'_>], now_us: i64) -> Vec<Outcome<'static>> {
         self.index += 1;
         let mut outcomes = Vec::new();
         let applied = self.shard.apply(Index(self.index), &entry(commands, now_us), |position, outcome| {
             assert_eq!(usize::from(position), outcomes.len());
-            outcomes.push(outcome);
+            outcomes.push(kept(outcome));
         });
         assert_eq!(applied, Ok(()));
         check_counts(&self.shard);
         outcomes
     }
 
-    fn one(&mut self, command: Command<'_>, now_us: i64) -> Outcome {
+    fn one(&mut self, command: Command<'_>, now_us: i64) -> Outcome<'static> {
         let outcomes = self.apply(&[command], now_us);
         assert_eq!(outcomes.len(), 1);
         outcomes[0]
@@ -53,6 +53,26 @@ impl Log {
     }
 }
 
+/// The outcome, with its bytes kept for good: for a test that is short enough.
+fn kept(outcome: Outcome<'_>) -> Outcome<'static> {
+    fn leaked(bytes: &[u8]) -> &'static [u8] {
+        bytes.to_vec().leak()
+    }
+    match outcome {
+        Outcome::Stored { version } => Outcome::Stored { version },
+        Outcome::NotStored { current } => Outcome::NotStored { current },
+        Outcome::Previous { value, stored, version } => Outcome::Previous { value: value.map(leaked), stored, version },
+        Outcome::Value(found) => Outcome::Value(found.map(|stored| Stored { value: leaked(stored.value), ..stored })),
+        Outcome::Deleted(existed) => Outcome::Deleted(existed),
+        Outcome::Expired(gone) => Outcome::Expired(gone),
+        Outcome::Changed(changed) => Outcome::Changed(changed),
+        Outcome::Integer(number) => Outcome::Integer(number),
+        Outcome::Text(text) => Outcome::Text(leaked(text)),
+        Outcome::Done => Outcome::Done,
+        Outcome::Failed(failure) => Outcome::Failed(failure),
+    }
+}
+
 fn entry(commands: &[Command<'_>], now_us: i64) -> Vec<u8> {
     let mut builder = EntryBuilder::default();
     for command in commands {
@@ -63,8 +83,9 @@ fn entry(commands: &[Command<'_>], now_us: i64) -> Vec<u8> {
 
 /// The counts that are kept along the way equal those of a walk over everything.
 fn check_counts(shard: &Shard) {
-    let places = shard.places.capacity() * size_of::<Place>();
-    assert_eq!(shard.memory_bytes(), shard.tables.recount_bytes() + shard.wheel.memory_bytes() + places);
+    let scratch = shard.places.capacity() * size_of::<Place>() + shard.scratch.capacity();
+    let beside = shard.wheel.memory_bytes() + shard.graveyard.memory_bytes() + scratch;
+    assert_eq!(shard.memory_bytes(), shard.tables.recount_bytes() + beside);
     assert_eq!(shard.key_count(), shard.tables.iter().count());
     let expiring = shard.tables.iter().filter(|entry| entry.expiry().is_some()).count();
     assert_eq!(shard.expiring_key_count(), expiring);

@@ -313,8 +313,13 @@ pub fn command(directory: &Path, arguments: &[&str]) -> Command {
         command.env_remove(name);
     }
     command.args(arguments);
-    let defaults =
-        [("--address", "127.0.0.1:0"), ("--wal-segment-size", "1MiB"), ("--cores", &cores), ("--data-dir", data_dir)];
+    let defaults = [
+        ("--address", "127.0.0.1:0"),
+        ("--resp-address", "127.0.0.1:0"),
+        ("--wal-segment-size", "1MiB"),
+        ("--cores", &cores),
+        ("--data-dir", data_dir),
+    ];
     for (flag, value) in defaults {
         let given = |argument: &&str| argument.split('=').next() == Some(flag);
         if !arguments.iter().any(given) {

@@ -7,9 +7,11 @@ use eyot_protocol::ErrorCode;
 use eyot_ring::Sleeper;
 
 use super::*;
+use crate::router::Form;
 
 fn reply_to(core: u16) -> ReplyTo {
-    ReplyTo { core, operation: Operation::Get, gathered: false, key: 3, generation: 4, number: 5, arrived_us: 6 }
+    let form = Form::Native;
+    ReplyTo { core, operation: Operation::Get, gathered: false, form, key: 3, generation: 4, number: 5, arrived_us: 6 }
 }
 
 fn head(core: u16) -> ForwardedRequest {
@@ -20,9 +22,8 @@ fn head(core: u16) -> ForwardedRequest {
         slot: 0,
         local_shard: 0,
         deadline_us: u64::MAX,
-        key_bytes: 3,
-        value_bytes: 0,
-        has_options: false,
+        bytes: 0,
+        kind: ForwardedKind::Write,
     }
 }
 
@@ -37,13 +38,15 @@ fn pair(messages: usize) -> [Mesh; 2] {
 #[test]
 fn a_turns_requests_travel_as_one_batch_and_so_do_their_results() {
     let [mut asking, mut owning] = pair(8);
-    asking.forward(1, head(0), b"one", b"", SetOptions::default());
-    asking.forward(1, head(0), b"two", b"", SetOptions::default());
+    asking.forward_read(1, head(0), b"one", KeyQuery::Value);
+    asking.forward_read(1, head(0), b"two", KeyQuery::Length);
     assert_eq!(asking.under_way(), 2);
     asking.flush();
     assert!(!asking.has_unsent());
     let Some(Message::Requests(batch)) = owning.receive() else { panic!("no requests") };
     assert_eq!((batch.heads.len(), &batch.bytes[..]), (2, &b"onetwo"[..]));
+    assert_eq!(batch.heads.iter().map(|head| head.kind).collect::<Vec<_>>(), [ForwardedKind::Get, ForwardedKind::Query]);
+    assert_eq!(batch.queries, [KeyQuery::Length]);
     assert!(owning.receive().is_none());
     for head in &batch.heads {
         owning.reply(&head.reply_to, Reply::Boolean(true), 1000);
@@ -62,7 +65,7 @@ fn a_turns_requests_travel_as_one_batch_and_so_do_their_results() {
 fn a_full_inbox_delays_and_loses_nothing() {
     let [mut asking, owning] = pair(1);
     for round in 0..3 {
-        asking.forward(1, head(0), format!("k-{round}").as_bytes(), b"", SetOptions::default());
+        asking.forward_read(1, head(0), format!("k-{round}").as_bytes(), KeyQuery::Value);
         asking.flush();
     }
     assert!(asking.has_unsent(), "one message fits");
@@ -80,7 +83,7 @@ fn what_is_under_way_is_bounded() {
     let [mut asking, _owning] = pair(8);
     for _ in 0..MAX_FORWARDED_PER_CORE {
         assert!(asking.may_forward(1));
-        asking.forward(1, head(0), b"key", b"", SetOptions::default());
+        asking.forward_read(1, head(0), b"key", KeyQuery::Value);
     }
     assert!(!asking.may_forward(1));
     asking.answered(1, 1);

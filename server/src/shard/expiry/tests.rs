@@ -48,10 +48,10 @@ impl Timers {
             asked += 1;
             let expires_at_us = self.expiries[&timer.0];
             if expires_at_us > now_us {
-                return Answer::NotBefore { expires_at_us };
+                return Due::NotBefore { expires_at_us };
             }
             offered.push(timer.0);
-            Answer::Offered
+            Due::Offered
         });
         assert_eq!(count, offered.len());
         assert!(asked <= budget);

@@ -1,0 +1,222 @@
+//! Executing requests on keys: here, or on the core that owns the key.
+//!
+//! Place in the flow: steps 3 (admit), 4 (route) and 5 (execute), for every wire; and on the owning core for what
+//! another core has forwarded.
+//!
+//! Invariant: a write is a log command from here on. What another core forwards is the command's own bytes, so both
+//! ways into the log's entry are one.
+
+use eyot_protocol::command::Command;
+use eyot_protocol::key::slot;
+use eyot_protocol::request::KeyQuery;
+use eyot_protocol::ErrorCode;
+
+use super::outlet::is_write;
+use super::requests::Home;
+use super::Work;
+use crate::replication::{Read, ReadProgress, WriteAck};
+use crate::router::mesh::{ForwardedKind, ForwardedRequest, RequestBatch};
+use crate::router::scatter::Combine;
+use crate::router::{Reply, ReplySink, ReplyTo, Route};
+use crate::security::admit::DISK_IS_FULL;
+use crate::shard::Place;
+
+/// A request on the keys of one shard.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum KeyRequest<'a> {
+    /// A read of one key.
+    Read {
+        /// The key.
+        key: &'a [u8],
+        /// What is asked.
+        query: KeyQuery,
+    },
+    /// A write.
+    Write(Command<'a>),
+}
+
+/// How a request is to be executed, beside what it says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    /// When a write is answered.
+    pub ack: WriteAck,
+    /// Whether the connection has writes that are not answered.
+    pub after_own_writes: bool,
+    /// Not to be executed after this time of the node's monotonic clock; `u64::MAX`: any time.
+    pub deadline_us: u64,
+}
+
+impl Work {
+    /// Sends a request to where its key lives.
+    #[inline]
+    pub(super) fn dispatch(&mut self, to: &ReplyTo, request: &KeyRequest<'_>, terms: Terms, home: Home) {
+        let (route, place) = home;
+        if let Some(place) = place {
+            match request {
+                KeyRequest::Read { key, query } => {
+                    let read = Read { place, key, query: *query, after_own_writes: terms.after_own_writes };
+                    self.take_read(to, route.local_shard, &read, terms.deadline_us);
+                }
+                KeyRequest::Write(command) => {
+                    self.write(to, route.local_shard, command, place, terms.ack, terms.deadline_us);
+                }
+            }
+        } else {
+            self.forward(to, request, terms, route);
+        }
+    }
+
+    fn forward(&mut self, to: &ReplyTo, request: &KeyRequest<'_>, terms: Terms, route: Route) {
+        if !self.mesh.may_forward(route.core) {
+            let message = "the core that owns the key is behind; not applied. Retry with backoff";
+            self.outlet().reply(to, Reply::Error(ErrorCode::Busy, message));
+            return;
+        }
+        self.metrics.forwarded += 1;
+        if !to.gathered && !is_write(to.operation) {
+            self.connections.get_mut(to.key).awaited_reads += 1;
+        }
+        let head = ForwardedRequest {
+            reply_to: *to,
+            deadline_us: terms.deadline_us,
+            bytes: 0,
+            slot: route.slot,
+            local_shard: route.local_shard,
+            ack: terms.ack,
+            after_own_writes: terms.after_own_writes,
+            kind: ForwardedKind::Write,
+        };
+        match request {
+            KeyRequest::Read { key, query } => self.mesh.forward_read(route.core, head, key, *query),
+            KeyRequest::Write(command) => self.mesh.forward_write(route.core, head, command),
+        }
+    }
+
+    /// Takes a read of a key of this core.
+    #[inline]
+    fn take_read(&mut self, to: &ReplyTo, local_shard: u16, read: &Read<'_>, deadline_us: u64) {
+        if read.after_own_writes {
+            self.read(to, local_shard, read, deadline_us);
+        } else {
+            self.defer(to, local_shard, read, deadline_us);
+        }
+    }
+
+    /// Executes a read of a key of this core.
+    #[inline]
+    pub(super) fn read(&mut self, to: &ReplyTo, local_shard: u16, read: &Read<'_>, deadline_us: u64) {
+        if self.is_late(to, deadline_us) {
+            return;
+        }
+        let now_us = self.clock.wall_us();
+        loop {
+            let (shards, _, mut outlet) = self.parts();
+            match shards[usize::from(local_shard)].read(read, now_us, to, &mut outlet) {
+                ReadProgress::Answered | ReadProgress::Waits => return,
+                // At most once: after it, nothing of the open entry is left to wait for.
+                ReadProgress::SealFirst => self.seal(local_shard),
+            }
+        }
+    }
+
+    /// Executes a write to keys of this core; `place` is that of its first key.
+    #[inline]
+    pub(super) fn write(
+        &mut self,
+        to: &ReplyTo,
+        local_shard: u16,
+        command: &Command<'_>,
+        place: Place,
+        ack: WriteAck,
+        deadline_us: u64,
+    ) {
+        if self.is_late(to, deadline_us) {
+            return;
+        }
+        let bytes = command.encoded_bytes();
+        let admitted = self.budget.admit(if command.grows() { bytes } else { 0 }).and_then(|()| {
+            self.log.has_segment_for(bytes).then_some(()).ok_or((ErrorCode::NoSpace, DISK_IS_FULL))
+        });
+        if let Err((code, message)) = admitted {
+            self.outlet().reply(to, Reply::Error(code, message));
+            return;
+        }
+        self.budget.pending_log_bytes += bytes;
+        let now_us = self.clock.wall_us();
+        let shard = &mut self.shards[usize::from(local_shard)];
+        if !shard.has_open_entry() {
+            self.open_shards.push(local_shard);
+        }
+        shard.write(command, place, now_us, ack, *to);
+        if shard.open_entry_is_full() {
+            self.seal(local_shard);
+        }
+    }
+
+    /// Whether the request's deadline has passed; it is answered so.
+    #[inline]
+    fn is_late(&mut self, to: &ReplyTo, deadline_us: u64) -> bool {
+        let late = self.clock.monotonic_us() > deadline_us;
+        if late {
+            let message = "the deadline passed before the request was executed; not applied";
+            self.outlet().reply(to, Reply::Error(ErrorCode::DeadlineExceeded, message));
+        }
+        late
+    }
+
+    /// Opens a gather of `parts` results for `to`; answers that there is no room for one.
+    pub(super) fn open_gather(&mut self, to: &ReplyTo, combine: Combine, parts: usize) -> Option<(u32, u32)> {
+        if self.gathers.has_room() {
+            return Some(self.gathers.open(*to, combine, parts));
+        }
+        self.metrics.errors += 1;
+        let message = "too many requests on many keys under way on this core; not applied. Retry with backoff";
+        self.outlet().answer(to, parts as u32, |out| Reply::Error(ErrorCode::Busy, message).put_whole(to, out));
+        None
+    }
+
+    /// Executes what another core has forwarded.
+    pub(super) fn forwarded(&mut self, batch: Box<RequestBatch>) {
+        let mut start = 0;
+        let (mut queries, mut keyspace) = (batch.queries.iter(), batch.keyspace.iter());
+        for head in &batch.heads {
+            let bytes = &batch.bytes[start..start + head.bytes as usize];
+            start += bytes.len();
+            let ForwardedRequest { reply_to: to, deadline_us, local_shard, after_own_writes, .. } = head;
+            let shard = self.shards[usize::from(*local_shard)].shard();
+            match head.request(bytes, &mut queries) {
+                Some(KeyRequest::Read { key, query }) => {
+                    let read = Read { place: shard.place(head.slot, key), key, query, after_own_writes: *after_own_writes };
+                    self.take_read(to, *local_shard, &read, *deadline_us);
+                }
+                Some(KeyRequest::Write(command)) => {
+                    let place = command.key().map_or(Place::default(), |key| shard.place(slot(key), key));
+                    self.write(to, *local_shard, &command, place, head.ack, *deadline_us);
+                }
+                None => {
+                    let request = keyspace.next().expect("a core of this process sends one for each such head");
+                    self.keyspace(to, request);
+                }
+            }
+        }
+        self.flush_reads();
+        self.mesh.recycle_requests(batch);
+    }
+}
+
+impl ForwardedRequest {
+    /// The request on keys whose `bytes` these are; `None`: it is one on all keys.
+    fn request<'a>(&self, bytes: &'a [u8], queries: &mut std::slice::Iter<'_, KeyQuery>) -> Option<KeyRequest<'a>> {
+        Some(match self.kind {
+            ForwardedKind::Keyspace => return None,
+            ForwardedKind::Get => KeyRequest::Read { key: bytes, query: KeyQuery::Value },
+            ForwardedKind::Query => {
+                let query = *queries.next().expect("a core of this process sends a query for each such head");
+                KeyRequest::Read { key: bytes, query }
+            }
+            ForwardedKind::Write => {
+                KeyRequest::Write(Command::decode(bytes).expect("a command of this process decodes"))
+            }
+        })
+    }
+}

@@ -1,0 +1,103 @@
+//! What other cores send: their requests, their results, and questions about this core as a whole.
+//!
+//! Place in the flow: the inbox, beside step 4 (route). Requests and results on keys are `execute`'s; here are the
+//! questions that every core answers for itself and the core that asked puts together.
+
+use eyot_protocol::native::reply::{put_reply, put_stats};
+use eyot_protocol::request::Operation;
+use eyot_protocol::ErrorCode;
+
+use super::Work;
+use crate::metrics::{report_json, CoreReport};
+use crate::router::mesh::Message;
+use crate::router::questions::{Part, Purpose, Question};
+use crate::router::{Reply, ReplySink, ReplyTo};
+
+impl Work {
+    /// Takes what another core has sent.
+    pub(super) fn message(&mut self, message: Message) {
+        match message {
+            Message::Requests(batch) => self.forwarded(batch),
+            Message::Replies(from, batch) => {
+                self.mesh.answered(from, batch.heads.len());
+                let mut outlet = self.outlet();
+                let mut start = 0;
+                for (to, length, failed) in &batch.heads {
+                    let end = start + *length as usize;
+                    outlet.encoded(to, &batch.bytes[start..end], *failed);
+                    start = end;
+                }
+                self.mesh.recycle_replies(batch);
+            }
+            Message::Asked(from, gather, question) => {
+                let part = self.tell(&question);
+                self.mesh.post(from, Message::Told(gather, part));
+            }
+            Message::Told(gather, part) => self.put_part(gather, part),
+        }
+    }
+
+    /// Answers the native STATS.
+    pub(super) fn ask_statistics(&mut self, to: &ReplyTo) {
+        self.ask_all(to, Question::Figures, Purpose::Statistics);
+    }
+
+    /// Asks every core `question`, this one included; what they tell becomes the reply to `to` as `purpose` says.
+    pub(super) fn ask_all(&mut self, to: &ReplyTo, question: Question, purpose: Purpose) {
+        if !self.gathers.has_room_for_reports() {
+            let message = "figures are being gathered for others; retry with backoff";
+            self.outlet().reply(to, Reply::Error(ErrorCode::Busy, message));
+            return;
+        }
+        let gather = self.gathers.open_reports(*to, purpose, usize::from(self.mesh.core_count()));
+        for core in (0..self.mesh.core_count()).filter(|&core| core != self.core) {
+            self.mesh.post(core, Message::Asked(self.core, gather, question.clone()));
+        }
+        let part = self.tell(&question);
+        self.put_part(gather, part);
+    }
+
+    fn put_part(&mut self, gather: u32, part: Part) {
+        if let Some((to, purpose, parts)) = self.gathers.put_report(gather, part) {
+            match purpose {
+                Purpose::Statistics => self.answer_statistics(&to, parts),
+                Purpose::Resp(purpose) => self.answer_admin(&to, purpose, parts),
+            }
+        }
+    }
+
+    fn answer_statistics(&mut self, to: &ReplyTo, parts: Vec<Part>) {
+        let reports: Vec<CoreReport> = parts.into_iter().map(Part::into_figures).collect();
+        let json = report_json(&self.shared.report, self.clock.uptime(), &reports);
+        self.outlet().answer(to, 1, |out| {
+            put_reply(out, Operation::Stats.code(), to.number, |out| put_stats(out, &json));
+        });
+    }
+
+    /// What this core tells when it is asked.
+    fn tell(&mut self, question: &Question) -> Part {
+        match question {
+            Question::Figures => Part::Figures(Box::new(self.report())),
+        }
+    }
+
+    /// This core's figures.
+    pub(super) fn report(&self) -> CoreReport {
+        let sum = |figure: fn(&crate::shard::Shard) -> usize| -> u64 {
+            self.shards.iter().map(|driver| figure(driver.shard()) as u64).sum()
+        };
+        CoreReport {
+            core: self.core,
+            processor: self.shared.settings.processors[usize::from(self.core)],
+            keys: sum(crate::shard::Shard::key_count),
+            expiring_keys: sum(crate::shard::Shard::expiring_key_count),
+            memory_bytes: sum(crate::shard::Shard::memory_bytes),
+            entries: self.shards.iter().map(|driver| driver.last_index().0).sum(),
+            shards: self.shards.len() as u16,
+            connections: self.connections.len() as u64,
+            log_pending_bytes: self.log.pending_bytes() as u64,
+            read_only: self.log.blocked().is_some(),
+            metrics: self.metrics.snapshot(),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Connections that take and do not give: idle ones, unfinished requests, clients that are owed too much.
+//!
+//! Place in the flow: beside the turn, a slice of the connections at each sweep, so that ten thousand idle ones cost
+//! nothing that could be measured.
+//!
+//! Invariant: nothing here ends a connection that waits for this server: one with requests in flight is judged only by
+//! what it does not read.
+
+use eyot_protocol::ErrorCode;
+
+use super::Work;
+use crate::config::OutputLimit;
+use crate::net::connection::{Connection, Stage};
+
+/// Connections that one sweep looks at.
+const CONNECTIONS_PER_SWEEP: usize = 512;
+/// How long a request may be unfinished without a further byte. A client that died is told from one that is slow.
+pub const UNFINISHED_US: u64 = 60_000_000;
+
+/// What is to be done about a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Fine,
+    /// It has asked nothing for too long.
+    Idle,
+    /// It began a request and does not go on, or never got one done.
+    Unfinished,
+    /// It does not take its replies.
+    OwesReading,
+}
+
+/// The rules, from the settings of the moment.
+#[derive(Debug, Clone, Copy)]
+struct Rules {
+    now_us: u64,
+    idle_us: u64,
+    handshake_us: u64,
+    output: OutputLimit,
+}
+
+impl Rules {
+    fn judge(&self, connection: &mut Connection) -> Verdict {
+        if connection.stage != Stage::Open {
+            return Verdict::Fine;
+        }
+        let owed_bytes = connection.owed_bytes() as u64;
+        if self.output.hard_bytes > 0 && owed_bytes > self.output.hard_bytes {
+            return Verdict::OwesReading;
+        }
+        if self.output.soft_bytes > 0 && owed_bytes > self.output.soft_bytes {
+            let since_us = *connection.owes_since_us.get_or_insert(self.now_us);
+            if self.now_us - since_us > self.output.soft_seconds * 1_000_000 {
+                return Verdict::OwesReading;
+            }
+        } else {
+            connection.owes_since_us = None;
+        }
+        if !connection.is_settled() {
+            return Verdict::Fine;
+        }
+        let silent_us = self.now_us.saturating_sub(connection.heard_us);
+        if !connection.input.is_empty() && !connection.is_full() {
+            let age_us = self.now_us.saturating_sub(connection.opened_us);
+            let late = connection.requests == 0 && age_us > self.handshake_us;
+            if silent_us > UNFINISHED_US || late {
+                return Verdict::Unfinished;
+            }
+        }
+        if self.idle_us > 0 && silent_us > self.idle_us {
+            return Verdict::Idle;
+        }
+        Verdict::Fine
+    }
+}
+
+impl Work {
+    /// Looks at the next slice of the connections and ends those that break a rule.
+    pub(super) fn end_late_connections(&mut self) {
+        let tunables = &self.shared.tunables;
+        let rules = Rules {
+            now_us: self.clock.monotonic_us(),
+            idle_us: tunables.idle_timeout_seconds().saturating_mul(1_000_000),
+            handshake_us: self.shared.settings.handshake_timeout.as_micros() as u64,
+            output: tunables.output_limit(),
+        };
+        let mut late = Vec::new();
+        self.next_judged = self.connections.visit(self.next_judged, CONNECTIONS_PER_SWEEP, |key, connection| {
+            match rules.judge(connection) {
+                Verdict::Fine => {}
+                verdict => late.push((key, verdict)),
+            }
+        });
+        for (key, verdict) in late {
+            self.metrics.timed_out += 1;
+            tracing::debug!(core = self.core, connection = self.connections.get_mut(key).id, ?verdict, "ended");
+            match verdict {
+                Verdict::Unfinished => {
+                    let message = "a request was begun and not finished in time";
+                    self.fail_stream(key, 0, 0, ErrorCode::MalformedFrame, message);
+                }
+                _ => self.connections.end(key),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::net::session::Wire;
+
+    const RULES: Rules = Rules {
+        now_us: 100_000_000,
+        idle_us: 50_000_000,
+        handshake_us: 10_000_000,
+        output: OutputLimit { hard_bytes: 1000, soft_bytes: 100, soft_seconds: 1 },
+    };
+
+    fn connection() -> Connection {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut connection = Connection::new(socket, 1, Wire::Resp, 7, 99_000_000);
+        connection.requests = 1;
+        connection
+    }
+
+    #[test]
+    fn a_quiet_connection_is_idle_only_after_its_time_and_never_with_requests_in_flight() {
+        let mut quiet = connection();
+        assert_eq!(RULES.judge(&mut quiet), Verdict::Fine);
+        quiet.heard_us = 40_000_000;
+        assert_eq!(RULES.judge(&mut quiet), Verdict::Idle);
+        assert_eq!(Rules { idle_us: 0, ..RULES }.judge(&mut quiet), Verdict::Fine);
+        quiet.begin(1, false);
+        assert_eq!(RULES.judge(&mut quiet), Verdict::Fine);
+    }
+
+    #[test]
+    fn an_unfinished_request_has_a_time_and_the_first_one_less() {
+        let mut slow = connection();
+        slow.input = b"*2\r\n".to_vec();
+        assert_eq!(RULES.judge(&mut slow), Verdict::Fine);
+        slow.requests = 0;
+        slow.opened_us = 80_000_000;
+        assert_eq!(RULES.judge(&mut slow), Verdict::Unfinished);
+        slow.requests = 1;
+        slow.heard_us = 100_000_000 - UNFINISHED_US - 1;
+        assert_eq!(RULES.judge(&mut slow), Verdict::Unfinished);
+    }
+
+    #[test]
+    fn who_does_not_read_is_ended_at_the_hard_limit_at_once_and_at_the_soft_one_in_time() {
+        let mut deaf = connection();
+        deaf.output = vec![0; 500];
+        assert_eq!(RULES.judge(&mut deaf), Verdict::Fine);
+        let later = Rules { now_us: RULES.now_us + 1_100_000, ..RULES };
+        assert_eq!(later.judge(&mut deaf), Verdict::OwesReading);
+        deaf.output.truncate(50);
+        assert_eq!(later.judge(&mut deaf), Verdict::Fine);
+        deaf.output = vec![0; 1001];
+        assert_eq!(RULES.judge(&mut deaf), Verdict::OwesReading);
+    }
+}

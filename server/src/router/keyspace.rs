@@ -1,0 +1,63 @@
+//! Requests on all keys of a core, as they travel between cores.
+//!
+//! Place in the flow: step 4 (route). Rare beside requests on keys, so they own what they need.
+
+use eyot_protocol::resp::glob::matches;
+use eyot_protocol::resp::request::TypeFilter;
+use eyot_protocol::tlv::{TYPE_LIST, TYPE_MAP};
+
+use crate::shard::ScanCursor;
+
+/// What is asked of the keys of one core.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyspaceRequest {
+    /// How many there are.
+    Count,
+    /// How many there are in a slot, which the core owns.
+    CountInSlot(u16),
+    /// Some of those in a slot, which the core owns: at most so many.
+    KeysInSlot(u16, usize),
+    /// One of them, chosen by this random number.
+    RandomKey(u64),
+    /// The next ones from a cursor on, whose slot the core owns.
+    Scan {
+        /// Where to begin.
+        cursor: ScanCursor,
+        /// What is wanted.
+        request: OwnedScan,
+    },
+    /// All that match.
+    Walk {
+        /// As Redis's KEYS has it.
+        pattern: Box<[u8]>,
+    },
+}
+
+/// What a SCAN wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedScan {
+    /// COUNT: how many keys to look at, as a hint.
+    pub count: usize,
+    /// MATCH.
+    pub pattern: Option<Box<[u8]>>,
+    /// TYPE.
+    pub filter: TypeFilter,
+}
+
+impl OwnedScan {
+    /// Whether `key` with its encoded `value` is wanted.
+    pub fn wants(&self, key: &[u8], value: &[u8]) -> bool {
+        self.pattern.as_ref().is_none_or(|pattern| matches(pattern, key))
+            && (self.filter == TypeFilter::Any || self.filter == type_of(value))
+    }
+}
+
+/// The type of an encoded value, as Redis's clients know types.
+fn type_of(value: &[u8]) -> TypeFilter {
+    match value.first().copied() {
+        Some(TYPE_LIST) => TypeFilter::List,
+        Some(TYPE_MAP) => TypeFilter::Hash,
+        Some(_) => TypeFilter::String,
+        None => TypeFilter::Nothing,
+    }
+}

@@ -1,0 +1,65 @@
+//! What a cleared shard held, on its way back to the allocator.
+//!
+//! Place in the flow: step 8 (apply) brings it here when a shard is cleared; between turns the core has some of it
+//! freed. Nothing here is state: no key of it exists any more.
+//!
+//! Invariants:
+//! - Clearing a shard takes a time that does not depend on how much it held.
+//! - Applying an entry frees more than it can add ([`GRAVES_PER_PLACE`]), so what is buried never adds up, even where
+//!   nobody else has it freed.
+
+use std::collections::VecDeque;
+
+use super::expiry::Nodes;
+use super::table::Emptied;
+
+/// Keys that are freed for each key of an applied entry. Two, so that keys that came since a shard was cleared can be
+/// buried only when twice as many from before are gone.
+pub(super) const GRAVES_PER_PLACE: usize = 2;
+
+/// A shard with at most so many keys is cleared on the spot: that takes a fraction of a millisecond.
+pub(super) const CLEARED_AT_ONCE_MAX: usize = 1024;
+
+/// Tables and timers that were taken out of a shard, oldest first.
+#[derive(Default)]
+pub(super) struct Graveyard {
+    graves: VecDeque<Grave>,
+}
+
+struct Grave {
+    tables: Emptied,
+    nodes: Nodes,
+}
+
+impl Graveyard {
+    /// Takes what a shard held.
+    pub fn bury(&mut self, tables: Emptied, nodes: Nodes) {
+        self.graves.push_back(Grave { tables, nodes });
+    }
+
+    /// Bytes that are not freed yet.
+    pub fn memory_bytes(&self) -> usize {
+        let graves: usize =
+            self.graves.iter().map(|grave| grave.tables.memory_bytes() + grave.nodes.memory_bytes()).sum();
+        graves + self.graves.capacity() * size_of::<Grave>()
+    }
+
+    /// Frees about `budget` keys or timers; whether anything is left.
+    #[inline]
+    pub fn free_some(&mut self, budget: usize) -> bool {
+        if !self.graves.is_empty() {
+            self.open(budget);
+        }
+        !self.graves.is_empty()
+    }
+
+    fn open(&mut self, budget: usize) {
+        let Some(grave) = self.graves.front_mut() else { return };
+        if grave.nodes.free_some(budget) && grave.tables.free_some(budget) {
+            self.graves.pop_front();
+        }
+        if self.graves.is_empty() {
+            self.graves = VecDeque::new();
+        }
+    }
+}
