@@ -24,7 +24,7 @@ use crate::memory::LargeValues;
 use crate::metrics::Metrics;
 use crate::net::connections::Connections;
 use crate::net::listener::BoundListeners;
-use crate::replication::{ShardDriver, Uploads};
+use crate::replication::ShardDriver;
 use crate::router::mesh::{Mesh, Message};
 use crate::router::scatter::Gathers;
 use crate::security::admit::WriteBudget;
@@ -233,7 +233,6 @@ fn recover(
         .shards_of_core(scope.core)
         .map(|id| Shard::new(id, scope.shard_count, scope.node_id as u64))
         .collect();
-    let mut uploads: Vec<Uploads> = shards.iter().map(|_| Uploads::default()).collect();
     let first = shards.first().map_or(0, |shard| shard.id().0);
     let mut commands = 0_u64;
     let recovered = wal::recover(wal_directory, scope, &mut |record| {
@@ -243,7 +242,7 @@ fn recover(
             EntryKind::Commands => {
                 shards[local_shard].apply(record.position.index, record.payload, |_, _| commands += 1)?;
             }
-            EntryKind::ValuePart => uploads[local_shard].part(record.payload, |bytes| {
+            EntryKind::ValuePart => shards[local_shard].apply_part(record.payload, |bytes| {
                 let Some(values) = large_values.as_mut().filter(|values| values.takes(bytes)) else { return Ok(None) };
                 values.allocate(bytes).map(Some).ok_or_else(|| std::io::ErrorKind::StorageFull.into())
             })?,
@@ -251,7 +250,7 @@ fn recover(
         Ok(())
     })
     .map_err(|error| recovery_stop(&error))?;
-    let unfinished: usize = uploads.iter_mut().map(Uploads::drop_unfinished).sum();
+    let unfinished: usize = shards.iter_mut().map(Shard::drop_uploads).sum();
     if unfinished > 0 {
         tracing::info!(core = scope.core, unfinished, "large values that were never acknowledged are left out");
     }

@@ -13,10 +13,8 @@
 //!   writes that come after the read go into another entry.
 
 mod driver;
-mod uploads;
 
 #[cfg(test)]
 mod tests;
 
 pub use driver::{Read, ReadProgress, Sealed, ShardDriver, WriteAck, MAX_ENTRY_BYTES};
-pub use uploads::{UploadError, Uploads, WholeValue};

@@ -6,7 +6,8 @@
 //! ```text
 //! block   | version u64 | hash u32 | access u32 | value_len u32 | shape u32 |      24 bytes, aligned to 8
 //!         | expires_at_us i64 | timer u32 |  (if EXPIRES is set)  | key | value | unused, up to the block's class |
-//! value   the encoded value, value_len bytes; or, if REFERENCE is set, a handle of 8 bytes to one in a value file
+//! value   the encoded value, value_len bytes; or, if REFERENCE is set, a handle of 8 bytes to one in a value file, and
+//!         that one's first 16 bytes, so that its type and length are told without touching its pages
 //! shape   bits 0..17: key_len    bit 31: EXPIRES    bit 30: REFERENCE    the rest: zero
 //! word    bits 63..48: the table's tag | bits 47..3: the block's address | bits 2..0: the table's marks
 //! ```
@@ -96,6 +97,9 @@ pub(super) struct Expiry {
 
 /// Bytes of a handle in the place of a value.
 const HANDLE_BYTES: usize = size_of::<u64>();
+/// Bytes of a large value that its entry keeps: more than any TLV head has.
+const LARGE_HEAD_BYTES: usize = 16;
+const LARGE_FIELD_BYTES: usize = HANDLE_BYTES + LARGE_HEAD_BYTES;
 
 /// A value on its way into an entry.
 #[derive(Debug)]
@@ -124,7 +128,14 @@ impl NewValue<'_> {
     fn put<T>(self, then: impl FnOnce(&[u8], u32) -> T) -> T {
         match self {
             Self::Memory(bytes) => then(bytes, 0),
-            Self::Mapped(handle) => then(&handle.into_raw().as_ptr().expose_provenance().to_ne_bytes(), REFERENCE),
+            Self::Mapped(handle) => {
+                let mut field = [0; LARGE_FIELD_BYTES];
+                let head = handle.bytes();
+                let head = &head[..head.len().min(LARGE_HEAD_BYTES)];
+                field[HANDLE_BYTES..HANDLE_BYTES + head.len()].copy_from_slice(head);
+                field[..HANDLE_BYTES].copy_from_slice(&handle.into_raw().as_ptr().expose_provenance().to_ne_bytes());
+                then(&field, REFERENCE)
+            }
         }
     }
 }
@@ -354,11 +365,23 @@ impl Entry {
         if !self.is_large() {
             return None;
         }
-        let address = usize::from_ne_bytes(self.value_field().try_into().expect("a handle"));
+        let address = self.value_field().first_chunk().expect("a handle");
+        let address = usize::from_ne_bytes(*address);
         let handle = NonNull::new(ptr::with_exposed_provenance_mut(address)).expect("a handle is not null");
         // SAFETY: these bytes are what a handle's `into_raw` gave, and the entry gives it up but once, since the result
         // is never dropped where the entry keeps it.
         Some(ManuallyDrop::new(unsafe { MappedBytes::from_raw(handle) }))
+    }
+
+    /// The value's first bytes, as many as are at hand without touching a page of a large one: at least its TLV head.
+    #[inline]
+    pub fn value_head(&self) -> &[u8] {
+        let field = self.value_field();
+        if self.is_large() {
+            &field[HANDLE_BYTES..]
+        } else {
+            field
+        }
     }
 
     /// A handle to a large value, by which it stays where it is, whatever becomes of the entry; `None` of a value in the

@@ -76,7 +76,7 @@ impl Shard {
                 Some(None) => NEVER_EXPIRES,
                 None => NO_KEY,
             }),
-            KeyQuery::Type => Answer::Status(entry.map_or("none", |entry| type_of(entry.value()))),
+            KeyQuery::Type => Answer::Status(entry.map_or("none", |entry| type_of(entry.value_head()))),
             KeyQuery::Encoding => entry.map_or(Answer::Null, |entry| Answer::Status(encoding_of(entry.value()))),
             KeyQuery::MemoryUsage => entry.map_or(Answer::Null, |entry| Answer::Integer(memory_usage(entry) as i64)),
             KeyQuery::Frequency | KeyQuery::IdleTime => {

@@ -85,7 +85,8 @@ fn a_large_value_is_read_like_any_and_goes_home_with_its_entry() {
     let entry = OwnedEntry::new(3, b"key", NewValue::Mapped(value), Version(1), Some(EXPIRY));
     assert_eq!((entry.key(), entry.value(), entry.expiry()), (&b"key"[..], &[7; 100_000][..], Some(EXPIRY)));
     assert!(entry.is_large());
-    assert_eq!(entry.allocated_bytes(), block_bytes(24 + 12 + 3 + HANDLE_BYTES) + region_bytes);
+    assert_eq!(entry.value_head(), [7; 16]);
+    assert_eq!(entry.allocated_bytes(), block_bytes(24 + 12 + 3 + 24) + region_bytes);
     let pinned = entry.pin().unwrap();
     let other = OwnedEntry::new(4, b"copy", entry.value_again(), Version(2), None);
     assert!(other.is_large());

@@ -131,6 +131,11 @@ impl Uploads {
         self.uploads.insert(upload, Upload::Whole(value));
     }
 
+    /// Whether all of `upload` is there.
+    pub fn is_whole(&self, upload: UploadId) -> bool {
+        matches!(self.uploads.get(&upload), Some(Upload::Whole(_)))
+    }
+
     /// The value of `upload` for the command that names it; `None` if it is not whole, or was taken.
     pub fn take(&mut self, upload: UploadId) -> Option<WholeValue> {
         match self.uploads.remove(&upload)? {
