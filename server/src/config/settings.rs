@@ -161,7 +161,11 @@ fn parse_address(flag: &str, text: &str) -> Result<Option<SocketAddr>, Stop> {
         return Ok(None);
     }
     let address = text.parse().map_err(|_| {
-        usage(flag, &format!("{text:?} is no address"), "write for instance 127.0.0.1:6379, or nothing to switch it off")
+        usage(
+            flag,
+            &format!("{text:?} is no address"),
+            "write for instance 127.0.0.1:6379, or nothing to switch it off",
+        )
     })?;
     Ok(Some(address))
 }

@@ -69,7 +69,7 @@ impl Work {
             RespRequest::Cluster(ClusterCommand::KeySlot(name)) => {
                 self.say(&to, |writer| writer.integer(i64::from(slot(name))));
             }
-            other => unreachable!("{other:?} is executed elsewhere"),
+            _ => self.refuse(&to, &RespError::fixed("ERR not available yet")),
         }
     }
 
@@ -142,7 +142,7 @@ impl Work {
                 session.profile_mut().no_evict = *on;
                 self.say(to, |writer| writer.status("OK"));
             }
-            other => unreachable!("{other:?} is executed elsewhere"),
+            _ => self.refuse(to, &RespError::fixed("ERR not available yet")),
         }
     }
 

@@ -134,9 +134,10 @@ impl Work {
             return;
         }
         let bytes = command.encoded_bytes();
-        let admitted = self.budget.admit(if command.grows() { bytes } else { 0 }).and_then(|()| {
-            self.log.has_segment_for(bytes).then_some(()).ok_or((ErrorCode::NoSpace, DISK_IS_FULL))
-        });
+        let admitted = self
+            .budget
+            .admit(if command.grows() { bytes } else { 0 })
+            .and_then(|()| self.log.has_segment_for(bytes).then_some(()).ok_or((ErrorCode::NoSpace, DISK_IS_FULL)));
         if let Err((code, message)) = admitted {
             self.outlet().reply(to, Reply::Error(code, message));
             return;
@@ -186,7 +187,8 @@ impl Work {
             let shard = self.shards[usize::from(*local_shard)].shard();
             match head.request(bytes, &mut queries) {
                 Some(KeyRequest::Read { key, query }) => {
-                    let read = Read { place: shard.place(head.slot, key), key, query, after_own_writes: *after_own_writes };
+                    let read =
+                        Read { place: shard.place(head.slot, key), key, query, after_own_writes: *after_own_writes };
                     self.take_read(to, *local_shard, &read, *deadline_us);
                 }
                 Some(KeyRequest::Write(command)) => {

@@ -88,6 +88,8 @@ pub(crate) struct Work {
     /// What a RESP request may have, and where its arguments are kept.
     resp_limits: RespLimits,
     arguments: ArgList,
+    /// Whether a cleared shard's keys are still to be freed.
+    has_graves: bool,
     deferred: deferred::DeferredReads,
     /// The connection that is judged next; see `timeouts`.
     next_judged: usize,

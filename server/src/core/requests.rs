@@ -107,7 +107,14 @@ impl Work {
 
     /// Counts a request of connection `key` as taken and says where its reply goes.
     #[inline]
-    pub(super) fn begin(&mut self, key: u32, operation: Operation, form: Form, number: u32, operations: u32) -> ReplyTo {
+    pub(super) fn begin(
+        &mut self,
+        key: u32,
+        operation: Operation,
+        form: Form,
+        number: u32,
+        operations: u32,
+    ) -> ReplyTo {
         let arrived_us = self.clock.monotonic_us();
         let connection = self.connections.get_mut(key);
         connection.begin(operations, is_write(operation));
@@ -137,4 +144,3 @@ impl Work {
         (shards, log, outlet)
     }
 }
-

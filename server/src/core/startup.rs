@@ -179,6 +179,7 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         sliced: std::collections::VecDeque::new(),
         resp_limits: RespLimits::new(settings.max_value_bytes, settings.max_value_bytes),
         arguments: ArgList::default(),
+        has_graves: false,
         deferred: DeferredReads::default(),
         next_judged: 0,
         random: Random::new(node_uuid as u64 ^ epoch ^ clock.wall_us() as u64 ^ u64::from(core) << 48),

@@ -84,12 +84,13 @@ impl Work {
             output: tunables.output_limit(),
         };
         let mut late = Vec::new();
-        self.next_judged = self.connections.visit(self.next_judged, CONNECTIONS_PER_SWEEP, |key, connection| {
-            match rules.judge(connection) {
-                Verdict::Fine => {}
-                verdict => late.push((key, verdict)),
-            }
-        });
+        self.next_judged =
+            self.connections.visit(self.next_judged, CONNECTIONS_PER_SWEEP, |key, connection| {
+                match rules.judge(connection) {
+                    Verdict::Fine => {}
+                    verdict => late.push((key, verdict)),
+                }
+            });
         for (key, verdict) in late {
             self.metrics.timed_out += 1;
             tracing::debug!(core = self.core, connection = self.connections.get_mut(key).id, ?verdict, "ended");

@@ -29,6 +29,8 @@ const JUDGE_INTERVAL: Duration = Duration::from_millis(500);
 const SWEEP_BUDGET: usize = 200;
 /// Completions between two looks at the clock: each look costs as much as a small part of a request.
 const EVENTS_PER_LOOK: usize = 8;
+/// Keys of a cleared shard that are freed in one turn.
+const FREED_PER_TURN: usize = 1000;
 /// How long after a failed accept (out of file descriptors, mostly) the next one is tried.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// How long a stopping node waits for clients that do not take their replies.
@@ -78,6 +80,7 @@ impl Core {
             self.work.drain_inbox();
             self.work.walk();
             self.work.route_slice();
+            self.work.free_some();
             self.sweep();
             self.work.end_requests(&mut self.ring);
             self.review_connections();
@@ -123,6 +126,7 @@ impl Core {
             || self.work.log.has_work()
             || !self.work.walks.is_empty()
             || !self.work.sliced.is_empty()
+            || self.work.has_graves
             || (self.stopping.is_none() && self.work.shared.is_stopping())
     }
 
@@ -473,6 +477,15 @@ impl Work {
                 self.open_shards.push(local_shard as u16);
             }
         }
+    }
+
+    /// Frees some of what FLUSHALL has left behind.
+    fn free_some(&mut self) {
+        let mut left = false;
+        for driver in &mut self.shards {
+            left |= driver.free_some(FREED_PER_TURN);
+        }
+        self.has_graves = left;
     }
 
     /// Closes the turn's entries, moves the log on, and answers what became durable.

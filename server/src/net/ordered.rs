@@ -65,13 +65,7 @@ impl OrderedReplies {
     /// # Panics
     /// When `number` was not taken or is answered already.
     #[inline]
-    pub fn answer(
-        &mut self,
-        number: u32,
-        output: &mut Vec<u8>,
-        scratch: &mut Vec<u8>,
-        put: impl FnOnce(&mut Vec<u8>),
-    ) {
+    pub fn answer(&mut self, number: u32, output: &mut Vec<u8>, scratch: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {
         assert!(self.next.wrapping_sub(number).wrapping_sub(1) < self.next.wrapping_sub(self.head), "answered twice");
         if number == self.head {
             put(output);

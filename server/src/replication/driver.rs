@@ -196,6 +196,12 @@ impl ShardDriver {
         &self.shard
     }
 
+    /// Frees about `budget` keys of what was cleared; whether any are left.
+    #[inline]
+    pub fn free_some(&mut self, budget: usize) -> bool {
+        self.shard.free_some(budget)
+    }
+
     /// Whether commands wait to be sealed.
     pub fn has_open_entry(&self) -> bool {
         !self.open.is_empty()
@@ -228,8 +234,7 @@ impl ShardDriver {
                 self.open = EntryBuilder::with_buffer(spare);
             }
         }
-        let unconditional =
-            matches!(command, Command::Set { condition: Condition::Always, return_old: false, .. });
+        let unconditional = matches!(command, Command::Set { condition: Condition::Always, return_old: false, .. });
         let bucket = UnappliedKeys::bucket_of(place);
         let entry = self.log.last().next();
         self.unapplied.add(bucket, entry);
@@ -275,13 +280,8 @@ impl ShardDriver {
     }
 
     fn wait(&mut self, read: &Read<'_>, until: Index, reply_to: &ReplyTo) {
-        let waiting = WaitingRead {
-            until,
-            query: read.query,
-            place: read.place,
-            key: Box::from(read.key),
-            reply_to: *reply_to,
-        };
+        let waiting =
+            WaitingRead { until, query: read.query, place: read.place, key: Box::from(read.key), reply_to: *reply_to };
         // Nearly always at the end: what comes later waits for what is newer.
         let at = self.waiting_reads.iter().rposition(|other| other.until <= until).map_or(0, |before| before + 1);
         self.waiting_reads.insert(at, waiting);
@@ -361,8 +361,7 @@ impl ShardDriver {
     fn answer_waiting_reads(&mut self, now_us: i64, replies: &mut impl ReplySink) {
         let applied = self.log.last_applied();
         while self.waiting_reads.front().is_some_and(|waiting| waiting.until <= applied) {
-            let WaitingRead { query, place, key, reply_to, .. } =
-                self.waiting_reads.pop_front().expect("just seen");
+            let WaitingRead { query, place, key, reply_to, .. } = self.waiting_reads.pop_front().expect("just seen");
             let read = Read { place, key: &key, query, after_own_writes: false };
             answer_read(&self.shard, &read, now_us, &reply_to, replies);
         }
@@ -371,10 +370,7 @@ impl ShardDriver {
 
 /// Whether a write changes other keys than its first.
 fn is_wide(command: &Command<'_>) -> bool {
-    matches!(
-        command,
-        Command::Rename { .. } | Command::Copy { .. } | Command::SetAllIfAbsent { .. } | Command::Clear
-    )
+    matches!(command, Command::Rename { .. } | Command::Copy { .. } | Command::SetAllIfAbsent { .. } | Command::Clear)
 }
 
 #[inline]

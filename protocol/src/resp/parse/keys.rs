@@ -88,7 +88,7 @@ fn expiry_condition(options: Args<'_>) -> Result<ExpiryCondition, RespError> {
         () if nx => ExpiryCondition::IfNone,
         // No expiry counts as the latest, so a later one is possible only where there is one: XX adds nothing to GT.
         () if gt => ExpiryCondition::IfLater,
-        () if lt && xx => ExpiryCondition::IfAnyAndSooner,
+        () if lt && xx => ExpiryCondition::IfAnySooner,
         () if lt => ExpiryCondition::IfSooner,
         () if xx => ExpiryCondition::IfAny,
         () => ExpiryCondition::Always,

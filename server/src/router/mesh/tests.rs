@@ -45,7 +45,10 @@ fn a_turns_requests_travel_as_one_batch_and_so_do_their_results() {
     assert!(!asking.has_unsent());
     let Some(Message::Requests(batch)) = owning.receive() else { panic!("no requests") };
     assert_eq!((batch.heads.len(), &batch.bytes[..]), (2, &b"onetwo"[..]));
-    assert_eq!(batch.heads.iter().map(|head| head.kind).collect::<Vec<_>>(), [ForwardedKind::Get, ForwardedKind::Query]);
+    assert_eq!(
+        batch.heads.iter().map(|head| head.kind).collect::<Vec<_>>(),
+        [ForwardedKind::Get, ForwardedKind::Query]
+    );
     assert_eq!(batch.queries, [KeyQuery::Length]);
     assert!(owning.receive().is_none());
     for head in &batch.heads {
