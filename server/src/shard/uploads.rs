@@ -153,16 +153,6 @@ impl Uploads {
         self.uploads.clear();
         count
     }
-
-    /// How many uploads there are.
-    pub fn len(&self) -> usize {
-        self.uploads.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.uploads.is_empty()
-    }
 }
 
 fn new_place(

@@ -37,7 +37,7 @@ fn a_value_is_whole_with_its_last_part_and_taken_once() {
         uploads.part(&part(id, 3, 5, b"de"), |_| panic!("it has its place")).unwrap();
         assert_eq!(uploads.take(id).unwrap().bytes(), b"abcde");
         assert!(uploads.take(id).is_none());
-        assert!(uploads.is_empty());
+        assert!(uploads.uploads.is_empty());
     }
 }
 
@@ -71,9 +71,9 @@ fn what_was_given_up_or_belongs_to_an_earlier_start_is_dropped() {
     uploads.part(&part(upload(1, 0), 0, 2, b"a"), on_heap).unwrap();
     uploads.part(&part(upload(1, 1), 0, 2, b"a"), on_heap).unwrap();
     uploads.part(&ValuePart::GivenUp { upload: upload(1, 0) }.header(), on_heap).unwrap();
-    assert_eq!(uploads.len(), 1);
+    assert_eq!(uploads.uploads.len(), 1);
     uploads.part(&part(upload(2, 0), 0, 2, b"a"), on_heap).unwrap();
-    assert_eq!(uploads.len(), 1, "the first start's is dropped");
+    assert_eq!(uploads.uploads.len(), 1, "the first start's is dropped");
     assert_eq!(uploads.drop_unfinished(), 1);
 }
 
@@ -110,6 +110,6 @@ proptest! {
             let whole = uploads.take(upload(4, which as u32)).expect("all of it was sent");
             prop_assert_eq!(whole.bytes(), &value[..]);
         }
-        prop_assert!(uploads.is_empty());
+        prop_assert!(uploads.uploads.is_empty());
     }
 }
