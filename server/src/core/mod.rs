@@ -24,6 +24,7 @@ mod clock;
 mod deferred;
 mod execute;
 mod keyspace;
+mod large_requests;
 mod log;
 mod messages;
 mod native;
@@ -36,11 +37,12 @@ mod slices;
 mod startup;
 mod timeouts;
 mod turn;
+mod uploads;
 
 pub use shared::Shared;
 pub use startup::{recovery_stop, spawn, CoreStart, Ready};
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -78,6 +80,10 @@ pub(crate) struct Work {
     log: CoreLog,
     /// Where large values are; `None`: on the heap.
     large_values: Option<LargeValues>,
+    /// Requests whose large value comes, by connection.
+    large_requests: HashMap<u32, large_requests::LargeRequest>,
+    /// Large values on their way into the log.
+    uploads: uploads::Uploads,
     mesh: Mesh,
     gathers: Gathers,
     /// Walks over all keys that are under way.

@@ -18,6 +18,7 @@ use super::clock::TurnClock;
 use super::deferred::DeferredReads;
 use super::log::CoreLog;
 use super::random::Random;
+use super::uploads::Uploads;
 use super::{Core, Shared, Work};
 use crate::error::{Stop, StopReason};
 use crate::memory::LargeValues;
@@ -173,11 +174,13 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         open_shards: Vec::new(),
         log,
         large_values,
+        large_requests: std::collections::HashMap::new(),
+        uploads: Uploads::new(epoch),
         mesh: Mesh::new(core, inbox, ways),
         gathers: Gathers::default(),
         walks: std::collections::VecDeque::new(),
         sliced: std::collections::VecDeque::new(),
-        resp_limits: RespLimits::new(settings.max_value_bytes, settings.max_value_bytes),
+        resp_limits: RespLimits::new(settings.max_value_bytes, settings.mmap_threshold_bytes.unwrap_or(usize::MAX)),
         arguments: ArgList::default(),
         has_graves: false,
         deferred: DeferredReads::default(),

@@ -13,7 +13,7 @@ use eyot_ring::{Event, MappedEvent, Received, Wait};
 use super::{Core, Stopping, Work, EVENTS_PER_TURN, MESSAGES_PER_TURN};
 use crate::error::{Stop, StopReason};
 use crate::memory::LargeValues;
-use crate::net::connection::{Receiving, Stage, HOLD_US, LINGER_BYTES};
+use crate::net::connection::{LargeInput, Receiving, Stage, HOLD_US, LINGER_BYTES};
 use crate::net::session::Wire;
 use crate::replication::ShardDriver;
 use crate::security::admit::WriteBudget;
@@ -82,6 +82,7 @@ impl Core {
             self.work.route_slice();
             self.work.free_some();
             self.sweep();
+            self.work.log_uploads();
             self.work.end_requests(&mut self.ring);
             self.review_connections();
             self.keep_house();
@@ -184,6 +185,7 @@ impl Core {
     fn event(&mut self, event: Event) -> Result<(), Stop> {
         match event {
             Event::Received { token, received, armed } => self.received(token, received, armed),
+            Event::Mapped(event) => self.mapped(event),
             Event::Sent { token, buffer, result } => self.work.connections.sent(token, buffer, result),
             Event::Written { token, buffer, result } => {
                 let bytes = self.work.log.written(token, buffer, result)?;
@@ -191,7 +193,6 @@ impl Core {
                 self.work.metrics.log_bytes += bytes as u64;
             }
             Event::Accepted { token, socket, armed } => self.accepted(token, socket, armed),
-            Event::Mapped(event) => self.mapped(event),
             Event::Woken { armed, .. } => {
                 if !armed {
                     self.ring.watch(self.sleeper.descriptor(), 0);
@@ -202,9 +203,16 @@ impl Core {
     }
 
     fn mapped(&mut self, event: MappedEvent) {
-        match (event, &mut self.work.large_values) {
-            (MappedEvent::GivenBack { region, result, .. }, Some(values)) => values.given_back(region, result),
-            (event, _) => unreachable!("no core starts {event:?}"),
+        let work = &mut self.work;
+        match event {
+            MappedEvent::ReceivedInto { token, region, result } => work.received_into(token, region, result),
+            MappedEvent::SentPieces { token, pieces, result } => work.connections.sent_pieces(token, pieces, result),
+            MappedEvent::Populated { token, region, result } => work.populated(token as u32, region, result),
+            MappedEvent::PagedIn { token, .. } => work.paged_in(token),
+            MappedEvent::GivenBack { region, result, .. } => {
+                let values = work.large_values.as_mut().expect("only a value file has regions");
+                values.given_back(region, result);
+            }
         }
     }
 
@@ -214,6 +222,7 @@ impl Core {
         if let Some(region) = work.large_values.as_mut().and_then(|values| values.maintain(work.clock.now())) {
             ring.give_back(0, region);
         }
+        work.page_uploads_in(ring);
     }
 
     fn accepted(&mut self, token: u32, socket: std::io::Result<OwnedFd>, armed: bool) {
@@ -287,6 +296,10 @@ impl Core {
 
     fn review(&mut self, key: u32) {
         let Some(connection) = self.work.connections.find(key) else { return };
+        if connection.large == LargeInput::Coming {
+            self.work.drive_large(&mut self.ring, key);
+        }
+        let connection = self.work.connections.get_mut(key);
         if connection.peer_closed && !connection.is_full() {
             self.work.parse_kept(key);
         }
@@ -445,7 +458,8 @@ impl Work {
     fn begin_turn(&mut self) {
         self.clock.read();
         self.metrics.turns += 1;
-        let memory_bytes = self.shards.iter().map(|driver| driver.shard().memory_bytes() as u64).sum();
+        let stored_bytes: u64 = self.shards.iter().map(|driver| driver.shard().memory_bytes() as u64).sum();
+        let memory_bytes = stored_bytes + self.arriving_bytes();
         self.budget = WriteBudget {
             memory_bytes,
             memory_limit_bytes: self.budget.memory_limit_bytes,
@@ -528,7 +542,8 @@ impl Work {
 
     /// Whether nothing waits for the disk or for another core.
     fn is_settled(&self) -> bool {
-        self.shards.iter().all(|driver| driver.waiting() == 0) && self.mesh.under_way() == 0 && self.gathers.is_empty()
+        let shards_settled = self.shards.iter().all(|driver| driver.waiting() == 0);
+        shards_settled && self.mesh.under_way() == 0 && self.gathers.is_empty() && self.uploads.is_empty()
     }
 }
 

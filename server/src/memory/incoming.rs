@@ -70,6 +70,11 @@ impl Incoming {
         self.total_bytes
     }
 
+    /// Whether nothing is missing, although nothing may be in its place yet.
+    pub fn has_come(&self) -> bool {
+        self.head.len() == self.total_bytes
+    }
+
     /// Adds what came through a receive buffer before the ring stopped filling those; returns what is behind the value.
     /// To be called before the first step only.
     pub fn add_head<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
@@ -151,14 +156,15 @@ impl Incoming {
         self.filled.as_ref().map_or(&[], |filled| &filled.bytes()[..filled.len().min(self.total_bytes)])
     }
 
-    /// The whole value.
+    /// The first `value_bytes`, which are the value; the rest came for the sake of the request that it is part of.
     ///
     /// # Panics
     /// Before [`IncomingStep::Done`].
-    pub fn finish(self) -> MappedBytes {
+    pub fn finish(self, value_bytes: usize) -> MappedBytes {
         let filled = self.filled.expect("all bytes are there");
         assert!(filled.len() >= self.total_bytes && self.head.is_empty(), "all bytes are there");
-        filled.share(self.total_bytes)
+        assert!(value_bytes <= self.total_bytes, "a part of what came");
+        filled.share(value_bytes)
     }
 }
 

@@ -108,6 +108,11 @@ impl LargeValues {
         bytes >= self.threshold_bytes
     }
 
+    /// From how many bytes on a value belongs here.
+    pub fn threshold_bytes(&self) -> usize {
+        self.threshold_bytes
+    }
+
     /// Room for a value of `bytes`; `None`: the file has none.
     pub fn allocate(&mut self, bytes: usize) -> Option<MappedRegion> {
         self.collect();

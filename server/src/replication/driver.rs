@@ -14,10 +14,11 @@ use std::collections::VecDeque;
 use eyot_protocol::command::{Command, Condition, EntryBuilder};
 use eyot_protocol::request::KeyQuery;
 use eyot_protocol::response::{SetOutcome, StoredValue};
+use eyot_protocol::value_part::UploadId;
 use eyot_raft_glue::{EntryPosition, Index, ShardLog, Standalone, Version};
 
 use crate::router::{Reply, ReplySink, ReplyTo};
-use crate::shard::{Answer, Outcome, Place, Shard, Stored};
+use crate::shard::{Answer, Outcome, Place, Shard, Stored, WholeValue};
 
 /// Bytes at which an open entry is sealed before the turn ends: bounds what one record of the log has to hold beside a
 /// single larger command, and what is copied at once.
@@ -131,6 +132,7 @@ struct Waiter {
 #[derive(Debug)]
 struct PendingEntry {
     index: Index,
+    /// Its commands; empty for a part of a large value, which changes nothing when it is applied.
     payload: Vec<u8>,
     waiters: Vec<Waiter>,
 }
@@ -324,6 +326,20 @@ impl ShardDriver {
         self.pending.push_back(PendingEntry { index: position.index, payload, waiters });
     }
 
+    /// Hands a part of a large value to `log`, as an entry of its own. The open entry must be sealed: its index is
+    /// promised to those who wait for it.
+    pub fn part(&mut self, log: impl FnOnce(EntryPosition)) {
+        assert!(self.open.is_empty(), "the open entry comes first");
+        let position = self.log.propose();
+        log(position);
+        self.pending.push_back(PendingEntry { index: position.index, payload: Vec::new(), waiters: Vec::new() });
+    }
+
+    /// Keeps a large value whose parts are all logged for the SET that is written next.
+    pub fn put_upload(&mut self, upload: UploadId, value: WholeValue) {
+        self.shard.put_upload(upload, value);
+    }
+
     /// Entries up to `index` are on disk: applies what is committed by that, and answers who waited.
     pub fn persisted(&mut self, index: Index, now_us: i64, replies: &mut impl ReplySink) {
         self.log.persisted(index);
@@ -336,6 +352,10 @@ impl ShardDriver {
     }
 
     fn apply(&mut self, mut entry: PendingEntry, replies: &mut impl ReplySink) {
+        if entry.payload.is_empty() {
+            self.log.applied(entry.index);
+            return;
+        }
         let waiters = &entry.waiters;
         self.shard
             .apply(entry.index, &entry.payload, |place, outcome| {
@@ -376,14 +396,14 @@ fn is_wide(command: &Command<'_>) -> bool {
 #[inline]
 fn answer_read(shard: &Shard, read: &Read<'_>, now_us: i64, reply_to: &ReplyTo, replies: &mut impl ReplySink) {
     if read.query == KeyQuery::Value {
-        replies.reply(reply_to, Reply::Value(stored_value(shard.get_at(read.place, read.key, now_us))));
+        replies.reply(reply_to, value_reply(shard.get_at(read.place, read.key, now_us)));
         return;
     }
     let answer = shard.query(read.place, read.key, read.query, now_us);
     replies.reply(
         reply_to,
         match &answer {
-            Answer::Value(found) => Reply::Value(stored_value(*found)),
+            Answer::Value(found) => value_reply(*found),
             Answer::Boolean(value) => Reply::Boolean(*value),
             Answer::Integer(number) => Reply::Integer(*number),
             Answer::Bytes(text) => Reply::Text(text.as_bytes()),
@@ -395,8 +415,11 @@ fn answer_read(shard: &Shard, read: &Read<'_>, now_us: i64, reply_to: &ReplyTo, 
     );
 }
 
-fn stored_value(found: Option<Stored<'_>>) -> Option<StoredValue<'_>> {
-    found.map(|stored| StoredValue { value: stored.value, version: stored.version.0 })
+#[inline]
+fn value_reply(found: Option<Stored<'_>>) -> Reply<'_> {
+    let Some(Stored { value, version, large, .. }) = found else { return Reply::Value(None) };
+    let found = StoredValue { value, version: version.0 };
+    large.map_or(Reply::Value(Some(found)), |large| Reply::Large(found, large))
 }
 
 fn reply_of(outcome: Outcome<'_>) -> Reply<'_> {
@@ -408,7 +431,7 @@ fn reply_of(outcome: Outcome<'_>) -> Reply<'_> {
         Outcome::Previous { value, version, .. } => {
             Reply::Value(value.map(|value| StoredValue { value, version: version.0 }))
         }
-        Outcome::Value(found) => Reply::Value(stored_value(found)),
+        Outcome::Value(found) => value_reply(found),
         Outcome::Deleted(existed) | Outcome::Expired(existed) => Reply::Boolean(existed),
         Outcome::Changed(changed) => Reply::Boolean(changed),
         Outcome::Integer(number) => Reply::Integer(number),

@@ -62,7 +62,9 @@ fn kept(outcome: Outcome<'_>) -> Outcome<'static> {
         Outcome::Stored { version } => Outcome::Stored { version },
         Outcome::NotStored { current } => Outcome::NotStored { current },
         Outcome::Previous { value, stored, version } => Outcome::Previous { value: value.map(leaked), stored, version },
-        Outcome::Value(found) => Outcome::Value(found.map(|stored| Stored { value: leaked(stored.value), large: None, ..stored })),
+        Outcome::Value(found) => {
+            Outcome::Value(found.map(|stored| Stored { value: leaked(stored.value), large: None, ..stored }))
+        }
         Outcome::Deleted(existed) => Outcome::Deleted(existed),
         Outcome::Expired(gone) => Outcome::Expired(gone),
         Outcome::Changed(changed) => Outcome::Changed(changed),

@@ -52,7 +52,7 @@ fn a_value_comes_step_by_step_behind_what_came_with_its_request() {
         let mut incoming = Incoming::new(region, bytes[..head].to_vec(), TOTAL);
         let steps = drive(&mut incoming, &bytes[head..], &bytes);
         assert!((1..=4).contains(&steps), "{steps} steps with a head of {head}");
-        let value = incoming.finish();
+        let value = incoming.finish(TOTAL);
         assert!(value.bytes() == bytes, "with a head of {head}");
         assert_eq!(value.region_bytes(), TOTAL.next_multiple_of(page_bytes()));
     }
@@ -98,6 +98,6 @@ proptest! {
             }
         }
         drive(&mut incoming, &bytes[at..total], &bytes);
-        prop_assert!(incoming.finish().bytes() == &bytes[..total]);
+        prop_assert!(incoming.finish(total).bytes() == &bytes[..total]);
     }
 }
