@@ -11,7 +11,6 @@
 pub mod config;
 pub mod error;
 pub mod logging;
-pub mod memory;
 pub mod node;
 pub mod preflight;
 
@@ -27,4 +26,6 @@ pub mod shard;
 pub mod disk;
 pub mod wal;
 
+pub mod admin;
+pub mod memory;
 pub mod metrics;

@@ -83,7 +83,7 @@ impl<'a> PairList<'a> {
             out.extend_from_slice(bytes);
             return;
         }
-        for (key, value) in self.iter() {
+        for (key, value) in self {
             out.extend_from_slice(&(key.len() as u32).to_le_bytes());
             out.extend_from_slice(&(value.encoded_bytes() as u32).to_le_bytes());
             out.extend_from_slice(key);
@@ -93,6 +93,15 @@ impl<'a> PairList<'a> {
 }
 
 impl<'a> IntoIterator for PairList<'a> {
+    type Item = (&'a [u8], Value<'a>);
+    type IntoIter = PairIter<'a>;
+
+    fn into_iter(self) -> PairIter<'a> {
+        self.iter()
+    }
+}
+
+impl<'a> IntoIterator for &PairList<'a> {
     type Item = (&'a [u8], Value<'a>);
     type IntoIter = PairIter<'a>;
 

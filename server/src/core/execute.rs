@@ -14,7 +14,7 @@ use eyot_protocol::ErrorCode;
 use super::outlet::is_write;
 use super::requests::Home;
 use super::Work;
-use crate::replication::{Read, ReadProgress, WriteAck};
+use crate::replication::{Read, ReadProgress, ShardDriver, WriteAck};
 use crate::router::mesh::{ForwardedKind, ForwardedRequest, RequestBatch};
 use crate::router::scatter::Combine;
 use crate::router::{Reply, ReplySink, ReplyTo, Route};
@@ -133,16 +133,22 @@ impl Work {
         if self.is_late(to, deadline_us) {
             return;
         }
-        let bytes = command.encoded_bytes();
+        if too_long(command, self.max_value_bytes) {
+            let message = "string exceeds maximum allowed size (proto-max-bulk-len)";
+            self.outlet().reply(to, Reply::Error(ErrorCode::ValueTooLarge, message));
+            return;
+        }
+        let (growth, bytes) = (ShardDriver::growth_of(command), command.encoded_bytes());
+        self.make_room(growth);
         let admitted = self
             .budget
-            .admit(if command.grows() { bytes } else { 0 })
+            .admit(growth, bytes)
             .and_then(|()| self.log.has_segment_for(bytes).then_some(()).ok_or((ErrorCode::NoSpace, DISK_IS_FULL)));
         if let Err((code, message)) = admitted {
             self.outlet().reply(to, Reply::Error(code, message));
             return;
         }
-        self.budget.pending_log_bytes += bytes;
+        self.budget.take(growth, bytes);
         self.enter_write(to, local_shard, command, place, ack);
     }
 
@@ -221,6 +227,16 @@ impl Work {
         }
         self.flush_reads();
         self.mesh.recycle_requests(batch);
+    }
+}
+
+/// Whether the value would be longer than this server is configured to take, as far as that is known before the entry
+/// is applied.
+#[inline]
+fn too_long(command: &Command<'_>, value_bytes_max: usize) -> bool {
+    match command {
+        Command::SetRange { offset, bytes, .. } => *offset as usize + bytes.len() > value_bytes_max,
+        _ => false,
     }
 }
 

@@ -168,11 +168,12 @@ impl Work {
 
     /// Whether a value may come, and, if this core owns its key, be logged.
     pub(super) fn admit_large(&mut self, bytes: usize, owned: bool) -> Result<(), (ErrorCode, &'static str)> {
-        self.budget.admit(bytes)?;
+        self.make_room(bytes);
+        self.budget.admit(bytes, bytes)?;
         if owned && !self.log.has_segment_for(bytes) {
             return Err((ErrorCode::NoSpace, DISK_IS_FULL));
         }
-        self.budget.memory_bytes += bytes as u64;
+        self.budget.take(bytes, 0);
         Ok(())
     }
 

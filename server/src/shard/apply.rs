@@ -18,6 +18,7 @@ use eyot_protocol::key;
 use eyot_protocol::limits::MAX_COMMANDS_PER_ENTRY;
 use eyot_raft_glue::{Index, Version};
 
+use super::access::AccessClock;
 use super::entry::{Entry, Expiry, NewValue, OwnedEntry};
 use super::expiry::Wheel;
 use super::graveyard::GRAVES_PER_PLACE;
@@ -54,9 +55,8 @@ impl Shard {
         for (position, command) in commands.enumerate() {
             let command = command?;
             if first_place >= prefetched && self.places.len() > 1 {
-                for &place in self.places[first_place..].iter().take(PREFETCH_BATCH) {
-                    self.tables.prefetch(place);
-                }
+                let end = self.places.len().min(first_place + PREFETCH_BATCH);
+                self.tables.prefetch_all(&self.places[first_place..end]);
                 prefetched = first_place + PREFETCH_BATCH;
             }
             let place = self.places.get(first_place).copied().unwrap_or_default();
@@ -161,6 +161,8 @@ impl Shard {
             expires_at_us = entry.expiry().map(|expiry| expiry.at_us);
         }
         let expiry = new_expiry(&mut self.wheel, entry.expiry(), expires_at_us, write);
+        let clock = AccessClock::new(self.tracking, now_us);
+        entry.set_access(clock.touched(entry.access(), (version.0 as u32).wrapping_mul(0x9E37_79B9)));
         let resized = entry.store(value, version, expiry);
         self.tables.resized(resized);
         stored

@@ -514,6 +514,12 @@ impl Entry {
         unsafe { dealloc(self.block().cast::<u8>(), layout) };
     }
 
+    /// Asks the processor to fetch the header. Never waits, changes nothing.
+    #[inline]
+    pub fn prefetch_header(&self) {
+        prefetch_line(self.block().cast::<u8>());
+    }
+
     /// Asks the processor to fetch the header, a key and a small value into its cache. Never waits, changes nothing.
     #[inline]
     pub fn prefetch(&self) {

@@ -78,6 +78,9 @@ struct Node {
     next: u32,
 }
 
+/// What one timer takes.
+pub(super) const TIMER_BYTES: usize = size_of::<Node>();
+
 /// What the owner of a timer answers when its time has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {

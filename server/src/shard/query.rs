@@ -11,6 +11,7 @@ use eyot_protocol::request::KeyQuery;
 use eyot_protocol::tlv::{parse_integer, text_of, text_place, Text, TYPE_LIST, TYPE_MAP};
 
 use super::entry::Entry;
+use super::expiry::TIMER_BYTES;
 use super::table::Place;
 use super::{has_expired, Failure, Shard, Stored};
 
@@ -44,8 +45,8 @@ const NO_KEY: i64 = -2;
 /// A text up to so many bytes is kept in one piece with its key, in Redis's words.
 const EMBEDDED_TEXT_MAX: usize = 44;
 
-/// What a key takes beside its entry: a pointer in its slot's table, and the byte by which that finds it.
-const TABLE_BYTES_PER_KEY: usize = size_of::<Entry>() + 1;
+/// What a key takes beside its entry: the word of its slot's table that leads to it.
+const TABLE_BYTES_PER_KEY: usize = size_of::<Entry>();
 
 impl Shard {
     /// Answers `query` about `key`, whose place is `place`, at the time `now_us`.
@@ -148,6 +149,8 @@ fn encoding_of(entry: &Entry) -> &'static str {
     }
 }
 
+/// Bytes of the entry, its place in the table and its timer; free places of the table are nobody's.
 fn memory_usage(entry: &Entry) -> usize {
-    entry.allocated_bytes() + TABLE_BYTES_PER_KEY
+    let timer_bytes = if entry.expiry().is_some() { TIMER_BYTES } else { 0 };
+    entry.allocated_bytes() + TABLE_BYTES_PER_KEY + timer_bytes
 }

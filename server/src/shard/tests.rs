@@ -1,4 +1,5 @@
-//! Tests of the shard engine: the outcome of every kind of command, the sweep, bad entries; in `model`, random logs.
+//! Tests of the shard engine: writes and removals, the sweep, bad entries; in `commands` those that read what they
+//! change, in `queries` the questions about one key, in `clearing` the end of all keys, in `model` random logs.
 
 use eyot_protocol::command::{Command, Condition, EntryBuilder, NewExpiry, Value, ENTRY_HEADER_BYTES};
 use eyot_protocol::key;
@@ -6,7 +7,10 @@ use eyot_raft_glue::{Index, ShardId, Version};
 
 use super::*;
 
+mod clearing;
+mod commands;
 mod model;
+mod queries;
 
 const NOW_US: i64 = 1_700_000_000_000_000;
 const SECOND_US: i64 = 1_000_000;

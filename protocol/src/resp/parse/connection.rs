@@ -15,7 +15,6 @@ use super::{is, on_or_off, quoted, small_integer, subcommand, wrong_arity, Outco
 use crate::tlv::parse_integer;
 
 /// The user of a password without a name.
-const DEFAULT_USER: &[u8] = b"default";
 
 /// PING [bytes]
 pub(super) fn ping(args: Args<'_>) -> Outcome<'_> {
@@ -40,7 +39,7 @@ pub(super) fn hello(args: Args<'_>) -> Outcome<'_> {
     while let Some(option) = options.get(at) {
         let (first, second) = (options.get(at + 1), options.get(at + 2));
         if let (true, Some(user), Some(password)) = (is(option, "auth"), first, second) {
-            hello.auth = Some(Credentials { user, password });
+            hello.auth = Some(Credentials { user: Some(user), password });
             at += 3;
         } else if let (true, Some(name)) = (is(option, "setname"), first) {
             hello.name = Some(client_name(name)?);
@@ -55,8 +54,8 @@ pub(super) fn hello(args: Args<'_>) -> Outcome<'_> {
 /// AUTH [user] password
 pub(super) fn auth(args: Args<'_>) -> Outcome<'_> {
     match args.len() {
-        2 => Ok(RespRequest::Auth(Credentials { user: DEFAULT_USER, password: args.at(1) })),
-        3 => Ok(RespRequest::Auth(Credentials { user: args.at(1), password: args.at(2) })),
+        2 => Ok(RespRequest::Auth(Credentials { user: None, password: args.at(1) })),
+        3 => Ok(RespRequest::Auth(Credentials { user: Some(args.at(1)), password: args.at(2) })),
         _ => Err(SYNTAX),
     }
 }
@@ -161,7 +160,7 @@ fn kill_filter(options: Args<'_>) -> Result<KillFilter<'_>, RespError> {
             () => return Err(SYNTAX),
         }
     }
-    if options.len() % 2 == 0 {
+    if options.len().is_multiple_of(2) {
         Ok(filter)
     } else {
         Err(SYNTAX)

@@ -357,3 +357,6 @@ impl Big {
         out[start..].reverse();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,7 @@ mod texts;
 #[cfg(test)]
 pub(super) use numbers::float_sum_text;
 
-use eyot_protocol::command::{Command, NewExpiry, Value};
+use eyot_protocol::command::{Command, Condition, NewExpiry, Value};
 use eyot_protocol::limits::MAX_VALUE_BYTES;
 use eyot_protocol::tlv::{encoded_bytes_of_bytes, text_of, Text};
 
@@ -84,7 +84,7 @@ impl Shard {
     fn store_scratch(&mut self, key: &[u8], expires_at_us: Option<i64>, write: Write) {
         let scratch = std::mem::take(&mut self.scratch);
         let expiry = expires_at_us.map_or(NewExpiry::Never, NewExpiry::At);
-        self.set(key, &scratch[..], expiry, eyot_protocol::command::Condition::Always, write);
+        self.set(key, &scratch[..], expiry, Condition::Always, write);
         self.scratch = scratch;
     }
 }

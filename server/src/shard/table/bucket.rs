@@ -162,7 +162,7 @@ impl Bucket {
         };
         /// Of two pairs of 64-bit words, the upper 32 bits of each.
         const UPPER_HALVES: i32 = 0b11_01_11_01;
-        let line = self.words.as_ptr().cast::<__m128i>();
+        let line = ptr::from_ref(self).cast::<__m128i>();
         // SAFETY: SSE2 is part of x86-64; the four loads are the bucket's 64 bytes, which are aligned to 64.
         unsafe {
             let pair = |at: usize| _mm_castsi128_ps(_mm_load_si128(line.add(at)));
