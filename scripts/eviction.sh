@@ -113,7 +113,7 @@ flood_policy() {
     watcher=$!
     for part in 1 2; do
         # Errors are answers here: exit code 1.
-        load --address "127.0.0.1:$eyot_port" --ratio 1:0 --rate "$rate" --duration "${half}s" --seed "$part" \
+        load --address "127.0.0.1:$eyot_port" --clients 50 --pipeline 64 --ratio 1:0 --rate "$rate" --duration "${half}s" --seed "$part" \
             --value-size "$value_size" "${expiry[@]}" --json "$work/flood.json" || code=$?
         [ "$code" -le 1 ] || fail "the flood under $policy ended with $code: $(cat "$work/eyot.log")"
         written=$((written + $(field "$work/flood.json" succeeded)))

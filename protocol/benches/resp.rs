@@ -5,7 +5,7 @@
 
 use std::hint::black_box;
 
-use criterion::{criterion_group, criterion_main, Criterion, Throughput};
+use criterion::{Criterion, Throughput};
 use eyot_protocol::command::Command;
 use eyot_protocol::resp::table::lookup;
 use eyot_protocol::resp::{
@@ -22,7 +22,9 @@ fn pipeline(words: impl Fn(usize) -> Vec<String>) -> Vec<u8> {
         let words = words(number);
         let mut writer = Writer::new(&mut out, RespVersion::Two);
         writer.array(words.len());
-        words.iter().for_each(|word| writer.bulk_text(word));
+        for word in &words {
+            writer.bulk_text(word);
+        }
     }
     out
 }
@@ -89,5 +91,8 @@ fn requests(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, requests);
-criterion_main!(benches);
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    requests(&mut criterion);
+    criterion.final_summary();
+}

@@ -97,7 +97,9 @@ fn words_are_encoded_as_the_vector_says() {
         let mut out = Vec::new();
         let mut writer = Writer::new(&mut out, RespVersion::Two);
         writer.array(words.len());
-        words.iter().for_each(|word| writer.bulk(word));
+        for word in &words {
+            writer.bulk(word);
+        }
         assert_eq!(write_bytes(&out), write_bytes(&expected), "{name}");
     }
 }

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use eyot_protocol::command::{Command, PairList};
 use eyot_protocol::request::Operation;
 use eyot_protocol::resp::command_reply::{put_command, put_help};
-use eyot_protocol::resp::request::{ClientCommand, ClusterCommand, Credentials, HelloRequest, LibraryInfo, ReplyMode as Wanted};
+use eyot_protocol::resp::request::{
+    ClientCommand, ClusterCommand, Credentials, HelloRequest, LibraryInfo, ReplyMode as Wanted,
+};
 use eyot_protocol::resp::{Args, CommandId, RespError, RespRequest, RespVersion};
 
 use super::execute::{KeyRequest, Terms};

@@ -26,7 +26,7 @@ fn eyot_says(eyot: &Reply, start: &str) -> bool {
 }
 
 /// All of them.
-pub const KNOWN: [Difference; 10] = [
+pub const KNOWN: [Difference; 11] = [
     Difference {
         commands: "`RENAME` `RENAMENX` `COPY` `MSETNX`",
         redis: "takes any keys",
@@ -111,7 +111,7 @@ pub const KNOWN: [Difference; 10] = [
     },
     Difference {
         commands: "`HELLO` with `AUTH` and a bad option behind it",
-        redis: "`WRONGPASS`",
+        redis: "does what stands before it, or says `WRONGPASS`",
         eyot: "the error of the option",
         reason: "a request is understood as a whole before any of it is done",
         example: &["HELLO 2 AUTH nobody x BOGUS"],
@@ -129,6 +129,20 @@ pub const KNOWN: [Difference; 10] = [
         covers: |line, _, eyot| {
             let hexadecimal = line.arguments.get(2).is_some_and(|text| text.contains(&b'x') || text.contains(&b'X'));
             line.word(0) == "INCRBYFLOAT" && hexadecimal && eyot_says(eyot, "ERR value is not a valid float")
+        },
+    },
+    Difference {
+        commands: "errors that repeat an argument",
+        redis: "as far as a zero byte, or its buffer's end",
+        eyot: "the first 128 bytes, whatever they are",
+        reason: "a message has a bound of its own, and shows what was sent",
+        example: &["MEMORY \u{0}x"],
+        covers: |_, redis, eyot| match (redis, eyot) {
+            (Reply::Error(redis), Reply::Error(eyot)) => {
+                let before = |line: &str| line.split_once('\'').map(|(words, _)| words.to_owned());
+                before(redis).is_some() && before(redis) == before(eyot)
+            }
+            _ => false,
         },
     },
     Difference {

@@ -14,8 +14,6 @@ use super::super::writer::RespVersion;
 use super::{is, on_or_off, quoted, small_integer, subcommand, wrong_arity, Outcome, OTHER_DATABASE, SYNTAX};
 use crate::tlv::parse_integer;
 
-/// The user of a password without a name.
-
 /// PING [bytes]
 pub(super) fn ping(args: Args<'_>) -> Outcome<'_> {
     if args.len() > 2 {

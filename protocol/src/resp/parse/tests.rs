@@ -516,7 +516,7 @@ fn a_key_over_the_limit_is_refused_wherever_it_stands() {
     let parse_words = |words: &[&str]| {
         let (mut args, mut input) = (ArgList::default(), format!("*{}\r\n", words.len()));
         for word in words {
-            input += &format!("${}\r\n{word}\r\n", word.len());
+            input.extend(["$", &word.len().to_string(), "\r\n", word, "\r\n"]);
         }
         let limits = RespLimits::new(1 << 20, 1 << 16);
         let split = split_request(input.as_bytes(), &limits, &mut args, &mut Unfinished::default());
