@@ -13,7 +13,7 @@ use eyot_protocol::ErrorCode;
 use super::outlet::{is_write, Outlet};
 use super::Work;
 use crate::core::log::CoreLog;
-use crate::net::connection::Stage;
+use crate::net::connection::{LargeInput, Stage};
 use crate::net::session::Session;
 use crate::replication::ShardDriver;
 use crate::router::{Form, ReplyTo, Route};
@@ -31,6 +31,11 @@ impl Work {
             return;
         }
         connection.heard_us = now_us;
+        let bytes = if connection.large == LargeInput::None { bytes } else { self.large_bytes(key, bytes) };
+        if bytes.is_empty() {
+            return;
+        }
+        let connection = self.connections.get_mut(key);
         if connection.input.is_empty() && !connection.is_full() {
             let consumed = self.parse(key, bytes);
             if consumed < bytes.len() {

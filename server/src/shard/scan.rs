@@ -73,7 +73,7 @@ impl<'a> Candidate<'a> {
 /// The entry as a reader at `now_us` sees it.
 fn live(entry: &Entry, now_us: i64) -> Option<Stored<'_>> {
     let expires_at_us = entry.expiry().map(|expiry| expiry.at_us);
-    let stored = Stored { value: entry.value(), version: entry.version(), expires_at_us };
+    let stored = Stored::of(entry);
     (!has_expired(expires_at_us, now_us)).then_some(stored)
 }
 

@@ -379,7 +379,7 @@ impl Model {
 }
 
 fn stored(held: Held) -> Stored<'static> {
-    Stored { value: held.value.leak(), version: held.version, expires_at_us: held.at_us }
+    Stored { value: held.value.leak(), version: held.version, expires_at_us: held.at_us, large: None }
 }
 
 /// The entry of `ops`, with what depends on the state filled in: versions that match, or miss by one.
@@ -449,8 +449,12 @@ fn check_content(shard: &Shard, model: &Model, now_us: i64) {
     assert_eq!(shard.key_count(), model.0.len());
     for key in (0..KEYS).map(key_bytes) {
         let held = model.live(&key, now_us);
-        let expected =
-            held.as_ref().map(|held| Stored { value: &held.value, version: held.version, expires_at_us: held.at_us });
+        let expected = held.as_ref().map(|held| Stored {
+            value: &held.value,
+            version: held.version,
+            expires_at_us: held.at_us,
+            large: None,
+        });
         let slot = key::slot(&key);
         assert_eq!(shard.get(slot, &key, now_us), expected, "{key:?}");
         assert_eq!(shard.exists(slot, &key, now_us), expected.is_some());
