@@ -5,7 +5,14 @@
 #   gcc, libc6-dev  the linker, and the C parts of glommio (liburing) and mimalloc
 #   git             glommio's build script starts it, and stops the build when it is not there
 #   g++             the fuzzing runtime is C++ (only with --test)
-#   redis-server    the yardstick of scripts/bench.sh (only with --bench); redis-benchmark and redis-cli come with it
+#   redis-server    what the tests compare replies with and the measurements compare figures with (--test, --bench);
+#                   redis-cli and redis-benchmark come with it
+#   python3-redis   redis-py, one of the clients that the tests drive a node with (only with --test)
+#   memcached       the other yardstick of scripts/compare.sh (only with --bench)
+#
+# Which python3: Debian's own, /usr/bin/python3, is asked first, because that is the one that python3-redis belongs to; a
+# python3 of the user's (pyenv, conda) that stands before it on PATH will do where it can `import redis`. Whoever starts
+# one (the tests do) looks in the same order.
 #
 # Knows Debian's apt-get. On another system it says what is missing and leaves the installing to you.
 set -euo pipefail
@@ -16,7 +23,7 @@ usage: scripts/setup.sh [--test] [--bench]
 
 Installs what is missing (with sudo, if not run as root) to build and run Eyot.
   --test    also what scripts/test.sh needs
-  --bench   also what scripts/bench.sh needs
+  --bench   also what scripts/bench.sh and scripts/compare.sh need
 HELP
 }
 
@@ -69,15 +76,26 @@ has_c_headers() {
     has cc && echo '#include <stdio.h>' | cc -E -x c - >/dev/null 2>&1
 }
 
+has_redis_py() {
+    /usr/bin/python3 -c 'import redis' 2>/dev/null || python3 -c 'import redis' 2>/dev/null
+}
+
 packages=()
 has cc || packages+=(gcc)
 has_c_headers || packages+=(libc6-dev)
 has git || packages+=(git)
-if $for_tests && ! has c++; then packages+=(g++); fi
-install_redis=false
-if $for_bench && ! has redis-server; then
-    packages+=(redis-server)
-    install_redis=true
+services=()
+if $for_tests; then
+    has c++ || packages+=(g++)
+    has_redis_py || packages+=(python3 python3-redis)
+fi
+if { $for_tests || $for_bench; } && ! { has redis-server && has redis-cli && has redis-benchmark; }; then
+    has redis-server || services+=(redis-server)
+    packages+=(redis-server redis-tools)
+fi
+if $for_bench && ! has memcached; then
+    packages+=(memcached)
+    services+=(memcached)
 fi
 ((${#packages[@]} > 0)) || exit 0
 
@@ -104,14 +122,14 @@ if ! {
     fail "apt-get failed (its last lines are above); install by hand: ${packages[*]}"
 fi
 
-# Debian starts redis as a service when it installs it. The benchmark starts its own; one in the background would only
-# take processor time from what is measured. A service that was there before is left alone.
-if $install_redis; then
+# Debian starts redis and memcached as services when it installs them. Tests and measurements start their own; one in the
+# background would only take processor time from what is measured. A service that was there before is left alone.
+for service in "${services[@]}"; do
     if [[ -d /run/systemd/system ]]; then
-        "${as_root[@]}" systemctl disable --now redis-server >/dev/null 2>&1 ||
-            echo "setup: could not stop the redis-server service; stop it before a benchmark" >&2
+        "${as_root[@]}" systemctl disable --now "$service" >/dev/null 2>&1 ||
+            echo "setup: could not stop the $service service; stop it before a benchmark" >&2
     elif has service; then
         # Where it was never started, stopping says so by its exit code: nothing to report.
-        "${as_root[@]}" service redis-server stop >/dev/null 2>&1 || true
+        "${as_root[@]}" service "$service" stop >/dev/null 2>&1 || true
     fi
-fi
+done

@@ -11,11 +11,13 @@
 
 mod entry;
 mod native;
+mod resp;
 mod tlv;
 mod wal;
 
 pub use entry::entry_commands;
 pub use native::{native_frame, native_response};
+pub use resp::resp_request;
 pub use tlv::tlv_decode;
 pub use wal::wal_batch;
 
@@ -51,5 +53,5 @@ mod tests {
         };
     }
 
-    over_the_corpora!(tlv_decode, entry_commands, native_frame, native_response, wal_batch);
+    over_the_corpora!(tlv_decode, entry_commands, native_frame, native_response, resp_request, wal_batch);
 }

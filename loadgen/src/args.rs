@@ -12,6 +12,7 @@ use serde::{Serialize, Serializer};
 
 use crate::error::LoadError;
 use crate::verify::MIN_NAMED_VALUE_BYTES;
+use crate::wire::memcached;
 use crate::workload::{Distribution, Ratio, DIGITS, MAX_KEYS};
 
 /// Most requests that may be outstanding over all clients: each takes about 50 bytes here, and a reply's room there.
@@ -39,13 +40,13 @@ whatever the server does, and latency counts from when a request was due.";
 
 /// What to do. See `--help`.
 #[derive(Debug, Clone, Parser, Serialize)]
-#[command(name = "eyot-loadgen", version, args_override_self = true, about = "Puts a measured load on an Eyot or Redis server.", after_help = EXIT_CODES)]
+#[command(name = "eyot-loadgen", version, args_override_self = true, about = "Puts a measured load on an Eyot, Redis or memcached server.", after_help = EXIT_CODES)]
 #[allow(clippy::struct_excessive_bools)] // Each is one switch of the command line.
 pub struct Args {
     /// The server, as HOST:PORT
     #[arg(long, default_value = "127.0.0.1:6380")]
     pub address: String,
-    /// The wire: Eyot's own, or RESP as Redis speaks it
+    /// The wire: Eyot's own, RESP as Redis speaks it, or memcached's text
     #[arg(long, value_enum, default_value_t = Protocol::Native)]
     pub protocol: Protocol,
     /// Clients that work at the same time
@@ -61,13 +62,17 @@ pub struct Args {
     #[arg(long, default_value_t = 64, value_name = "BYTES")]
     #[serde(rename = "value_size_bytes")]
     pub value_size: usize,
+    /// How long written values last, such as 60s; without it they do not expire
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[serde(rename = "ttl_s", serialize_with = "optional_seconds")]
+    pub ttl: Option<Duration>,
     /// How many different keys are used
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=MAX_KEYS))]
     pub keys: u64,
     /// What keys begin with; 12 digits follow
     #[arg(long, default_value = "key:")]
     pub key_prefix: String,
-    /// How often each key is used: `uniform`, `zipf` (0.99) or `zipf:THETA`
+    /// How often each key is used: `uniform`, `zipf` (0.99), `zipf:THETA`, or `sequential:FIRST` in order
     #[arg(long, default_value = "uniform")]
     pub distribution: Distribution,
     /// Measure this many requests
@@ -94,16 +99,19 @@ pub struct Args {
     /// Write every key once before the warm-up
     #[arg(long)]
     pub preload: bool,
+    /// What follows a read that found nothing: `nothing`, or `set`, which writes the key, as a client of a cache does
+    #[arg(long, value_enum, default_value_t = OnMiss::Nothing)]
+    pub on_miss: OnMiss,
     /// Write values that name themselves and check every read; demands that nobody else writes these keys
     #[arg(long)]
     pub verify: bool,
     /// When writes are acknowledged (native only)
     #[arg(long, value_enum, default_value_t = Ack::Default)]
     pub ack: Ack,
-    /// Ask for the shard map, connect each client to every core, send each key to its owner (native only)
+    /// Ask for the shard map, connect each client to every core, send each key to its owner (not memcached)
     #[arg(long, conflicts_with = "foreign_share")]
     pub route: bool,
-    /// Connect each client to one core and use keys of which this share, 0 to 1, belongs to others (native only)
+    /// Connect each client to one core and use keys of which this share, 0 to 1, belongs to others (not memcached)
     #[arg(long, value_name = "SHARE", value_parser = parse_share)]
     pub foreign_share: Option<f64>,
     /// The server's process on this machine: report its CPU time per operation
@@ -132,6 +140,18 @@ pub enum Protocol {
     Native,
     /// RESP2, as Redis speaks it.
     Resp,
+    /// memcached's text protocol.
+    Memcached,
+}
+
+/// What follows a read that found nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnMiss {
+    /// The next request.
+    Nothing,
+    /// A write of the key, then the next request.
+    Set,
 }
 
 /// When writes are acknowledged.
@@ -260,21 +280,35 @@ impl Args {
         if self.verify && self.value_size < MIN_NAMED_VALUE_BYTES {
             return refuse(format!("--verify needs --value-size {MIN_NAMED_VALUE_BYTES} or more"));
         }
+        if self.verify && self.on_miss == OnMiss::Set {
+            return refuse("--on-miss set does not go with --verify, which gives each write its turn".to_owned());
+        }
         if self.verify && self.keys > MAX_VERIFIED_KEYS {
             return refuse(format!("--verify takes at most {MAX_VERIFIED_KEYS} keys; lower --keys"));
+        }
+        if self.ttl.is_some_and(|ttl| ttl.as_millis() == 0) || (self.ttl.is_some() && self.verify) {
+            return refuse(
+                "--ttl is at least 1ms, and does not go with --verify, which takes a missing key for lost".to_owned(),
+            );
         }
         if self.timeout.is_zero() || self.duration.is_some_and(|duration| duration.is_zero()) {
             return refuse("--timeout and --duration must be above 0".to_owned());
         }
-        if self.protocol == Protocol::Resp {
-            let native_only = [
-                ("--route", self.route),
-                ("--foreign-share", self.foreign_share.is_some()),
-                ("--ack", self.ack != Ack::Default),
-            ];
-            if let Some((option, _)) = native_only.iter().find(|(_, given)| *given) {
-                return refuse(format!("{option} needs --protocol native"));
+        if self.protocol == Protocol::Memcached {
+            let is_text = |byte: u8| byte.is_ascii_graphic();
+            if !self.key_prefix.bytes().all(is_text) || self.key_prefix.len() > memcached::MAX_KEY_BYTES - DIGITS {
+                return refuse(format!(
+                    "--key-prefix over memcached's wire: at most {} printable characters without spaces",
+                    memcached::MAX_KEY_BYTES - DIGITS
+                ));
             }
+        }
+        if self.protocol == Protocol::Memcached && (self.route || self.foreign_share.is_some()) {
+            let option = if self.route { "--route" } else { "--foreign-share" };
+            return refuse(format!("{option} needs --protocol native or resp: memcached has no shard map"));
+        }
+        if self.protocol != Protocol::Native && self.ack != Ack::Default {
+            return refuse("--ack needs --protocol native".to_owned());
         }
         Ok(())
     }
@@ -334,9 +368,14 @@ mod tests {
             ("--threads 3 --clients 2", "--threads"),
             ("--verify --value-size 8", "--value-size"),
             ("--verify --keys 1000000000", "--keys"),
-            ("--protocol resp --route", "--route"),
+            ("--verify --on-miss set", "--on-miss"),
+            ("--verify --ttl 5s", "--ttl"),
+            ("--ttl 0s", "--ttl"),
             ("--protocol resp --ack fsync", "--ack"),
-            ("--protocol resp --foreign-share 0.5", "--foreign-share"),
+            ("--protocol memcached --route", "--route"),
+            ("--protocol memcached --foreign-share 0.5", "--foreign-share"),
+            ("--protocol memcached --ack fsync", "--ack"),
+            ("--protocol memcached --key-prefix é", "--key-prefix"),
             ("--route --foreign-share 0.5", "--foreign-share"),
             ("--foreign-share 1.5", "0 to 1"),
             ("--rate 0", "0.001"),

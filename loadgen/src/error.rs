@@ -53,6 +53,14 @@ pub enum LoadError {
         /// What happened.
         message: String,
     },
+    /// The server did not answer CLUSTER SLOTS as it should.
+    #[error("CLUSTER SLOTS to {address} failed: {message}; is it an Eyot node or a Redis cluster?")]
+    Slots {
+        /// Which server.
+        address: SocketAddr,
+        /// What happened.
+        message: String,
+    },
     /// No ring.
     #[error("cannot make an io_uring: {0}; Linux 6.1 or newer is needed, and io_uring must be allowed (sysctl kernel.io_uring_disabled, seccomp, memlock limit)")]
     Ring(io::Error),
@@ -79,7 +87,9 @@ impl LoadError {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Output { .. } | Self::Thread { .. } => EXIT_USAGE,
-            Self::Resolve { .. } | Self::Connect { .. } | Self::Hello { .. } => EXIT_CANNOT_CONNECT,
+            Self::Resolve { .. } | Self::Connect { .. } | Self::Hello { .. } | Self::Slots { .. } => {
+                EXIT_CANNOT_CONNECT
+            }
             Self::Ring(_) => EXIT_MACHINE,
         }
     }

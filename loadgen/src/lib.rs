@@ -12,7 +12,7 @@
 //! | `traffic` | a thread's outstanding requests |
 //! | `closed_loop`, `open_loop` | when requests are sent |
 //! | `workload`, `zipf` | which requests |
-//! | `wire` | their bytes, native and RESP |
+//! | `wire` | their bytes: native, RESP, memcached |
 //! | `topology` | the shard map |
 //! | `verify` | values that name themselves, and what a read may return |
 //! | `measure`, `report`, `progress` | what is counted and shown |

@@ -64,6 +64,8 @@ pub struct Measurement {
     pub error_examples: Vec<String>,
     /// Reads that found no value.
     pub missing: u64,
+    /// Writes that followed such a read (`--on-miss set`).
+    pub fills: u64,
     /// Reads of keys that this run had not written (`--verify`).
     pub unverified: u64,
     /// Reads that were checked (`--verify`).
@@ -101,6 +103,7 @@ impl Default for Measurement {
             errors: BTreeMap::new(),
             error_examples: Vec::new(),
             missing: 0,
+            fills: 0,
             unverified: 0,
             verified: 0,
             deferred_sets: 0,
@@ -181,6 +184,7 @@ impl Measurement {
         }
         for (own, others) in [
             (&mut self.missing, other.missing),
+            (&mut self.fills, other.fills),
             (&mut self.unverified, other.unverified),
             (&mut self.verified, other.verified),
             (&mut self.deferred_sets, other.deferred_sets),

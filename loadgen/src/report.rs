@@ -64,6 +64,10 @@ pub struct Report {
     pub received_bytes_per_s: f64,
     /// Reads that found no value.
     pub missing_reads: u64,
+    /// Writes that followed them, with `--on-miss set`.
+    pub fills: u64,
+    /// The share of reads that found a value; `None`: there were none.
+    pub hit_rate: Option<f64>,
     /// Latencies of reads; `None`: there were none.
     pub get: Option<Latencies>,
     /// Latencies of writes; `None`: there were none.
@@ -196,6 +200,11 @@ impl Report {
             sent_bytes_per_s: per_second(measurement.sent_bytes),
             received_bytes_per_s: per_second(measurement.received_bytes),
             missing_reads: measurement.missing,
+            fills: measurement.fills,
+            hit_rate: match measurement.get_ns.len() {
+                0 => None,
+                reads => Some(1.0 - measurement.missing as f64 / reads as f64),
+            },
             get: Latencies::new(&measurement.get_ns),
             set: Latencies::new(&measurement.set_ns),
             open_loop: args.rate.map(|rate| open_loop_figures(args, rate, &measurement)),
@@ -279,7 +288,8 @@ impl Report {
             self.sent_bytes_per_s, self.received_bytes_per_s
         )?;
         if self.missing_reads > 0 {
-            writeln!(out, "missing            {} reads found no value", self.missing_reads)?;
+            let hit_percent = self.hit_rate.unwrap_or(0.0) * 100.0;
+            writeln!(out, "missing            {} reads found no value: {hit_percent:.3} % hits", self.missing_reads)?;
         }
         if self.foreign_requests > 0 {
             writeln!(out, "foreign            {} requests on another core than their key's", self.foreign_requests)?;

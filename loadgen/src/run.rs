@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use eyot_protocol::request::RequestOptions;
 use hdrhistogram::Histogram;
 
-use crate::args::Args;
+use crate::args::{Args, OnMiss};
 use crate::engine::{Engine, Phase, Progress, Schedule};
 use crate::error::LoadError;
 use crate::machine;
@@ -143,7 +143,7 @@ impl Phase {
 fn setting(args: &Args) -> Result<Setting, LoadError> {
     let mut form = KeyForm::new(&args.key_prefix);
     let routing = args.route || args.foreign_share.is_some();
-    let shards = routing.then(|| ShardMap::ask(resolve(&args.address)?, args.timeout)).transpose()?;
+    let shards = routing.then(|| ShardMap::ask(args.protocol, resolve(&args.address)?, args.timeout)).transpose()?;
     if let (Some(share), Some(shards)) = (args.foreign_share, &shards) {
         let refuse = |why: &str| Err(LoadError::Usage(format!("--foreign-share {share}: {why}")));
         if share > 0.0 && shards.addresses().len() < 2 {
@@ -164,6 +164,7 @@ fn setting(args: &Args) -> Result<Setting, LoadError> {
         shards,
         foreign_share: args.foreign_share,
         ledger: args.verify.then(|| Arc::new(Ledger::new(args.keys, run))),
+        fills: args.on_miss == OnMiss::Set,
     })
 }
 
@@ -252,7 +253,9 @@ fn traffic(args: &Args, setting: &Setting, thread: usize, numbers: std::ops::Ran
             None => vec![(0, address)],
             Some(shards) if args.route => (0..).zip(shards.addresses().iter().copied()).collect(),
             Some(shards) => {
-                let home = number as usize % shards.addresses().len();
+                // Neighbours have one home, so that where threads are as many as cores, each loads one.
+                let cores = shards.addresses().len() as u64;
+                let home = (u128::from(number) * u128::from(cores) / u128::from(args.clients)) as usize;
                 vec![(home as u16, shards.addresses()[home])]
             }
         };
@@ -262,9 +265,11 @@ fn traffic(args: &Args, setting: &Setting, thread: usize, numbers: std::ops::Ran
         }
     }
     let options = RequestOptions { ack: args.ack.into(), ..RequestOptions::default() };
-    let encoder = Encoder::new(args.protocol, &args.key_prefix, &vec![b'x'; args.value_size], &options);
+    let ttl_ms = args.ttl.map(|ttl| ttl.as_millis() as u64);
+    let encoder = Encoder::new(args.protocol, &args.key_prefix, &vec![b'x'; args.value_size], &options, ttl_ms);
     let seed = args.seed.wrapping_add((thread as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    let workload = Workload::new(args.ratio, args.distribution, args.keys, seed);
+    let workload =
+        Workload::new(args.ratio, args.distribution, args.keys, seed).of_thread(thread as u64, u64::from(args.threads));
     Ok(Traffic::new(setting.clone(), encoder, workload, clients, connections))
 }
 

@@ -1,17 +1,19 @@
 //! Where connections go, and which core owns a key.
 //!
-//! Place in the flow: asked once before the load (HELLO over a plain blocking connection), then once for each request
-//! whose key must go to, or must avoid, its owner.
+//! Place in the flow: asked once before the load (HELLO or CLUSTER SLOTS over a plain blocking connection), then once
+//! for each request whose key must go to, or must avoid, its owner.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use eyot_protocol::key::{shard_of_slot, slot};
+use eyot_protocol::key::{shard_of_slot, slot, SLOT_COUNT};
 use eyot_protocol::response::HelloReply;
 
+use crate::args::Protocol;
 use crate::error::LoadError;
-use crate::wire::native;
+use crate::wire::cluster::SlotRange;
+use crate::wire::{cluster, native, WireError};
 use crate::workload::KeyForm;
 
 /// The first address that `text`, as HOST:PORT, stands for.
@@ -39,10 +41,39 @@ pub struct ShardMap {
 
 impl ShardMap {
     /// Asks the server at `address`.
-    pub fn ask(address: SocketAddr, timeout: Duration) -> Result<Self, LoadError> {
-        let failed = |message: String| LoadError::Hello { address, message };
-        let reply = exchange_hello(connect(0, address, timeout)?, timeout).map_err(failed)?;
-        Self::new(&reply, address).map_err(failed)
+    pub fn ask(protocol: Protocol, address: SocketAddr, timeout: Duration) -> Result<Self, LoadError> {
+        let socket = connect(0, address, timeout)?;
+        match protocol {
+            Protocol::Native => exchange(socket, &native::hello(), timeout, native::hello_reply)
+                .and_then(|reply| Self::new(&reply, address))
+                .map_err(|message| LoadError::Hello { address, message }),
+            Protocol::Resp => exchange(socket, cluster::ASK, timeout, cluster::slots)
+                .and_then(|ranges| Self::of_ranges(&ranges, address))
+                .map_err(|message| LoadError::Slots { address, message }),
+            Protocol::Memcached => unreachable!("refused with the arguments"),
+        }
+    }
+
+    /// The map of a cluster-aware client: a node for each core, a shard for each slot.
+    fn of_ranges(ranges: &[SlotRange], asked: SocketAddr) -> Result<Self, String> {
+        let mut addresses = Vec::new();
+        let mut shard_cores = vec![u16::MAX; SLOT_COUNT];
+        for SlotRange { first, last, host, port } in ranges {
+            let address = if host.is_empty() {
+                SocketAddr::new(asked.ip(), *port)
+            } else {
+                resolve(&format!("{host}:{port}")).map_err(|error| error.to_string())?
+            };
+            let core = addresses.iter().position(|known| *known == address).unwrap_or_else(|| {
+                addresses.push(address);
+                addresses.len() - 1
+            });
+            shard_cores[usize::from(*first)..=usize::from(*last)].fill(core as u16);
+        }
+        match shard_cores.iter().position(|&core| core == u16::MAX) {
+            Some(slot) => Err(format!("nobody serves slot {slot}")),
+            None => Ok(Self { shard_cores, addresses }),
+        }
     }
 
     fn new(reply: &HelloReply, asked: SocketAddr) -> Result<Self, String> {
@@ -88,10 +119,16 @@ impl ShardMap {
     }
 }
 
-fn exchange_hello(mut socket: TcpStream, timeout: Duration) -> Result<HelloReply, String> {
+/// Asks, and reads until `parse` has all of the answer.
+fn exchange<T>(
+    mut socket: TcpStream,
+    question: &[u8],
+    timeout: Duration,
+    parse: impl Fn(&[u8]) -> Result<Option<T>, WireError>,
+) -> Result<T, String> {
     let started = Instant::now();
     let failed = |error: std::io::Error| error.to_string();
-    socket.write_all(&native::hello()).map_err(failed)?;
+    socket.write_all(question).map_err(failed)?;
     let (mut input, mut piece) = (Vec::new(), [0; 4096]);
     loop {
         let left = timeout.checked_sub(started.elapsed()).filter(|left| !left.is_zero());
@@ -100,7 +137,7 @@ fn exchange_hello(mut socket: TcpStream, timeout: Duration) -> Result<HelloReply
             0 => return Err("the server closed the connection".to_owned()),
             count => input.extend_from_slice(&piece[..count]),
         }
-        if let Some(reply) = native::hello_reply(&input).map_err(|error| error.0)? {
+        if let Some(reply) = parse(&input).map_err(|error| error.0)? {
             return Ok(reply);
         }
     }
@@ -129,6 +166,20 @@ mod tests {
         assert!(map.every_core_owns_a_key(&mut form, 1000));
         assert!(!map.every_core_owns_a_key(&mut form, 1));
         assert!(!map.every_core_owns_a_key(&mut KeyForm::new("{tag}"), 1000));
+    }
+
+    #[test]
+    fn slots_go_to_the_node_that_serves_them() {
+        let asked = "192.0.2.1:6380".parse().unwrap();
+        let range = |first, last, host: &str, port| SlotRange { first, last, host: host.to_owned(), port };
+        let ranges = [range(0, 99, "", 7000), range(200, 16_383, "192.0.2.1", 7000), range(100, 199, "192.0.2.9", 1)];
+        let map = ShardMap::of_ranges(&ranges, asked).unwrap();
+        assert_eq!(map.addresses(), ["192.0.2.1:7000".parse().unwrap(), "192.0.2.9:1".parse().unwrap()]);
+        let owners: Vec<u16> = [0, 99, 100, 199, 200, 16_383].map(|slot| map.shard_cores[slot]).to_vec();
+        assert_eq!(owners, [0, 0, 1, 1, 0, 0]);
+        // Slot 12,182.
+        assert_eq!(map.owner(b"foo"), 0);
+        assert!(ShardMap::of_ranges(&ranges[..2], asked).unwrap_err().contains("slot 100"));
     }
 
     #[test]

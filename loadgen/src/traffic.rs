@@ -8,7 +8,7 @@
 //! slot   c * pipeline ..              one for each request that the client may have outstanding
 //!
 //! native   the request id is the slot's number: replies are matched in any order
-//! RESP     each connection keeps the slots of its requests in order
+//! others   each connection keeps the slots of its requests in order
 //! ```
 //!
 //! Invariant: a slot is active from the encoding of its request to its reply; a reply for a slot that is not active, or
@@ -26,7 +26,7 @@ use crate::args::Protocol;
 use crate::measure::{Measurement, Trouble};
 use crate::topology::ShardMap;
 use crate::verify::{Ledger, Verified};
-use crate::wire::{native, resp, Encoder, Reply, WireError};
+use crate::wire::{memcached, native, resp, Encoder, Reply, WireError};
 use crate::workload::{Action, KeyForm, Workload};
 
 /// How often another key is tried when a write's key has a write outstanding (`--verify`), before it becomes a read.
@@ -85,7 +85,7 @@ pub struct Connection {
     dirty: bool,
     /// The beginning of a reply.
     partial: Vec<u8>,
-    /// RESP: the slots of unanswered requests, oldest first.
+    /// Without ids on the wire: the slots of unanswered requests, oldest first.
     order: VecDeque<u32>,
 }
 
@@ -135,6 +135,8 @@ pub struct Setting {
     pub foreign_share: Option<f64>,
     /// With `--verify`.
     pub ledger: Option<Arc<Ledger>>,
+    /// With `--on-miss set`: a read that found nothing is followed by a write of its key.
+    pub fills: bool,
 }
 
 /// The requests of one thread.
@@ -240,8 +242,16 @@ impl Traffic {
     pub fn issue(&mut self, slot: u32, due_ns: u64, now_ns: u64) {
         let client = self.client_of(slot) as usize;
         let (action, key, sequence) = self.choose(client);
+        self.put(slot, Slot { due_ns, sent_ns: now_ns, key, sequence, action, active: true });
+        self.outstanding += 1;
+    }
+
+    /// Encodes `request` into its connection's buffer, as `slot`.
+    #[inline]
+    fn put(&mut self, slot: u32, request: Slot) {
+        let Slot { key, sequence, action, .. } = request;
         let core = if self.fan > 1 { self.owner(key) } else { 0 };
-        let at = client * self.fan + usize::from(core);
+        let at = self.client_of(slot) as usize * self.fan + usize::from(core);
         let connection = &mut self.connections[at];
         match action {
             Action::Get => self.encoder.get(&mut connection.out, slot, key),
@@ -252,7 +262,7 @@ impl Traffic {
                 }
             }
         }
-        if self.setting.protocol == Protocol::Resp {
+        if self.setting.protocol != Protocol::Native {
             connection.order.push_back(slot);
         }
         if !connection.dirty {
@@ -260,8 +270,7 @@ impl Traffic {
             self.dirty.push(at as u32);
         }
         debug_assert!(!self.slots[slot as usize].active, "a slot holds one request");
-        self.slots[slot as usize] = Slot { due_ns, sent_ns: now_ns, key, sequence, action, active: true };
-        self.outstanding += 1;
+        self.slots[slot as usize] = request;
     }
 
     fn choose(&mut self, client: usize) -> (Action, u64, u32) {
@@ -357,13 +366,24 @@ impl Traffic {
             Protocol::Resp => {
                 while let Some((consumed, reply)) = resp::reply(&input[at..])? {
                     at += consumed;
-                    let order = &mut self.connections[connection as usize].order;
-                    let slot = order.pop_front().ok_or_else(|| WireError("a reply to no request".to_owned()))?;
-                    self.complete(slot, reply, now_ns)?;
+                    self.complete_oldest(connection, reply, now_ns)?;
+                }
+            }
+            Protocol::Memcached => {
+                while let Some((consumed, reply)) = memcached::reply(&input[at..])? {
+                    at += consumed;
+                    self.complete_oldest(connection, reply, now_ns)?;
                 }
             }
         }
         Ok(at)
+    }
+
+    #[inline]
+    fn complete_oldest(&mut self, connection: u32, reply: Reply<'_>, now_ns: u64) -> Result<(), WireError> {
+        let order = &mut self.connections[connection as usize].order;
+        let slot = order.pop_front().ok_or_else(|| WireError("a reply to no request".to_owned()))?;
+        self.complete(slot, reply, now_ns)
     }
 
     #[inline]
@@ -374,8 +394,6 @@ impl Traffic {
         }
         request.active = false;
         let Slot { due_ns, key, sequence, action, .. } = *request;
-        self.outstanding -= 1;
-        self.answered.push(slot);
         match (action, reply) {
             // A RESP server may answer a read with a simple string; one that keeps nothing (the floor) always does.
             (Action::Get, Reply::Value(_) | Reply::Missing | Reply::Stored) | (Action::Set, Reply::Stored) => {
@@ -389,6 +407,14 @@ impl Traffic {
             (action, reply) => return Err(WireError(format!("{reply:?} answers a {action:?}"))),
         }
         self.measurement.missing += u64::from(reply == Reply::Missing);
+        if self.setting.fills && reply == Reply::Missing {
+            // The client goes on only when its cache has been filled: the slot stays its.
+            self.measurement.fills += 1;
+            self.put(slot, Slot { due_ns: now_ns, sent_ns: now_ns, key, sequence, action: Action::Set, active: true });
+            return Ok(());
+        }
+        self.outstanding -= 1;
+        self.answered.push(slot);
         if let Some(ledger) = self.setting.ledger.clone() {
             match action {
                 Action::Set => ledger.settle(key, sequence, reply == Reply::Stored),
@@ -404,7 +430,7 @@ impl Traffic {
             Reply::Value(value) => Some(match self.setting.protocol {
                 // A value of another type is not one of this run's.
                 Protocol::Native => native::payload(value).unwrap_or_default(),
-                Protocol::Resp => value,
+                Protocol::Resp | Protocol::Memcached => value,
             }),
             // Not a value that this program writes.
             Reply::Stored => Some(&[][..]),

@@ -131,6 +131,11 @@ pub enum Distribution {
         /// The skew.
         theta: f64,
     },
+    /// One key after the other, round and round: what fills a server while its latencies are measured.
+    Sequential {
+        /// The key to begin with.
+        first: u64,
+    },
 }
 
 impl FromStr for Distribution {
@@ -139,11 +144,20 @@ impl FromStr for Distribution {
     fn from_str(text: &str) -> Result<Self, String> {
         /// The skew of YCSB.
         const DEFAULT_THETA: f64 = 0.99;
-        let wrong =
-            || format!("\"{text}\" is no distribution; use uniform, zipf or zipf:THETA with THETA from 0.01 to 5");
+        let wrong = || {
+            format!(
+                "\"{text}\" is no distribution; use uniform, zipf or zipf:THETA with THETA from 0.01 to 5, \
+                 sequential or sequential:FIRST"
+            )
+        };
         match text.split_once(':') {
             None if text == "uniform" => Ok(Self::Uniform),
             None if text == "zipf" => Ok(Self::Zipf { theta: DEFAULT_THETA }),
+            None if text == "sequential" => Ok(Self::Sequential { first: 0 }),
+            Some(("sequential", first)) => match first.parse::<u64>() {
+                Ok(first) if first < MAX_KEYS => Ok(Self::Sequential { first }),
+                _ => Err(wrong()),
+            },
             Some(("zipf", theta)) => match theta.parse::<f64>() {
                 Ok(theta) if (0.01..=5.0).contains(&theta) => Ok(Self::Zipf { theta }),
                 _ => Err(wrong()),
@@ -158,6 +172,7 @@ impl std::fmt::Display for Distribution {
         match self {
             Self::Uniform => formatter.write_str("uniform"),
             Self::Zipf { theta } => write!(formatter, "zipf:{theta}"),
+            Self::Sequential { first } => write!(formatter, "sequential:{first}"),
         }
     }
 }
@@ -174,18 +189,37 @@ pub struct Workload {
     random: SmallRng,
     set_threshold: u64,
     keys: u64,
-    zipf: Option<Zipf>,
+    order: Order,
+}
+
+/// How the next key is found.
+#[derive(Debug)]
+enum Order {
+    Uniform,
+    Zipf(Zipf),
+    Sequential { next: u64 },
 }
 
 impl Workload {
     /// Choices among `keys` keys.
     pub fn new(ratio: Ratio, distribution: Distribution, keys: u64, seed: u64) -> Self {
         assert!((1..=MAX_KEYS).contains(&keys), "checked with the arguments");
-        let zipf = match distribution {
-            Distribution::Uniform => None,
-            Distribution::Zipf { theta } => Some(Zipf::new(keys, theta)),
+        let order = match distribution {
+            Distribution::Uniform => Order::Uniform,
+            Distribution::Zipf { theta } => Order::Zipf(Zipf::new(keys, theta)),
+            Distribution::Sequential { first } => Order::Sequential { next: first % keys },
         };
-        Self { random: SmallRng::seed_from_u64(seed), set_threshold: ratio.set_threshold(), keys, zipf }
+        Self { random: SmallRng::seed_from_u64(seed), set_threshold: ratio.set_threshold(), keys, order }
+    }
+
+    /// The stream of thread `thread` of `threads`: sequential keys are cut into as many pieces, so that each key is
+    /// used once by as many requests as there are keys from the first one on.
+    #[must_use]
+    pub fn of_thread(mut self, thread: u64, threads: u64) -> Self {
+        if let Order::Sequential { next } = &mut self.order {
+            *next += (u128::from(self.keys - *next) * u128::from(thread) / u128::from(threads)) as u64;
+        }
+        self
     }
 
     /// The next operation.
@@ -201,10 +235,15 @@ impl Workload {
     /// The number of the next key, from 0.
     #[inline]
     pub fn key(&mut self) -> u64 {
-        match &self.zipf {
+        match &mut self.order {
             // The high half of the product: uniform to within 10^12 / 2^64.
-            None => ((u128::from(self.random.next_u64()) * u128::from(self.keys)) >> 64) as u64,
-            Some(zipf) => zipf.sample(|| self.random.gen::<f64>()) - 1,
+            Order::Uniform => ((u128::from(self.random.next_u64()) * u128::from(self.keys)) >> 64) as u64,
+            Order::Zipf(zipf) => zipf.sample(|| self.random.gen::<f64>()) - 1,
+            Order::Sequential { next } => {
+                let key = *next;
+                *next = (key + 1) % self.keys;
+                key
+            }
         }
     }
 }
@@ -248,6 +287,23 @@ mod tests {
             counts[workload.key() as usize] += 1;
         }
         assert!(counts.iter().all(|count| (9_500..10_500).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn sequential_keys_are_cut_up_among_the_threads_and_begin_again() {
+        let stream = |text: &str, thread, threads| {
+            let distribution: Distribution = text.parse().unwrap();
+            assert_eq!(distribution.to_string().parse(), Ok(distribution));
+            let mut workload = Workload::new(Ratio { sets: 1, gets: 0 }, distribution, 7, 3).of_thread(thread, threads);
+            (0..6).map(|_| workload.key()).collect::<Vec<_>>()
+        };
+        assert_eq!(stream("sequential", 0, 1), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(stream("sequential:5", 0, 1), [5, 6, 0, 1, 2, 3]);
+        assert_eq!(stream("sequential", 0, 2), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(stream("sequential", 1, 2), [3, 4, 5, 6, 0, 1]);
+        for wrong in ["sequential:", "sequential:x", "sequential:1000000000000"] {
+            assert!(wrong.parse::<Distribution>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

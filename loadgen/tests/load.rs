@@ -1,4 +1,4 @@
-//! The library against a small server: both wires, routing, open and closed loop, verification, troubles.
+//! The library against a small server: all wires, routing, open and closed loop, verification, troubles.
 
 mod support;
 
@@ -15,13 +15,19 @@ fn load(mock: &Mock, line: &str) -> Result<Report, LoadError> {
     run(&Args::try_parse_from(fixed.split_whitespace()).unwrap(), &Arc::new(AtomicBool::new(false)))
 }
 
+fn wires() -> [(&'static str, Behaviour); 3] {
+    let native = Behaviour::default();
+    let (resp, memcached) = (Behaviour { resp: true, ..native }, Behaviour { memcached: true, ..native });
+    [("native", native), ("resp", resp), ("memcached", memcached)]
+}
+
 #[test]
-fn a_number_of_requests_is_exact_on_both_wires_and_over_several_threads() {
+fn a_number_of_requests_is_exact_on_every_wire_and_over_several_threads() {
     if io_uring_is_refused() {
         return;
     }
-    for (protocol, resp) in [("native", false), ("resp", true)] {
-        let mock = Mock::start(Behaviour { resp, ..Behaviour::default() });
+    for (protocol, behaviour) in wires() {
+        let mock = Mock::start(behaviour);
         let line = format!("--protocol {protocol} --clients 5 --threads 2 --pipeline 7 --requests 1003 --ratio 1:1");
         let report = load(&mock, &line).unwrap();
         assert_eq!((report.requests, report.errors, report.exit_code()), (1003, 0, 0), "{protocol}");
@@ -30,6 +36,24 @@ fn a_number_of_requests_is_exact_on_both_wires_and_over_several_threads() {
         assert_eq!(count(&report.get) + count(&report.set), 1003);
         assert!(count(&report.set) > 400 && count(&report.get) > 400);
         assert!(report.missing_reads > 0, "nothing was preloaded");
+    }
+}
+
+#[test]
+fn a_cache_is_filled_on_a_miss() {
+    if io_uring_is_refused() {
+        return;
+    }
+    for (protocol, resp) in [("native", false), ("resp", true)] {
+        let mock = Mock::start(Behaviour { resp, ..Behaviour::default() });
+        let line = format!("--protocol {protocol} --clients 2 --pipeline 5 --ratio 0:1 --requests 3000 --on-miss set");
+        let report = load(&mock, &line).unwrap();
+        let count = |latencies: &Option<eyot_loadgen::report::Latencies>| latencies.as_ref().unwrap().count;
+        assert_eq!((count(&report.get), count(&report.set)), (3000, report.fills), "{protocol}");
+        assert_eq!((report.fills, report.errors), (report.missing_reads, 0));
+        // A key may be missed by several requests under way at once; nearly always it is missed once.
+        assert!((200..220).contains(&report.fills) && mock.key_count() == 200, "{} fills", report.fills);
+        assert!(report.hit_rate.is_some_and(|rate| rate > 0.92), "{:?}", report.hit_rate);
     }
 }
 
@@ -50,12 +74,25 @@ fn preloading_writes_every_key_and_the_warm_up_is_not_counted() {
 }
 
 #[test]
+fn sequential_keys_fill_the_server_while_latencies_are_measured() {
+    if io_uring_is_refused() {
+        return;
+    }
+    let mock = Mock::start(Behaviour::default());
+    let line = "--clients 3 --threads 3 --ratio 1:0 --distribution";
+    let report = load(&mock, &format!("{line} sequential:50 --requests 150")).unwrap();
+    assert_eq!((report.set.unwrap().count, mock.key_count()), (150, 150), "each key from 50 on once");
+    load(&mock, &format!("{line} sequential --requests 200")).unwrap();
+    assert_eq!(mock.key_count(), 200);
+}
+
+#[test]
 fn large_values_come_in_many_pieces_and_are_put_together() {
     if io_uring_is_refused() {
         return;
     }
-    for (protocol, resp) in [("native", false), ("resp", true)] {
-        let mock = Mock::start(Behaviour { resp, ..Behaviour::default() });
+    for (protocol, behaviour) in wires() {
+        let mock = Mock::start(behaviour);
         let line =
             format!("--protocol {protocol} --clients 2 --pipeline 3 --value-size 300000 --preload --verify --keys 20");
         let report = load(&mock, &format!("{line} --requests 100")).unwrap();
@@ -69,8 +106,8 @@ fn verification_is_silent_for_a_right_server_under_contention() {
     if io_uring_is_refused() {
         return;
     }
-    for (protocol, resp) in [("native", false), ("resp", true)] {
-        let mock = Mock::start(Behaviour { resp, ..Behaviour::default() });
+    for (protocol, behaviour) in wires() {
+        let mock = Mock::start(behaviour);
         let line =
             format!("--protocol {protocol} --verify --ratio 1:1 --clients 8 --threads 2 --pipeline 16 --keys 10");
         let report = load(&mock, &format!("{line} --requests 20000 --distribution zipf")).unwrap();
@@ -84,9 +121,9 @@ fn verification_finds_a_damaged_and_a_forgotten_value() {
     if io_uring_is_refused() {
         return;
     }
-    for (protocol, resp) in [("native", false), ("resp", true)] {
-        let damaged = Behaviour { resp, flip_bit_in: Some(500), ..Behaviour::default() };
-        let forgotten = Behaviour { resp, forget_from: Some(500), ..Behaviour::default() };
+    for (protocol, behaviour) in wires() {
+        let damaged = Behaviour { flip_bit_in: Some(500), ..behaviour };
+        let forgotten = Behaviour { forget_from: Some(500), ..behaviour };
         for (behaviour, says) in [(damaged, "damaged"), (forgotten, "missing")] {
             let mock = Mock::start(behaviour);
             let report = load(&mock, &format!("--protocol {protocol} --preload --verify --requests 1000")).unwrap();
@@ -141,10 +178,13 @@ fn with_routing_every_key_goes_to_its_owner() {
     if io_uring_is_refused() {
         return;
     }
-    let mock = Mock::start(Behaviour { cores: 3, ..Behaviour::default() });
-    let report = load(&mock, "--route --clients 4 --pipeline 8 --preload --verify --requests 2000").unwrap();
-    assert_eq!((report.requests, report.exit_code()), (2000, 0), "{}", report.text());
-    assert_eq!((mock.requests(), mock.foreign()), (2200, 0));
+    for protocol in ["native", "resp"] {
+        let mock = Mock::start(Behaviour { cores: 3, resp: protocol == "resp", ..Behaviour::default() });
+        let line = format!("--protocol {protocol} --route --clients 4 --pipeline 8 --preload --verify");
+        let report = load(&mock, &format!("{line} --requests 2000")).unwrap();
+        assert_eq!((report.requests, report.exit_code()), (2000, 0), "{}", report.text());
+        assert_eq!((mock.requests(), mock.foreign()), (2200, 0), "{protocol}");
+    }
 }
 
 #[test]
@@ -152,9 +192,11 @@ fn a_foreign_share_is_kept() {
     if io_uring_is_refused() {
         return;
     }
-    for (share, expected) in [("0", 0), ("0.5", 1000), ("1", 2000)] {
-        let mock = Mock::start(Behaviour { cores: 2, ..Behaviour::default() });
-        let report = load(&mock, &format!("--foreign-share {share} --clients 4 --requests 2000")).unwrap();
+    for (share, expected, resp) in [("0", 0, false), ("0.5", 1000, false), ("1", 2000, false), ("0", 0, true)] {
+        let mock = Mock::start(Behaviour { cores: 2, resp, ..Behaviour::default() });
+        let protocol = if resp { "resp" } else { "native" };
+        let line = format!("--protocol {protocol} --foreign-share {share} --clients 4 --threads 2");
+        let report = load(&mock, &format!("{line} --requests 2000")).unwrap();
         assert_eq!(report.foreign_requests, mock.foreign());
         assert!(mock.foreign().abs_diff(expected) <= 4, "{share}: {}", mock.foreign());
     }

@@ -26,4 +26,6 @@ pub mod shard;
 pub mod disk;
 pub mod wal;
 
+pub mod admin;
+pub mod memory;
 pub mod metrics;

@@ -2,20 +2,79 @@
 //!
 //! Place in the flow: counted in every step by the core that does the work, in plain fields without atomics; summed
 //! when somebody asks. A latency runs from the receive that completed the request to the reply being queued.
+//!
+//! [`commands`] counts the commands of the Redis protocol, [`rate`] makes a rate of a counter.
+
+pub mod commands;
+pub mod rate;
 
 use std::time::Duration;
 
 use eyot_protocol::request::Operation;
+use eyot_protocol::resp::COMMANDS;
 use hdrhistogram::Histogram;
 use serde::Serialize;
+
+use self::commands::CommandMetrics;
+use self::rate::RateSampler;
+use crate::memory::{CoreMemory, MemoryReport, NodeMemory};
 
 /// Longest latency that is told apart; longer ones count as this.
 const LATENCY_MAX_US: u64 = 60_000_000;
 /// Two significant digits: a percentile is off by at most 1 %, and a histogram takes some 20 KiB.
 const LATENCY_DIGITS: u8 = 2;
 
+/// Plain counts of a core that only grow, for INFO.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Bytes received from clients.
+    pub net_input_bytes: u64,
+    /// Bytes sent to clients.
+    pub net_output_bytes: u64,
+    /// Receives, each of which brought some of the bytes.
+    pub reads_processed: u64,
+    /// Sends, each of which took some of them.
+    pub writes_processed: u64,
+    /// Reads of a key that was there.
+    pub keyspace_hits: u64,
+    /// Reads of a key that was not.
+    pub keyspace_misses: u64,
+    /// Keys that were removed because they had expired.
+    pub expired_keys: u64,
+    /// Keys that were removed because memory was short.
+    pub evicted_keys: u64,
+    /// Clients that were closed because they were owed too much.
+    pub evicted_clients: u64,
+}
+
+impl Counters {
+    /// Adds what another core counted.
+    pub fn add(&mut self, other: &Self) {
+        self.net_input_bytes += other.net_input_bytes;
+        self.net_output_bytes += other.net_output_bytes;
+        self.reads_processed += other.reads_processed;
+        self.writes_processed += other.writes_processed;
+        self.keyspace_hits += other.keyspace_hits;
+        self.keyspace_misses += other.keyspace_misses;
+        self.expired_keys += other.expired_keys;
+        self.evicted_keys += other.evicted_keys;
+        self.evicted_clients += other.evicted_clients;
+    }
+}
+
+/// How fast three of the counters grow.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rates {
+    /// Commands of every protocol.
+    pub commands: RateSampler,
+    /// Bytes received.
+    pub input: RateSampler,
+    /// Bytes sent.
+    pub output: RateSampler,
+}
+
 /// The counters of one core.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Metrics {
     enabled: bool,
     latencies: [Histogram<u64>; Operation::COUNTED.len()],
@@ -40,6 +99,13 @@ pub struct Metrics {
     pub refused: u64,
     /// Connections ended because they were idle, did not finish a request, or did not take their replies.
     pub timed_out: u64,
+    /// What INFO counts beside these.
+    pub counters: Counters,
+    /// How fast some of them grow.
+    pub rates: Rates,
+    /// The commands of the Redis protocol, by their places in its table. They are counted by class as well, by
+    /// [`Metrics::answered`].
+    pub commands: CommandMetrics,
 }
 
 impl Metrics {
@@ -61,7 +127,35 @@ impl Metrics {
             accepted: 0,
             refused: 0,
             timed_out: 0,
+            counters: Counters::default(),
+            rates: Rates::default(),
+            commands: CommandMetrics::new(COMMANDS.len(), enabled),
         }
+    }
+
+    /// Requests of every protocol that were answered.
+    pub fn requests(&self) -> u64 {
+        self.counts.iter().sum::<u64>() + self.this_turn.iter().sum::<u64>()
+    }
+
+    /// Takes the samples that rates are made of; to be called some ten times a second. `now_us` is a time of the
+    /// monotonic clock.
+    pub fn sample_rates(&mut self, now_us: u64) {
+        let requests = self.requests();
+        self.rates.commands.sample(now_us, requests);
+        self.rates.input.sample(now_us, self.counters.net_input_bytes);
+        self.rates.output.sample(now_us, self.counters.net_output_bytes);
+    }
+
+    /// Sets what INFO counts to zero, as CONFIG RESETSTAT has it. Turns and log writes, which only STATS tells, stay.
+    pub fn reset_statistics(&mut self) {
+        *self = Self {
+            turns: self.turns,
+            sleeps: self.sleeps,
+            log_writes: self.log_writes,
+            log_bytes: self.log_bytes,
+            ..Self::new(self.enabled)
+        };
     }
 
     /// Counts a request that was answered. `arrived_us` and `turn_us` are times of the monotonic clock.
@@ -81,11 +175,12 @@ impl Metrics {
     /// Whether [`Metrics::end_turn`] has anything to do.
     #[inline]
     pub fn has_turn_counts(&self) -> bool {
-        self.this_turn.iter().any(|&count| count > 0)
+        self.this_turn.iter().any(|&count| count > 0) || self.commands.has_turn_counts()
     }
 
     /// Gives the requests that were answered in the turn that received them their latency: the turn's length.
     pub fn end_turn(&mut self, turn: Duration) {
+        self.commands.end_turn(turn.as_nanos() as u64);
         let latency_us = (turn.as_micros() as u64).clamp(1, LATENCY_MAX_US);
         for place in 0..self.this_turn.len() {
             let count = std::mem::take(&mut self.this_turn[place]);
@@ -112,6 +207,8 @@ pub struct CoreReport {
     pub expiring_keys: u64,
     /// Memory of keys, values and tables.
     pub memory_bytes: u64,
+    /// All of its memory.
+    pub memory: CoreMemory,
     /// The sum of the newest log indexes of its shards: grows with every entry.
     pub entries: u64,
     /// Its shards.
@@ -127,23 +224,14 @@ pub struct CoreReport {
 }
 
 impl Metrics {
+    /// Memory of the histograms.
+    pub fn memory_bytes(&self) -> usize {
+        self.latencies.iter().map(|latencies| latencies.distinct_values() * size_of::<u64>()).sum()
+    }
+
     /// A copy for a report.
     pub fn snapshot(&self) -> Box<Self> {
-        Box::new(Self {
-            enabled: self.enabled,
-            latencies: self.latencies.clone(),
-            counts: self.counts,
-            this_turn: self.this_turn,
-            errors: self.errors,
-            forwarded: self.forwarded,
-            turns: self.turns,
-            sleeps: self.sleeps,
-            log_writes: self.log_writes,
-            log_bytes: self.log_bytes,
-            accepted: self.accepted,
-            refused: self.refused,
-            timed_out: self.timed_out,
-        })
+        Box::new(self.clone())
     }
 }
 
@@ -154,8 +242,6 @@ pub struct ReportContext {
     pub node_id: String,
     /// The shared address.
     pub address: String,
-    /// Limit of the memory of keys and values; `None`: no limit.
-    pub max_memory_bytes: Option<u64>,
     /// Shards of the node.
     pub shards: u16,
     /// Whether replies to writes wait for the disk.
@@ -168,6 +254,7 @@ struct Report<'a> {
     network: Network<'a>,
     raft: Raft<'a>,
     metrics: Figures,
+    memory: MemoryReport,
     cores: Vec<PerCore>,
 }
 
@@ -236,16 +323,21 @@ struct PerCore {
 }
 
 /// The report of a node, as JSON, in the shape that operators of the original know.
-pub fn report_json(context: &ReportContext, uptime: Duration, cores: &[CoreReport]) -> String {
+pub fn report_json(
+    context: &ReportContext,
+    node_memory: &NodeMemory,
+    uptime: Duration,
+    cores: &[CoreReport],
+) -> String {
     let sum = |figure: fn(&CoreReport) -> u64| cores.iter().map(figure).sum::<u64>();
-    let requests = |core: &CoreReport| core.metrics.counts.iter().sum::<u64>();
+    let requests = |core: &CoreReport| core.metrics.requests();
     let uptime_seconds = uptime.as_secs_f64();
     let report = Report {
         storage: Storage {
             keys: sum(|core| core.keys),
             expiring_keys: sum(|core| core.expiring_keys),
             memory_usage: sum(|core| core.memory_bytes),
-            max_memory: context.max_memory_bytes.unwrap_or(0),
+            max_memory: node_memory.limit.unwrap_or(0),
             version: env!("CARGO_PKG_VERSION"),
             entries: sum(|core| core.entries),
             sync_writes: context.sync_writes,
@@ -264,6 +356,7 @@ pub fn report_json(context: &ReportContext, uptime: Duration, cores: &[CoreRepor
             errors: sum(|core| core.metrics.errors),
             operations: operations(cores, uptime_seconds),
         },
+        memory: MemoryReport::new(node_memory, &CoreMemory::sum(cores.iter().map(|core| &core.memory))),
         cores: cores
             .iter()
             .map(|core| PerCore {
@@ -330,6 +423,7 @@ mod tests {
             keys: 3,
             expiring_keys: 1,
             memory_bytes: 100,
+            memory: CoreMemory { evicted: 5, hits: 9, ..CoreMemory::default() },
             entries: 7,
             shards: 4,
             connections: 2,
@@ -337,6 +431,14 @@ mod tests {
             read_only: false,
             metrics: metrics.snapshot(),
         }
+    }
+
+    fn node_memory() -> NodeMemory {
+        use crate::config::{Config, MemorySettings, Tunables};
+        use clap::Parser;
+        let config = Config::parse_from(["eyot-server", "--max-memory", "1000"]);
+        let settings = MemorySettings::resolve(&config.memory, None).unwrap();
+        NodeMemory::now(&settings, &Tunables::new(&settings), &crate::memory::Board::new(2))
     }
 
     #[test]
@@ -347,14 +449,10 @@ mod tests {
             fast.answered(Operation::Get, 2000, 2000);
         }
         fast.end_turn(Duration::from_micros(10));
-        let context = ReportContext {
-            node_id: "n".into(),
-            address: "127.0.0.1:6380".into(),
-            max_memory_bytes: None,
-            shards: 8,
-            sync_writes: true,
-        };
-        let json = report_json(&context, Duration::from_secs(10), &[report(0, &slow), report(1, &fast)]);
+        let context =
+            ReportContext { node_id: "n".into(), address: "127.0.0.1:6380".into(), shards: 8, sync_writes: true };
+        let json =
+            report_json(&context, &node_memory(), Duration::from_secs(10), &[report(0, &slow), report(1, &fast)]);
         let value: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(value["storage"]["keys"], 6);
         assert_eq!(value["network"]["total_requests"], 100);
@@ -365,6 +463,8 @@ mod tests {
         assert!((990..=1010).contains(&p99_us), "{p99_us}");
         assert!(value["metrics"]["operations"].get("set").is_none());
         assert_eq!(value["cores"].as_array().unwrap().len(), 2);
+        assert_eq!((&value["memory"]["evicted_keys"], &value["memory"]["keyspace_hits"]), (&10.into(), &18.into()));
+        assert_eq!((&value["memory"]["limit"], &value["storage"]["max_memory"]), (&1000.into(), &1000.into()));
     }
 
     #[test]

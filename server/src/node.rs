@@ -15,10 +15,12 @@ use eyot_protocol::response::HelloReply;
 use eyot_ring::{Sleeper, Waker};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::config::{Settings, Tunables};
+use crate::admin::figures::NodeFacts;
+use crate::config::{ServerTunables, Settings, Tunables};
 use crate::core::{recovery_stop, spawn, CoreStart, Ready, Shared};
 use crate::disk::{DataDir, DataDirError, NewIdentity};
 use crate::error::{Stop, StopReason};
+use crate::memory::Board;
 use crate::metrics::ReportContext;
 use crate::net::listener::{bind, Addresses, BoundListeners};
 use crate::net::session::Wire;
@@ -168,13 +170,17 @@ fn share(
     let report = ReportContext {
         node_id: identity.node_id.clone(),
         address: addresses.shared.to_string(),
-        max_memory_bytes: settings.max_memory_bytes,
         shards: identity.shards,
         sync_writes: settings.sync_writes,
     };
     let wakers: Vec<Waker> = sleepers.iter().map(Sleeper::waker).collect();
     Shared {
-        tunables: Tunables::new(&settings),
+        tunables: Tunables::new(&settings.memory),
+        memory: Board::new(settings.core_count()),
+        server_tunables: ServerTunables::new(&settings),
+        facts: facts(&settings, identity, addresses, resp_addresses.as_ref()),
+        memory_peak: AtomicU64::new(0),
+        clients_possible: preflight::connections_possible(settings.core_count()),
         settings,
         routes,
         hello,
@@ -188,6 +194,24 @@ fn share(
         serving: AtomicBool::new(false),
         stopping: AtomicBool::new(false),
         settled_cores: AtomicUsize::new(0),
+    }
+}
+
+/// What INFO says of this process.
+fn facts(
+    settings: &Settings,
+    identity: &crate::disk::Identity,
+    addresses: &Addresses,
+    resp_addresses: Option<&Addresses>,
+) -> NodeFacts {
+    let started_unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
+    NodeFacts {
+        resp_port: resp_addresses.map_or(0, |addresses| addresses.shared.port()),
+        native_port: addresses.shared.port(),
+        shards: identity.shards,
+        cluster_enabled: resp_addresses.is_some_and(|addresses| addresses.cores.len() > 1),
+        sync_writes: settings.sync_writes,
+        ..NodeFacts::of_this_process(&identity.node_id, identity.node_uuid, started_unix_s)
     }
 }
 

@@ -149,9 +149,20 @@ fn locked_memory() -> Result<String, Stop> {
     ))
 }
 
+/// Descriptors that a node of `core_count` cores needs beside its connections'.
+fn descriptors_without_connections(core_count: u16) -> u64 {
+    DESCRIPTORS_PER_CORE * u64::from(core_count) + 64
+}
+
+/// Connections that the limit of open files leaves room for, once the other checks have raised it.
+pub fn connections_possible(core_count: u16) -> u64 {
+    let have = rlimit::Resource::NOFILE.get_soft().unwrap_or(0);
+    have.saturating_sub(descriptors_without_connections(core_count))
+}
+
 /// Raises the limit of open files as far as the process may, and looks whether that is enough.
 fn open_files(settings: &Settings) -> Result<String, Stop> {
-    let needed = settings.max_connections as u64 + DESCRIPTORS_PER_CORE * u64::from(settings.core_count()) + 64;
+    let needed = settings.max_connections as u64 + descriptors_without_connections(settings.core_count());
     let have = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(0);
     if have >= needed {
         return Ok(format!("{have}, of which {needed} may be needed"));
@@ -208,6 +219,13 @@ mod tests {
         assert_eq!(parse_processor_list(""), None);
         assert!(!allowed_processors().unwrap().is_empty());
         assert!(memory_total_bytes().unwrap() > 1 << 20);
+    }
+
+    #[test]
+    fn more_cores_leave_room_for_fewer_connections() {
+        let (one, four) = (connections_possible(1), connections_possible(4));
+        assert_eq!(one.saturating_sub(3 * DESCRIPTORS_PER_CORE), four);
+        assert!(one > 0);
     }
 
     #[test]

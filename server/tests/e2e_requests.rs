@@ -9,6 +9,8 @@ mod support;
 
 #[path = "e2e_requests/lifetimes.rs"]
 mod lifetimes;
+#[path = "e2e_requests/memory.rs"]
+mod memory;
 #[path = "e2e_requests/operations.rs"]
 mod operations;
 #[path = "e2e_requests/pipelines.rs"]

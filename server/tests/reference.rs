@@ -20,10 +20,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::Parser;
 use eyot_protocol::request::Operation;
 use eyot_protocol::{limits, tlv, ErrorCode};
-use eyot_server::config;
+use eyot_server::config::{self, Config, MemorySettings, Tunables};
 use eyot_server::error::StopReason;
+use eyot_server::memory::{Board, CoreMemory, NodeMemory};
 use eyot_server::metrics::{report_json, CoreReport, Metrics, ReportContext};
 
 use tables::{evaluate, rows, shown};
@@ -76,8 +78,8 @@ fn fields(value: &serde_json::Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
         serde_json::Value::Object(object) => {
             for (name, inner) in object {
-                // The operations are named by the protocol, not here.
-                let name = if path == "metrics.operations" { "*" } else { name };
+                // The operations are named by the protocol, and the policies by the configuration, not here.
+                let name = if matches!(path, "metrics.operations" | "memory.evictions") { "*" } else { name };
                 let path = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
                 fields(inner, &path, found);
             }
@@ -103,6 +105,7 @@ fn every_field_of_stats_is_explained_and_no_other() {
         keys: 1,
         expiring_keys: 1,
         memory_bytes: 1,
+        memory: CoreMemory::default(),
         entries: 1,
         shards: 1,
         connections: 1,
@@ -110,14 +113,12 @@ fn every_field_of_stats_is_explained_and_no_other() {
         read_only: false,
         metrics: metrics.snapshot(),
     };
-    let context = ReportContext {
-        node_id: "n".to_owned(),
-        address: "127.0.0.1:6380".to_owned(),
-        max_memory_bytes: None,
-        shards: 1,
-        sync_writes: true,
-    };
-    let json = report_json(&context, Duration::from_secs(1), &[report]);
+    let context =
+        ReportContext { node_id: "n".to_owned(), address: "127.0.0.1:6380".to_owned(), shards: 1, sync_writes: true };
+    let config = Config::parse_from(["eyot-server"]);
+    let settings = MemorySettings::resolve(&config.memory, None).expect("the defaults");
+    let memory = NodeMemory::now(&settings, &Tunables::new(&settings), &Board::new(1));
+    let json = report_json(&context, &memory, Duration::from_secs(1), &[report]);
     let mut reported = BTreeSet::new();
     fields(&serde_json::from_str(&json).expect("JSON"), "", &mut reported);
     let rows = rows(&text("docs/OPERATIONS.md"), "## What STATS says");

@@ -1,4 +1,5 @@
-//! The two wires, each as little as a load generator needs: GET, SET and (native) HELLO out, their replies in.
+//! The three wires, each as little as a load generator needs: GET, SET and the question for the shard map out, their
+//! replies in.
 //!
 //! Place in the flow: the sending end before a server's step 1, the receiving end after its step 9.
 //!
@@ -6,10 +7,12 @@
 //! request is encoded once, and then copied and overwritten in three places:
 //!
 //! ```text
-//! template   head | id | ... | prefix 000000000000 | ... | value    value last; RESP: no id, CR LF after the value
+//! template   head | id | ... | prefix 000000000000 | ... | value    value last; others: no id, CR LF after the value
 //! request    head | 17 | ... | prefix 000000012345 | ... | value
 //! ```
 
+pub mod cluster;
+pub mod memcached;
 pub mod native;
 pub mod resp;
 
@@ -25,7 +28,7 @@ use crate::workload::{write_digits, KeyForm, DIGITS};
 pub enum Reply<'a> {
     /// A write was stored.
     Stored,
-    /// A read found this: over RESP the value's bytes, over the native protocol the encoded TLV value.
+    /// A read found this: the value's bytes, over the native protocol the encoded TLV value.
     Value(&'a [u8]),
     /// A read found nothing.
     Missing,
@@ -88,20 +91,33 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// For requests on keys of `prefix` that write `value`; `options` (acknowledgement) go with native writes.
-    pub fn new(protocol: Protocol, prefix: &str, value: &[u8], options: &RequestOptions) -> Self {
+    /// For requests on keys of `prefix` that write `value`, to last for `ttl_ms` where that is said; `options`
+    /// (acknowledgement) go with native writes.
+    pub fn new(protocol: Protocol, prefix: &str, value: &[u8], options: &RequestOptions, ttl_ms: Option<u64>) -> Self {
         let key = KeyForm::new(prefix).key(0).to_vec();
         match protocol {
             Protocol::Native => {
                 let id_at = Some(native::ID_AT);
                 Self {
                     get: Template::new(native::get(&key), prefix, id_at, 0, 0),
-                    set: Template::new(native::set(&key, value, options), prefix, id_at, value.len(), 0),
+                    set: {
+                        let set = native::set(&key, value, options, ttl_ms);
+                        let trailer_bytes = set.len() - native::set(&key, value, options, None).len();
+                        Template::new(set, prefix, id_at, value.len(), trailer_bytes)
+                    },
                 }
             }
             Protocol::Resp => Self {
                 get: Template::new(resp::get(&key), prefix, None, 0, 0),
-                set: Template::new(resp::set(&key, value), prefix, None, value.len(), resp::LINE_END.len()),
+                set: {
+                    let set = resp::set(&key, value, ttl_ms);
+                    let expiry_bytes = set.len() - resp::set(&key, value, None).len();
+                    Template::new(set, prefix, None, value.len(), resp::LINE_END.len() + expiry_bytes)
+                },
+            },
+            Protocol::Memcached => Self {
+                get: Template::new(memcached::get(&key), prefix, None, 0, 0),
+                set: Template::new(memcached::set(&key, value), prefix, None, value.len(), resp::LINE_END.len()),
             },
         }
     }
@@ -130,7 +146,7 @@ mod tests {
     #[test]
     fn native_requests_are_what_the_protocol_crate_decodes() {
         let options = RequestOptions { ack: AckLevel::Fsync, ..RequestOptions::default() };
-        let encoder = Encoder::new(Protocol::Native, "key:", &[b'v'; 200], &options);
+        let encoder = Encoder::new(Protocol::Native, "key:", &[b'v'; 200], &options, None);
         let mut out = Vec::new();
         encoder.get(&mut out, 7, 42);
         let value_at = encoder.set(&mut out, 0xFFFF_FFFF, 999_999_999_999);
@@ -151,9 +167,26 @@ mod tests {
     }
 
     #[test]
+    fn values_with_a_lifetime_stand_where_they_are_overwritten() {
+        let encoder = |protocol| Encoder::new(protocol, "key:", b"abc", &RequestOptions::default(), Some(1500));
+        let mut out = Vec::new();
+        let value_at = encoder(Protocol::Resp).set(&mut out, 0, 1);
+        out[value_at].copy_from_slice(b"xyz");
+        let expected = b"*5\r\n$3\r\nSET\r\n$16\r\nkey:000000000001\r\n$3\r\nxyz\r\n$2\r\nPX\r\n$4\r\n1500\r\n";
+        assert_eq!(out.escape_ascii().to_string(), expected.escape_ascii().to_string());
+        out.clear();
+        let value_at = encoder(Protocol::Native).set(&mut out, 9, 1);
+        out[value_at].copy_from_slice(b"xyz");
+        let Ok(Split::Frame { frame, .. }) = split_frame(&out, 1 << 20) else { panic!("no frame") };
+        let (Request::Set(set), _) = decode_request(&frame, 1 << 20).unwrap() else { panic!("no SET") };
+        assert_eq!(Decoder::new(set.value).value(), Ok(ValueRef::Bytes(b"xyz")));
+        assert_eq!(set.expiry, eyot_protocol::request::Expiry::AfterMs(1500));
+    }
+
+    #[test]
     fn resp_requests_are_arrays_of_bulk_strings() {
         // The prefix that looks like its own digits is the hard case for finding them.
-        let encoder = Encoder::new(Protocol::Resp, "000000000000", b"abc", &RequestOptions::default());
+        let encoder = Encoder::new(Protocol::Resp, "000000000000", b"abc", &RequestOptions::default(), None);
         let mut out = Vec::new();
         encoder.get(&mut out, 0, 42);
         assert_eq!(out, b"*2\r\n$3\r\nGET\r\n$24\r\n000000000000000000000042\r\n");
@@ -161,5 +194,17 @@ mod tests {
         let value_at = encoder.set(&mut out, 0, 1);
         out[value_at].copy_from_slice(b"xyz");
         assert_eq!(out, b"*3\r\n$3\r\nSET\r\n$24\r\n000000000000000000000001\r\n$3\r\nxyz\r\n");
+    }
+
+    #[test]
+    fn memcached_requests_are_lines_and_a_value() {
+        let encoder = Encoder::new(Protocol::Memcached, "mg ", b"abc", &RequestOptions::default(), None);
+        let mut out = Vec::new();
+        encoder.get(&mut out, 0, 42);
+        assert_eq!(out, b"mg mg 000000000042 v\r\n");
+        out.clear();
+        let value_at = encoder.set(&mut out, 0, 1);
+        out[value_at].copy_from_slice(b"xyz");
+        assert_eq!(out, b"set mg 000000000001 0 0 3\r\nxyz\r\n");
     }
 }

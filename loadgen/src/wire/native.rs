@@ -3,7 +3,7 @@
 use eyot_protocol::limits::{FRAME_OVERHEAD_BYTES, MAX_VALUE_BYTES};
 use eyot_protocol::native::reply::REPLY_FLAG_ERROR;
 use eyot_protocol::native::{decode_reply, encode_request, split_frame, Split, HEADER_BYTES};
-use eyot_protocol::request::{Hello, Request, RequestOptions, Set};
+use eyot_protocol::request::{Expiry, Hello, Request, RequestOptions, Set};
 use eyot_protocol::response::{HelloReply, SetOutcome};
 use eyot_protocol::tlv::{Decoder, Encoder, ValueRef};
 use eyot_protocol::{ErrorCode, Response};
@@ -21,10 +21,11 @@ pub(super) fn get(key: &[u8]) -> Vec<u8> {
     out
 }
 
-pub(super) fn set(key: &[u8], value: &[u8], options: &RequestOptions) -> Vec<u8> {
+pub(super) fn set(key: &[u8], value: &[u8], options: &RequestOptions, ttl_ms: Option<u64>) -> Vec<u8> {
     let (mut out, mut encoded) = (Vec::new(), Vec::new());
     Encoder::new(&mut encoded).bytes(value);
-    encode_request(&mut out, 0, &Request::Set(Set::new(key, &encoded)), options);
+    let set = Set { expiry: ttl_ms.map_or(Expiry::Never, Expiry::AfterMs), ..Set::new(key, &encoded) };
+    encode_request(&mut out, 0, &Request::Set(set), options);
     out
 }
 

@@ -22,10 +22,14 @@ pub(super) fn get(key: &[u8]) -> Vec<u8> {
     out
 }
 
-pub(super) fn set(key: &[u8], value: &[u8]) -> Vec<u8> {
-    let mut out = b"*3\r\n$3\r\nSET\r\n".to_vec();
+pub(super) fn set(key: &[u8], value: &[u8], ttl_ms: Option<u64>) -> Vec<u8> {
+    let mut out = if ttl_ms.is_some() { b"*5\r\n$3\r\nSET\r\n".to_vec() } else { b"*3\r\n$3\r\nSET\r\n".to_vec() };
     put_bulk(&mut out, key);
     put_bulk(&mut out, value);
+    if let Some(ttl_ms) = ttl_ms {
+        put_bulk(&mut out, b"PX");
+        put_bulk(&mut out, ttl_ms.to_string().as_bytes());
+    }
     out
 }
 
@@ -65,7 +69,7 @@ pub fn reply(input: &[u8]) -> Result<Option<(usize, Reply<'_>)>, WireError> {
 
 /// The first line without its end, and its length with it.
 #[inline]
-fn line(input: &[u8]) -> Result<Option<(&[u8], usize)>, WireError> {
+pub(super) fn line(input: &[u8]) -> Result<Option<(&[u8], usize)>, WireError> {
     let searched = &input[..input.len().min(MAX_LINE_BYTES)];
     match searched.iter().position(|&byte| byte == b'\r') {
         Some(end) => match input.get(end + 1) {
@@ -78,15 +82,16 @@ fn line(input: &[u8]) -> Result<Option<(&[u8], usize)>, WireError> {
     }
 }
 
+/// The length of what follows.
 #[inline]
-fn number(digits: &[u8]) -> Result<usize, WireError> {
+pub(super) fn number(digits: &[u8]) -> Result<usize, WireError> {
     /// More would be over any limit, and overflow the sum.
     const MAX_DIGITS: usize = 12;
     let valid = !digits.is_empty() && digits.len() <= MAX_DIGITS && digits.iter().all(u8::is_ascii_digit);
     let value = |digits: &[u8]| digits.iter().fold(0, |number, digit| number * 10 + usize::from(digit - b'0'));
     match valid.then(|| value(digits)) {
         Some(length) if length <= MAX_VALUE_BYTES => Ok(length),
-        _ => Err(WireError(format!("a bulk string of \"{}\" bytes", digits.escape_ascii()))),
+        _ => Err(WireError(format!("a value of \"{}\" bytes", digits.escape_ascii()))),
     }
 }
 

@@ -1,4 +1,4 @@
-//! A small server for the tests: keeps values in a map, speaks both wires, and misbehaves on request.
+//! A small server for the tests: keeps values in a map, speaks all wires, and misbehaves on request.
 //!
 //! One thread for each connection, blocking sockets, nothing clever: it must be right, not fast.
 
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use eyot_protocol::key::{shard_of_slot, slot};
+use eyot_protocol::key::{shard_of_slot, slot, slots_of_shard};
 use eyot_protocol::native::reply::{put_error_reply, put_hello, put_reply, put_set, put_value};
 use eyot_protocol::native::{decode_request, split_frame, Split};
 use eyot_protocol::response::{HelloReply, SetOutcome, StoredValue};
@@ -21,6 +21,7 @@ use eyot_protocol::{ErrorCode, Request};
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Behaviour {
     pub resp: bool,
+    pub memcached: bool,
     /// How many cores it claims to have, each with its own port; 0 means 1.
     pub cores: usize,
     /// From so long after the first request, for so long, nothing is answered.
@@ -113,8 +114,10 @@ fn serve(shared: &Shared, core: usize, mut socket: TcpStream) -> Option<()> {
         let mut taken = 0;
         loop {
             let rest = &input[taken..];
-            let consumed = if shared.behaviour.resp {
-                serve_resp(shared, rest, &mut out)?
+            let consumed = if shared.behaviour.memcached {
+                serve_memcached(shared, rest, &mut out)?
+            } else if shared.behaviour.resp {
+                serve_resp(shared, core, rest, &mut out)?
             } else {
                 serve_native(shared, core, rest, &mut out)?
             };
@@ -210,9 +213,13 @@ fn hello(shared: &Shared, core: usize) -> HelloReply {
     }
 }
 
-fn serve_resp(shared: &Shared, input: &[u8], out: &mut Vec<u8>) -> Option<usize> {
+fn serve_resp(shared: &Shared, core: usize, input: &[u8], out: &mut Vec<u8>) -> Option<usize> {
     let Some((words, consumed)) = command(input) else { return Some(0) };
-    let Fate::Answer(number) = fate(shared, 0, words[1])? else { return Some(consumed) };
+    if words[0] == b"CLUSTER" {
+        put_slots(shared, out);
+        return Some(consumed);
+    }
+    let Fate::Answer(number) = fate(shared, core, words[1])? else { return Some(consumed) };
     match words[..] {
         [b"SET", ..] if shared.behaviour.refuse_sets => out.extend_from_slice(b"-BUSY not now\r\n"),
         [b"SET", key, value] => {
@@ -230,6 +237,53 @@ fn serve_resp(shared: &Shared, input: &[u8], out: &mut Vec<u8>) -> Option<usize>
         _ => panic!("not expected of a load generator: {words:?}"),
     }
     Some(consumed)
+}
+
+/// The shards of [`hello`], as Redis tells a cluster's slots.
+fn put_slots(shared: &Shared, out: &mut Vec<u8>) {
+    let shards = shared.addresses.len() as u16 * 4;
+    out.extend_from_slice(format!("*{shards}\r\n").as_bytes());
+    for shard in 0..shards {
+        let slots = slots_of_shard(shard, shards);
+        let address = shared.addresses[usize::from(shard) % shared.addresses.len()];
+        let (host, port) = (address.ip().to_string(), address.port());
+        let node = format!("*3\r\n${}\r\n{host}\r\n:{port}\r\n$4\r\nnode\r\n", host.len());
+        out.extend_from_slice(format!("*3\r\n:{}\r\n:{}\r\n{node}", slots.start, slots.end - 1).as_bytes());
+    }
+}
+
+fn serve_memcached(shared: &Shared, input: &[u8], out: &mut Vec<u8>) -> Option<usize> {
+    let Some(line_bytes) = input.windows(2).position(|two| two == b"\r\n") else { return Some(0) };
+    let words: Vec<&[u8]> = input[..line_bytes].split(|&byte| byte == b' ').collect();
+    let start = line_bytes + 2;
+    match words[..] {
+        [b"mg", key, b"v"] => {
+            let Fate::Answer(number) = fate(shared, 0, key)? else { return Some(start) };
+            match read(shared, number, key) {
+                None => out.extend_from_slice(b"EN\r\n"),
+                Some(value) => {
+                    out.extend_from_slice(format!("VA {}\r\n", value.len()).as_bytes());
+                    out.extend_from_slice(&value);
+                    out.extend_from_slice(b"\r\n");
+                }
+            }
+            Some(start)
+        }
+        [b"set", key, b"0", b"0", length] => {
+            let length: usize = std::str::from_utf8(length).unwrap().parse().unwrap();
+            let Some(value) = input.get(start..start + length + 2) else { return Some(0) };
+            assert_eq!(&value[length..], b"\r\n");
+            let Fate::Answer(_) = fate(shared, 0, key)? else { return Some(start + length + 2) };
+            if shared.behaviour.refuse_sets {
+                out.extend_from_slice(b"SERVER_ERROR not now\r\n");
+            } else {
+                shared.values.lock().unwrap().insert(key.to_vec(), value[..length].to_vec());
+                out.extend_from_slice(b"STORED\r\n");
+            }
+            Some(start + length + 2)
+        }
+        _ => panic!("not expected of a load generator: {words:?}"),
+    }
 }
 
 /// The words of the first command, and its length, where all of it is there.

@@ -7,6 +7,8 @@
 //! [`ArgList::of`] must be given the bytes that [`split_request`](super::split_request) was given, as far as they are
 //! arguments; other bytes give other arguments or a panic, never a read outside of them.
 
+use std::fmt;
+
 /// Where one argument lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
@@ -59,7 +61,7 @@ impl ArgList {
 }
 
 /// The arguments of one request, borrowed; the first is the command's name. Cheap to copy.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Args<'a> {
     bytes: &'a [u8],
     spans: &'a [Span],
@@ -134,6 +136,21 @@ impl<'a> Args<'a> {
     fn bytes_of(&self, span: Span) -> &'a [u8] {
         let start = span.start as usize;
         &self.bytes[start..start + span.length as usize]
+    }
+}
+
+/// How many arguments `Debug` shows, and how much of each: whatever a client sent, a log line stays short.
+const DEBUG_ARGUMENTS: usize = 16;
+const DEBUG_BYTES: usize = 64;
+
+impl fmt::Debug for Args<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} arguments", self.len())?;
+        for argument in self.iter().take(DEBUG_ARGUMENTS) {
+            let shown = &argument[..argument.len().min(DEBUG_BYTES)];
+            write!(formatter, " \"{}\"", shown.escape_ascii())?;
+        }
+        Ok(())
     }
 }
 

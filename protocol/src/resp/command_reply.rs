@@ -33,7 +33,8 @@ pub fn put_help(writer: &mut Writer<'_>, id: CommandId) {
     let spec = id.spec();
     writer.array(1 + 2 * spec.subcommands.len());
     writer.status(&format!("{} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:", spec.name.to_uppercase()));
-    for sub in spec.subcommands {
+    let (help, others): (Vec<_>, Vec<_>) = spec.subcommands.iter().partition(|sub| sub.short_name() == "help");
+    for sub in others.into_iter().chain(help) {
         let name = sub.short_name().to_uppercase();
         let space = if sub.syntax.is_empty() { "" } else { " " };
         writer.status(&format!("{name}{space}{}", sub.syntax));
@@ -79,11 +80,11 @@ fn put_info(writer: &mut Writer<'_>, spec: &CommandSpec) {
     for category in categories.names() {
         writer.status(&format!("@{category}"));
     }
-    writer.array(spec.tips.len());
+    writer.set(spec.tips.len());
     for tip in spec.tips {
         writer.bulk_text(tip);
     }
-    writer.array(spec.key_specs.len());
+    writer.set(spec.key_specs.len());
     for key_spec in spec.key_specs {
         put_key_spec(writer, key_spec);
     }

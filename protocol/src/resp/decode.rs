@@ -111,6 +111,13 @@ pub struct Unfinished {
     left: usize,
 }
 
+impl Unfinished {
+    /// How many arguments are kept.
+    pub fn kept(&self) -> usize {
+        self.spans.len()
+    }
+}
+
 /// Takes the first request off `input` and appends its arguments to `args`.
 ///
 /// After [`Split::Incomplete`] the next call with the same `unfinished` gets an `input` that begins with the same
@@ -258,12 +265,10 @@ impl Multibulk<'_, '_, '_> {
     #[inline]
     fn check_request(&self, bytes: usize) -> Result<(), RespError> {
         if bytes <= self.limits.request_bytes_max {
-            return Ok(());
+            Ok(())
+        } else {
+            Err(too_long(bytes, self.limits.request_bytes_max))
         }
-        Err(RespError::protocol(format!(
-            "ERR Protocol error: request of at least {bytes} bytes is over the limit of {}",
-            self.limits.request_bytes_max
-        )))
     }
 
     fn request(&self, first: usize) -> RequestSpans {
@@ -300,6 +305,11 @@ impl Multibulk<'_, '_, '_> {
         };
         Split::Incomplete { needed, big_bulk }
     }
+}
+
+#[cold]
+fn too_long(bytes: usize, limit: usize) -> RespError {
+    RespError::protocol(format!("ERR Protocol error: request of at least {bytes} bytes is over the limit of {limit}"))
 }
 
 #[cold]

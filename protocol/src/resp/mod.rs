@@ -36,6 +36,8 @@ pub mod number;
 pub mod parse;
 pub mod request;
 pub mod table;
+#[cfg(test)]
+mod tests;
 pub mod writer;
 
 pub use args::{ArgList, Args, RequestSpans};

@@ -10,11 +10,8 @@ const MAX_DIGITS: usize = 20;
 
 /// A cursor of SCAN as C's `strtoul` reads it: a sign may come first, and no digit at all is 0, but no space.
 pub fn parse_cursor(text: &[u8]) -> Option<u64> {
-    let (negative, digits) = match text {
-        [b'-', digits @ ..] => (true, digits),
-        [b'+', digits @ ..] => (false, digits),
-        digits => (false, digits),
-    };
+    let negative = text.first() == Some(&b'-');
+    let digits = unsigned(text);
     if digits.is_empty() && !text.is_empty() {
         return None;
     }
@@ -38,10 +35,7 @@ pub fn is_float(text: &[u8]) -> bool {
     if text.len() > MAX_FLOAT_BYTES {
         return false;
     }
-    let unsigned = match text {
-        [b'+' | b'-', rest @ ..] => rest,
-        rest => rest,
-    };
+    let unsigned = unsigned(text);
     if unsigned.eq_ignore_ascii_case(b"inf") || unsigned.eq_ignore_ascii_case(b"infinity") {
         return true;
     }
@@ -58,6 +52,11 @@ pub fn is_float(text: &[u8]) -> bool {
         _ => false,
     };
     whole + fraction > 0 && exponent_is_sound
+}
+
+/// `text` without its sign.
+fn unsigned(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"+").or_else(|| text.strip_prefix(b"-")).unwrap_or(text)
 }
 
 /// How many digits `text` begins with, and what follows them.

@@ -267,10 +267,10 @@ pub struct ClientFilter<'a> {
 }
 
 impl<'a> ClientFilter<'a> {
-    /// Those with these numbers; `None`: all.
+    /// Those with these numbers; `None`: all. A negative number, which a client may ask for, is nobody's.
     pub fn ids(&self) -> Option<impl Iterator<Item = u64> + 'a> {
-        let number = |text| parse_integer(text).and_then(|id| u64::try_from(id).ok()).expect("the parser checked it");
-        self.id_texts.map(|texts| texts.iter().map(number))
+        let number = |text| u64::try_from(parse_integer(text).expect("the parser checked it")).ok();
+        self.id_texts.map(|texts| texts.iter().filter_map(number))
     }
 }
 

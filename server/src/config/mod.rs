@@ -3,12 +3,16 @@
 //! Place in the flow: read once by `main`; what the cores need of it reaches them as [`Settings`], resolved and
 //! checked. The reference page `docs/CONFIGURATION.md` is generated from it, and a test keeps the page equal.
 
+mod memory;
+mod server_tunables;
 mod settings;
 mod tunables;
 mod units;
 
+pub use memory::{MemoryConfig, MemorySettings};
+pub use server_tunables::{OutputLimit, ServerTunables};
 pub use settings::{Settings, MAX_CORES, MAX_SHARDS};
-pub use tunables::{OutputLimit, Tunables};
+pub use tunables::Tunables;
 pub use units::{parse_bytes, parse_duration};
 
 use std::net::SocketAddr;
@@ -64,11 +68,6 @@ pub struct Config {
     #[arg(long, env = "EYOT_DATA_DIR", value_name = "DIR", default_value = "./data")]
     pub data_dir: PathBuf,
 
-    /// Limit of the memory that keys and values take, such as 512MB or 4GiB; auto: three quarters of the machine's (or
-    /// the container's); 0: no limit. Above it, writes are refused with OUT_OF_MEMORY
-    #[arg(long, env = "EYOT_MAX_MEMORY", value_name = "BYTES", default_value = "auto")]
-    pub max_memory: String,
-
     /// Reply to a write when its bytes are on disk. With false, reply from memory: a crash loses at most the last
     /// --flush-interval
     #[arg(long, env = "EYOT_SYNC_WRITES", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
@@ -115,6 +114,10 @@ pub struct Config {
     #[arg(long, env = "EYOT_SPIN_US", value_name = "MICROSECONDS", default_value_t = 0)]
     pub spin_us: u32,
 
+    /// Memory: limit, levels, eviction, buffers, batching
+    #[command(flatten)]
+    pub memory: MemoryConfig,
+
     /// How log lines look: text, or json with one object each
     #[arg(long, env = "EYOT_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
@@ -137,7 +140,7 @@ pub fn reference() -> String {
         "# Configuration\n\nGenerated from the definitions in `server/src/config/mod.rs`; a test keeps it equal. A flag wins over its\n\
          environment variable, which wins over the default.\n\n\
          Settings of parts that this version does not have are not known to it: the addresses of the gRPC,\n\
-         HTTP and peer listeners, the buffer pool, memory thresholds and large values.\n\n| flag | environment | default | meaning |\n|---|---|---|---|\n",
+         HTTP and peer listeners, and large values.\n\n| flag | environment | default | meaning |\n|---|---|---|---|\n",
     );
     for argument in Config::command().get_arguments() {
         let Some(flag) = argument.get_long().filter(|flag| !matches!(*flag, "help" | "version")) else { continue };

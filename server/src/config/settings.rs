@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use eyot_protocol::limits::{FRAME_OVERHEAD_BYTES, MAX_VALUE_BYTES};
 
+use super::memory::MemorySettings;
 use super::Config;
 use crate::error::{Stop, StopReason};
 
@@ -39,8 +40,6 @@ pub struct Settings {
     pub resp_core_port_base: u16,
     /// See [`Config::data_dir`].
     pub data_dir: PathBuf,
-    /// Limit of the memory of keys and values over all cores; `None`: no limit.
-    pub max_memory_bytes: Option<u64>,
     /// See [`Config::sync_writes`].
     pub sync_writes: bool,
     /// See [`Config::flush_interval`].
@@ -63,6 +62,8 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// See [`Config::spin_us`].
     pub spin: Duration,
+    /// Memory: limit, levels, eviction, buffers, batching.
+    pub memory: MemorySettings,
 }
 
 impl Settings {
@@ -111,7 +112,6 @@ impl Settings {
                 processors.len(),
             )?,
             data_dir: config.data_dir.clone(),
-            max_memory_bytes: parse_max_memory(&config.max_memory, memory_total_bytes)?,
             sync_writes: config.sync_writes,
             flush_interval: config.flush_interval,
             enable_metrics: config.enable_metrics,
@@ -123,6 +123,7 @@ impl Settings {
             max_value_bytes,
             segment_bytes,
             spin: Duration::from_micros(u64::from(config.spin_us)),
+            memory: MemorySettings::resolve(&config.memory, memory_total_bytes)?,
         })
     }
 
@@ -142,7 +143,8 @@ impl Settings {
     }
 }
 
-fn usage(flag: &str, rule: &str, remedy: &str) -> Stop {
+/// A stop that names the flag, the rule that it breaks, and what to do.
+pub(super) fn usage(flag: &str, rule: &str, remedy: &str) -> Stop {
     Stop::new(StopReason::Usage, format!("{flag}: {rule}"), remedy)
 }
 
@@ -179,17 +181,6 @@ fn core_port_base(
         return Err(usage(flag, &format!("{base} and {cores} cores pass 65535"), "choose a lower port"));
     }
     Ok(base)
-}
-
-fn parse_max_memory(text: &str, memory_total_bytes: Option<u64>) -> Result<Option<u64>, Stop> {
-    if text.trim().eq_ignore_ascii_case("auto") {
-        return Ok(memory_total_bytes.map(|total| total / 4 * 3));
-    }
-    match super::parse_bytes(text) {
-        Ok(0) => Ok(None),
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(problem) => Err(usage("--max-memory", &problem, "write auto, 0, or a size such as 4GiB")),
-    }
 }
 
 fn parse_shards(text: &str) -> Result<Option<u16>, Stop> {
@@ -286,13 +277,11 @@ mod tests {
 
     #[test]
     fn sizes_and_limits() {
-        let settings = resolve(&["--max-memory", "auto"]).unwrap();
-        assert_eq!(settings.max_memory_bytes, Some(750));
+        let settings = resolve(&[]).unwrap();
+        assert_eq!(settings.memory.max_memory_bytes, Some(750));
         assert_eq!(settings.shards_of_new_directory(), 16);
         assert_eq!((settings.core_port_base, settings.resp_core_port_base), (6480, 7379));
         assert_eq!(resolve(&["--resp-address", ""]).unwrap().resp_address, None);
-        assert_eq!(resolve(&["--max-memory", "0"]).unwrap().max_memory_bytes, None);
-        assert_eq!(resolve(&["--max-memory", "1KB"]).unwrap().max_memory_bytes, Some(1024));
         assert_eq!(resolve(&["--address", "127.0.0.1:0"]).unwrap().core_port_base, 0);
         for bad in [
             &["--max-memory", "lots"][..],

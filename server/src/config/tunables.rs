@@ -1,140 +1,103 @@
-//! What an operator may change while the node runs: one number each, read by every core, written by CONFIG SET.
+//! What an operator may change while the node runs (CONFIG SET): the settings' present values.
 //!
-//! Place in the flow: made from [`Settings`] at the start, kept beside it in what the cores share. A core reads what it
-//! needs once a turn or less, never for each request.
+//! Place in the flow: one for the node, in [`Shared`](crate::core::Shared); a core reads what it needs once a turn.
 //!
-//! Invariants: every value here was checked before it was stored, so a reader need not; two values that were set by one
-//! CONFIG SET may be seen one without the other for the length of a turn.
+//! Invariants:
+//! - Each value is one atomic and stands by itself: a reader may see one change before another, never half of one.
+//! - They are read on every core and written seldom, so they lie together and are written by nobody else.
 //!
-//! Deliberately not here: names, units and texts (`server/src/admin/config_names.rs`), and what a value does.
+//! A further one is a field here, a line in [`Tunables::new`], and a getter and a setter that keep its bounds.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicU8, Ordering};
 
-use super::Settings;
+use super::memory::MemorySettings;
+use crate::shard::access::Tracking;
+use crate::shard::eviction::Policy;
 
-/// The output limit of clients that ask, as `client-output-buffer-limit` has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct OutputLimit {
-    /// A client that is owed more bytes is closed at once; 0: no such limit.
-    pub hard_bytes: u64,
-    /// A client that is owed more bytes for `soft_seconds` is closed; 0: no such limit.
-    pub soft_bytes: u64,
-    /// See `soft_bytes`.
-    pub soft_seconds: u64,
-}
+/// No limit, as it is kept.
+const NO_LIMIT: u64 = u64::MAX;
 
-/// How much a request of a client may take before it is whole: Redis's default of `client-query-buffer-limit`.
-const QUERY_BUFFER_BYTES_DEFAULT: u64 = 1 << 30;
-/// Redis's default of `maxmemory-samples`.
-const EVICTION_SAMPLES_DEFAULT: u64 = 5;
-/// Redis's defaults of `lfu-log-factor` and `lfu-decay-time`.
-const LFU_LOG_FACTOR_DEFAULT: u64 = 10;
-/// See [`LFU_LOG_FACTOR_DEFAULT`].
-const LFU_DECAY_MINUTES_DEFAULT: u64 = 1;
-/// Redis's default of `tcp-keepalive`.
-const KEEPALIVE_SECONDS_DEFAULT: u64 = 300;
-/// Redis's defaults of `slowlog-log-slower-than` and `slowlog-max-len`.
-const SLOWLOG_THRESHOLD_US_DEFAULT: i64 = 10_000;
-/// See [`SLOWLOG_THRESHOLD_US_DEFAULT`].
-const SLOWLOG_LEN_DEFAULT: u64 = 128;
-
-/// Declares the numbers that can be changed: field, how it is read and set, and what it means.
-macro_rules! tunables {
-    ($($(#[$doc:meta])+ $field:ident, $set:ident: $atomic:ident as $number:ty;)+) => {
-        /// The numbers that can be changed while the node runs.
-        #[derive(Debug)]
-        pub struct Tunables {
-            $($field: $atomic,)+
-        }
-
-        impl Tunables {
-            $(
-                $(#[$doc])+
-                #[inline]
-                pub fn $field(&self) -> $number {
-                    self.$field.load(Ordering::Relaxed)
-                }
-
-                #[doc = concat!("Changes [`Tunables::", stringify!($field), "`].")]
-                pub fn $set(&self, value: $number) {
-                    self.$field.store(value, Ordering::Relaxed);
-                }
-            )+
-        }
-    };
-}
-
-tunables! {
-    /// Limit of the memory of keys and values over all cores, in bytes; 0: no limit.
-    max_memory_bytes, set_max_memory_bytes: AtomicU64 as u64;
-    /// What is evicted at the limit: a place in `POLICY_NAMES` of `server/src/admin/config_names.rs`; 0: nothing.
-    eviction_policy, set_eviction_policy: AtomicU8 as u8;
-    /// Keys that are compared for one eviction; at least 1.
-    eviction_samples, set_eviction_samples: AtomicU64 as u64;
-    /// How slowly the frequency counter of a key grows.
-    lfu_log_factor, set_lfu_log_factor: AtomicU64 as u64;
-    /// Minutes after which a key's frequency counter is lowered by one; 0: never.
-    lfu_decay_minutes, set_lfu_decay_minutes: AtomicU64 as u64;
-    /// Most connections at a time, over all cores; at least 1.
-    max_clients, set_max_clients: AtomicU64 as u64;
-    /// Seconds after which a connection without requests is closed; 0: never.
-    idle_timeout_seconds, set_idle_timeout_seconds: AtomicU64 as u64;
-    /// Seconds between the probes of an idle connection's other end; 0: none. Holds for connections made later.
-    keepalive_seconds, set_keepalive_seconds: AtomicU64 as u64;
-    /// Bytes that an unfinished request may take.
-    query_buffer_bytes, set_query_buffer_bytes: AtomicU64 as u64;
-    /// Longest bulk string of a request, in bytes.
-    bulk_bytes, set_bulk_bytes: AtomicU64 as u64;
-    /// Commands that took at least so many microseconds enter the slow log; negative: none does.
-    slowlog_threshold_us, set_slowlog_threshold_us: AtomicI64 as i64;
-    /// Entries of the slow log of the node.
-    slowlog_len, set_slowlog_len: AtomicU64 as u64;
-    /// Events that took at least so many milliseconds are kept for LATENCY; 0: none is.
-    latency_threshold_ms, set_latency_threshold_ms: AtomicU64 as u64;
-    /// See [`OutputLimit::hard_bytes`].
-    output_hard_bytes, set_output_hard_bytes: AtomicU64 as u64;
-    /// See [`OutputLimit::soft_bytes`].
-    output_soft_bytes, set_output_soft_bytes: AtomicU64 as u64;
-    /// See [`OutputLimit::soft_seconds`].
-    output_soft_seconds, set_output_soft_seconds: AtomicU64 as u64;
+/// The present values.
+#[derive(Debug)]
+pub struct Tunables {
+    max_memory_bytes: AtomicU64,
+    eviction_policy: AtomicU8,
+    eviction_samples: AtomicU32,
+    lfu_log_factor: AtomicU32,
+    lfu_decay_minutes: AtomicU32,
 }
 
 impl Tunables {
-    /// What `settings` say, and Redis's defaults for what they do not.
-    pub fn new(settings: &Settings) -> Self {
+    /// What the node starts with.
+    pub fn new(memory: &MemorySettings) -> Self {
         Self {
-            max_memory_bytes: AtomicU64::new(settings.max_memory_bytes.unwrap_or(0)),
-            eviction_policy: AtomicU8::new(0),
-            eviction_samples: AtomicU64::new(EVICTION_SAMPLES_DEFAULT),
-            lfu_log_factor: AtomicU64::new(LFU_LOG_FACTOR_DEFAULT),
-            lfu_decay_minutes: AtomicU64::new(LFU_DECAY_MINUTES_DEFAULT),
-            max_clients: AtomicU64::new(settings.max_connections as u64),
-            idle_timeout_seconds: AtomicU64::new(settings.idle_timeout.as_secs()),
-            keepalive_seconds: AtomicU64::new(KEEPALIVE_SECONDS_DEFAULT),
-            query_buffer_bytes: AtomicU64::new(QUERY_BUFFER_BYTES_DEFAULT),
-            bulk_bytes: AtomicU64::new(settings.max_value_bytes as u64),
-            slowlog_threshold_us: AtomicI64::new(SLOWLOG_THRESHOLD_US_DEFAULT),
-            slowlog_len: AtomicU64::new(SLOWLOG_LEN_DEFAULT),
-            latency_threshold_ms: AtomicU64::new(0),
-            output_hard_bytes: AtomicU64::new(0),
-            output_soft_bytes: AtomicU64::new(0),
-            output_soft_seconds: AtomicU64::new(0),
+            max_memory_bytes: AtomicU64::new(memory.max_memory_bytes.unwrap_or(NO_LIMIT)),
+            eviction_policy: AtomicU8::new(memory.eviction_policy.number()),
+            eviction_samples: AtomicU32::new(memory.eviction_samples),
+            lfu_log_factor: AtomicU32::new(memory.lfu_log_factor),
+            lfu_decay_minutes: AtomicU32::new(memory.lfu_decay_minutes),
         }
     }
 
-    /// The three numbers of the output limit.
-    pub fn output_limit(&self) -> OutputLimit {
-        OutputLimit {
-            hard_bytes: self.output_hard_bytes(),
-            soft_bytes: self.output_soft_bytes(),
-            soft_seconds: self.output_soft_seconds(),
+    /// Limit of the node's memory; `None`: no limit.
+    #[inline]
+    pub fn max_memory_bytes(&self) -> Option<u64> {
+        match self.max_memory_bytes.load(Ordering::Relaxed) {
+            NO_LIMIT => None,
+            bytes => Some(bytes),
         }
     }
 
-    /// Changes the output limit.
-    pub fn set_output_limit(&self, limit: OutputLimit) {
-        self.set_output_hard_bytes(limit.hard_bytes);
-        self.set_output_soft_bytes(limit.soft_bytes);
-        self.set_output_soft_seconds(limit.soft_seconds);
+    /// Sets the limit of the node's memory; `None` or 0: no limit.
+    pub fn set_max_memory_bytes(&self, bytes: Option<u64>) {
+        self.max_memory_bytes.store(bytes.filter(|&bytes| bytes > 0).unwrap_or(NO_LIMIT), Ordering::Relaxed);
+    }
+
+    /// What goes at the limit.
+    #[inline]
+    pub fn eviction_policy(&self) -> Policy {
+        Policy::of_number(self.eviction_policy.load(Ordering::Relaxed)).unwrap_or_default()
+    }
+
+    /// Sets what goes at the limit.
+    pub fn set_eviction_policy(&self, policy: Policy) {
+        self.eviction_policy.store(policy.number(), Ordering::Relaxed);
+    }
+
+    /// Keys that are looked at to choose one.
+    #[inline]
+    pub fn eviction_samples(&self) -> usize {
+        self.eviction_samples.load(Ordering::Relaxed) as usize
+    }
+
+    /// Sets how many keys are looked at to choose one: 1 to 64.
+    pub fn set_eviction_samples(&self, samples: u32) {
+        self.eviction_samples.store(samples.clamp(1, super::memory::EVICTION_SAMPLES_MAX), Ordering::Relaxed);
+    }
+
+    /// The log factor of the lfu policies' counters.
+    pub fn lfu_log_factor(&self) -> u32 {
+        self.lfu_log_factor.load(Ordering::Relaxed)
+    }
+
+    /// Sets the log factor of the lfu policies' counters.
+    pub fn set_lfu_log_factor(&self, factor: u32) {
+        self.lfu_log_factor.store(factor, Ordering::Relaxed);
+    }
+
+    /// Minutes without a use after which a counter loses one.
+    pub fn lfu_decay_minutes(&self) -> u32 {
+        self.lfu_decay_minutes.load(Ordering::Relaxed)
+    }
+
+    /// Sets the minutes without a use after which a counter loses one; 0: never.
+    pub fn set_lfu_decay_minutes(&self, minutes: u32) {
+        self.lfu_decay_minutes.store(minutes, Ordering::Relaxed);
+    }
+
+    /// What access words have to remember now.
+    #[inline]
+    pub fn tracking(&self) -> Tracking {
+        self.eviction_policy().tracking(self.lfu_log_factor(), self.lfu_decay_minutes())
     }
 }

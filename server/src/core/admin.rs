@@ -4,19 +4,31 @@
 //! for in `messages` and answered here when the last core has told its part; the words of the replies are in
 //! `server/src/admin`.
 
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
 use eyot_protocol::command::{Command, PairList};
-use eyot_protocol::key::slot;
 use eyot_protocol::request::Operation;
 use eyot_protocol::resp::command_reply::{put_command, put_help};
 use eyot_protocol::resp::request::{ClientCommand, ClusterCommand, HelloRequest, LibraryInfo, ReplyMode as Wanted};
-use eyot_protocol::resp::{Args, CommandId, RespError, RespRequest, RespVersion, Writer};
+use eyot_protocol::resp::{Args, CommandId, RespError, RespRequest, RespVersion};
 
 use super::execute::{KeyRequest, Terms};
+use super::Shared;
 use super::Work;
-use crate::net::session::ReplyMode;
+use crate::admin::client_list::{ClientFlag, ClientInfo};
+use crate::admin::config_names::ConfigContext;
+use crate::admin::figures::Moment;
+use crate::admin::gather::{question, CoreSide, Pending};
+use crate::admin::latency::LatencyEvents;
+use crate::admin::slowlog::SlowLog;
+use crate::admin::{command_name, greeting, AdminContext};
+use crate::metrics::{CoreReport, Metrics};
+use crate::net::connection::Stage;
+use crate::net::session::{ReplyMode, Session};
 use crate::replication::WriteAck;
 use crate::router::keyspace::KeyspaceRequest;
-use crate::router::questions::{Part, RespPurpose};
+use crate::router::questions::{Answer, Purpose};
 use crate::router::{Form, ReplyTo};
 
 /// What AUTH is answered: there are no passwords.
@@ -44,7 +56,10 @@ impl Work {
         match request {
             RespRequest::Ping(None) => self.say(&to, |writer| writer.status("PONG")),
             RespRequest::Ping(Some(text)) | RespRequest::Echo(text) => self.say(&to, |writer| writer.bulk(text)),
-            RespRequest::Select | RespRequest::ReadOnly | RespRequest::ReadWrite => {
+            RespRequest::Select => self.say(&to, |writer| writer.status("OK")),
+            RespRequest::ReadOnly | RespRequest::ReadWrite => {
+                let read_only = *request == RespRequest::ReadOnly;
+                self.connections.get_mut(key).session.resp().profile_mut().read_only = read_only;
                 self.say(&to, |writer| writer.status("OK"));
             }
             RespRequest::Hello(hello) => self.hello_resp(&to, hello),
@@ -66,11 +81,22 @@ impl Work {
                 tracing::info!("SHUTDOWN was asked for: finishing what is in flight");
                 self.shared.stop();
             }
-            RespRequest::Cluster(ClusterCommand::KeySlot(name)) => {
-                self.say(&to, |writer| writer.integer(i64::from(slot(name))));
-            }
-            _ => self.refuse(&to, &RespError::fixed("ERR not available yet")),
+            other => self.ask_or_answer(&to, other),
         }
+    }
+
+    /// Asks every core, or answers what this one knows alone.
+    fn ask_or_answer(&mut self, to: &ReplyTo, request: &RespRequest<'_>) {
+        let shared = Arc::clone(&self.shared);
+        let asking = self.connections.get_mut(to.key).id;
+        if let Some((question, pending)) = question(request, asking, shared.server_tunables.slowlog_len()) {
+            self.ask_all(to, question, Purpose::Resp(pending));
+            return;
+        }
+        let context = self.admin_context(&shared, to);
+        self.say(to, |writer| {
+            assert!(crate::admin::answer(request, &context, writer), "{request:?} is executed elsewhere");
+        });
     }
 
     fn set_all_if_absent(&mut self, key: u32, pairs: Args<'_>) {
@@ -96,9 +122,10 @@ impl Work {
             session.profile_mut().name = Box::from(name);
         }
         let version = session.version;
+        let cluster = self.shared.facts.cluster_enabled;
         // The reply is in the version that was just agreed on.
         let form = if to.form == Form::Silent { Form::Silent } else { Form::Resp(version) };
-        self.say(&ReplyTo { form, ..*to }, |writer| put_hello(writer, id));
+        self.say(&ReplyTo { form, ..*to }, |writer| greeting::hello(id, cluster, writer));
     }
 
     /// CLIENT REPLY answers, if at all, in the mode that it sets.
@@ -142,31 +169,117 @@ impl Work {
                 session.profile_mut().no_evict = *on;
                 self.say(to, |writer| writer.status("OK"));
             }
-            _ => self.refuse(to, &RespError::fixed("ERR not available yet")),
+            ClientCommand::Info => {
+                let line = self.client_info(to.key).map_or(String::new(), |info| info.line());
+                self.say(to, |writer| writer.verbatim(&line));
+            }
+            other => self.ask_or_answer(to, &RespRequest::Client(*other)),
         }
     }
 
     /// Answers what every core has told its part of.
-    pub(super) fn answer_admin(&mut self, to: &ReplyTo, purpose: RespPurpose, parts: Vec<Part>) {
-        let _ = (to, purpose, parts);
+    pub(super) fn answer_admin(&mut self, to: &ReplyTo, pending: Pending, answers: Vec<Answer>) {
+        let shared = Arc::clone(&self.shared);
+        let context = self.admin_context(&shared, to);
+        self.say(to, |writer| pending.reply(answers, &context, writer));
+    }
+
+    /// What replies are made of.
+    fn admin_context<'a>(&mut self, shared: &'a Shared, to: &ReplyTo) -> AdminContext<'a> {
+        let resp = shared.resp_addresses.as_ref().expect("a RESP connection came to a RESP listener");
+        let connection = self.connections.get_of(to.key, to.generation);
+        let arrived_on = connection.and_then(|connection| connection.socket.local_addr().ok());
+        AdminContext {
+            facts: &shared.facts,
+            memory_peak: &shared.memory_peak,
+            config: ConfigContext {
+                settings: &shared.settings,
+                tunables: &shared.server_tunables,
+                memory: &shared.tunables,
+                resp_address: resp.shared,
+                clients_possible: shared.clients_possible,
+                cluster_enabled: shared.facts.cluster_enabled,
+            },
+            routes: &shared.routes,
+            core_addresses: &resp.cores,
+            core: self.core,
+            arrived_on: arrived_on.unwrap_or(resp.shared).ip(),
+            moment: Moment { wall_us: self.clock.wall_us(), monotonic_us: self.clock.monotonic_us() },
+        }
+    }
+
+    /// Connection `key` as CLIENT LIST shows it; `None`: its client is gone.
+    fn client_info(&mut self, key: u32) -> Option<ClientInfo> {
+        let (core, now_us) = (self.core, self.clock.monotonic_us());
+        let connection = self.connections.get_mut(key);
+        let (addr, laddr) = (connection.socket.peer_addr().ok()?, connection.socket.local_addr().ok()?);
+        let seconds = |since_us: u64| now_us.saturating_sub(since_us) / 1_000_000;
+        let mut info = ClientInfo {
+            id: connection.id,
+            addr,
+            laddr,
+            fd: connection.socket.as_raw_fd(),
+            name: String::new(),
+            age_s: seconds(connection.opened_us),
+            idle_s: seconds(connection.heard_us),
+            flags: Vec::new(),
+            query_bytes: connection.input.len() as u64,
+            query_free_bytes: (connection.input.capacity() - connection.input.len()) as u64,
+            output_bytes: connection.owed_bytes() as u64,
+            output_items: u64::from(connection.sending_bytes > 0),
+            memory_bytes: connection.buffer_bytes() as u64,
+            command: "native",
+            version: RespVersion::Two,
+            library: String::new(),
+            library_version: String::new(),
+            core,
+        };
+        if connection.stage != Stage::Open {
+            info.flags.push(ClientFlag::ClosesAfterReply);
+        }
+        if let Session::Resp(session) = &connection.session {
+            info.version = session.version;
+            info.command = session.last_command.map_or("NULL", |id| command_name(id as usize));
+            if let Some(profile) = &session.profile {
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                info.name = text(&profile.name);
+                info.library = text(&profile.library);
+                info.library_version = text(&profile.library_version);
+                info.flags.extend(profile.no_evict.then_some(ClientFlag::NoEvict));
+                info.flags.extend(profile.read_only.then_some(ClientFlag::ReadOnly));
+            }
+        }
+        Some(info)
     }
 }
 
-/// The reply of HELLO.
-fn put_hello(writer: &mut Writer<'_>, id: u64) {
-    writer.map(7);
-    writer.bulk_text("server");
-    writer.bulk_text("redis");
-    writer.bulk_text("version");
-    writer.bulk_text("7.0.15");
-    writer.bulk_text("proto");
-    writer.integer(if writer.version == RespVersion::Three { 3 } else { 2 });
-    writer.bulk_text("id");
-    writer.integer(id as i64);
-    writer.bulk_text("mode");
-    writer.bulk_text("standalone");
-    writer.bulk_text("role");
-    writer.bulk_text("master");
-    writer.bulk_text("modules");
-    writer.array(0);
+impl CoreSide for Work {
+    fn slow_log(&mut self) -> &mut SlowLog {
+        &mut self.slow_log
+    }
+
+    fn events(&mut self) -> &mut LatencyEvents {
+        &mut self.latency_events
+    }
+
+    fn metrics(&mut self) -> &mut Metrics {
+        &mut self.metrics
+    }
+
+    fn report(&mut self) -> CoreReport {
+        self.core_report()
+    }
+
+    fn clients(&mut self) -> Vec<ClientInfo> {
+        self.connections.keys().into_iter().filter_map(|key| self.client_info(key)).collect()
+    }
+
+    fn close(&mut self, id: u64, is_asking: bool) {
+        let found = self.connections.keys().into_iter().find(|&key| self.connections.get_mut(key).id == id);
+        match found {
+            Some(key) if is_asking => self.connections.finish_and_linger(key),
+            Some(key) => self.connections.end(key),
+            None => {}
+        }
+    }
 }

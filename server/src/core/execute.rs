@@ -14,7 +14,7 @@ use eyot_protocol::ErrorCode;
 use super::outlet::is_write;
 use super::requests::Home;
 use super::Work;
-use crate::replication::{Read, ReadProgress, WriteAck};
+use crate::replication::{Read, ReadProgress, ShardDriver, WriteAck};
 use crate::router::mesh::{ForwardedKind, ForwardedRequest, RequestBatch};
 use crate::router::scatter::Combine;
 use crate::router::{Reply, ReplySink, ReplyTo, Route};
@@ -133,16 +133,17 @@ impl Work {
         if self.is_late(to, deadline_us) {
             return;
         }
-        let bytes = command.encoded_bytes();
+        let (growth, bytes) = (ShardDriver::growth_of(command), command.encoded_bytes());
+        self.make_room(growth);
         let admitted = self
             .budget
-            .admit(if command.grows() { bytes } else { 0 })
+            .admit(growth, bytes)
             .and_then(|()| self.log.has_segment_for(bytes).then_some(()).ok_or((ErrorCode::NoSpace, DISK_IS_FULL)));
         if let Err((code, message)) = admitted {
             self.outlet().reply(to, Reply::Error(code, message));
             return;
         }
-        self.budget.pending_log_bytes += bytes;
+        self.budget.take(growth, bytes);
         let now_us = self.clock.wall_us();
         let shard = &mut self.shards[usize::from(local_shard)];
         if !shard.has_open_entry() {

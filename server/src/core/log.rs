@@ -313,6 +313,11 @@ impl CoreLog {
         self.writer.pending_bytes()
     }
 
+    /// Memory of the log's buffers, and of the list of what waits for the disk.
+    pub fn memory_bytes(&self) -> usize {
+        self.writer.memory_bytes() + self.unsynced.capacity() * size_of::<Unsynced>()
+    }
+
     /// Room in the segments that exist.
     pub fn writable_bytes(&self) -> u64 {
         self.writer.writable_bytes()

@@ -7,10 +7,11 @@ use eyot_protocol::native::reply::{put_reply, put_stats};
 use eyot_protocol::request::Operation;
 use eyot_protocol::ErrorCode;
 
-use super::Work;
+use super::{Shared, Work};
+use crate::memory::NodeMemory;
 use crate::metrics::{report_json, CoreReport};
 use crate::router::mesh::Message;
-use crate::router::questions::{Part, Purpose, Question};
+use crate::router::questions::{Answer, Purpose, Question};
 use crate::router::{Reply, ReplySink, ReplyTo};
 
 impl Work {
@@ -30,16 +31,16 @@ impl Work {
                 self.mesh.recycle_replies(batch);
             }
             Message::Asked(from, gather, question) => {
-                let part = self.tell(&question);
-                self.mesh.post(from, Message::Told(gather, part));
+                let answer = question.answer(self);
+                self.mesh.post(from, Message::Told(gather, answer));
             }
-            Message::Told(gather, part) => self.put_part(gather, part),
+            Message::Told(gather, answer) => self.put_answer(gather, answer),
         }
     }
 
     /// Answers the native STATS.
     pub(super) fn ask_statistics(&mut self, to: &ReplyTo) {
-        self.ask_all(to, Question::Figures, Purpose::Statistics);
+        self.ask_all(to, Question::Report, Purpose::Statistics);
     }
 
     /// Asks every core `question`, this one included; what they tell becomes the reply to `to` as `purpose` says.
@@ -53,36 +54,36 @@ impl Work {
         for core in (0..self.mesh.core_count()).filter(|&core| core != self.core) {
             self.mesh.post(core, Message::Asked(self.core, gather, question.clone()));
         }
-        let part = self.tell(&question);
-        self.put_part(gather, part);
+        let answer = question.answer(self);
+        self.put_answer(gather, answer);
     }
 
-    fn put_part(&mut self, gather: u32, part: Part) {
-        if let Some((to, purpose, parts)) = self.gathers.put_report(gather, part) {
+    fn put_answer(&mut self, gather: u32, answer: Answer) {
+        if let Some((to, purpose, answers)) = self.gathers.put_report(gather, answer) {
             match purpose {
-                Purpose::Statistics => self.answer_statistics(&to, parts),
-                Purpose::Resp(purpose) => self.answer_admin(&to, purpose, parts),
+                Purpose::Statistics => self.answer_statistics(&to, answers),
+                Purpose::Resp(pending) => self.answer_admin(&to, pending, answers),
             }
         }
     }
 
-    fn answer_statistics(&mut self, to: &ReplyTo, parts: Vec<Part>) {
-        let reports: Vec<CoreReport> = parts.into_iter().map(Part::into_figures).collect();
-        let json = report_json(&self.shared.report, self.clock.uptime(), &reports);
+    fn answer_statistics(&mut self, to: &ReplyTo, answers: Vec<Answer>) {
+        let report_of = |answer| match answer {
+            Answer::Report(report) => *report,
+            other => unreachable!("{other:?} was not asked for"),
+        };
+        let mut reports: Vec<CoreReport> = answers.into_iter().map(report_of).collect();
+        reports.sort_by_key(|report| report.core);
+        let Shared { settings, tunables, memory, report, .. } = &*self.shared;
+        let memory = NodeMemory::now(&settings.memory, tunables, memory);
+        let json = report_json(report, &memory, self.clock.uptime(), &reports);
         self.outlet().answer(to, 1, |out| {
             put_reply(out, Operation::Stats.code(), to.number, |out| put_stats(out, &json));
         });
     }
 
-    /// What this core tells when it is asked.
-    fn tell(&mut self, question: &Question) -> Part {
-        match question {
-            Question::Figures => Part::Figures(Box::new(self.report())),
-        }
-    }
-
     /// This core's figures.
-    pub(super) fn report(&self) -> CoreReport {
+    pub(super) fn core_report(&self) -> CoreReport {
         let sum = |figure: fn(&crate::shard::Shard) -> usize| -> u64 {
             self.shards.iter().map(|driver| figure(driver.shard()) as u64).sum()
         };
@@ -92,6 +93,7 @@ impl Work {
             keys: sum(crate::shard::Shard::key_count),
             expiring_keys: sum(crate::shard::Shard::expiring_key_count),
             memory_bytes: sum(crate::shard::Shard::memory_bytes),
+            memory: self.core_memory(),
             entries: self.shards.iter().map(|driver| driver.last_index().0).sum(),
             shards: self.shards.len() as u16,
             connections: self.connections.len() as u64,

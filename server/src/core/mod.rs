@@ -25,6 +25,7 @@ mod deferred;
 mod execute;
 mod keyspace;
 mod log;
+mod memory_pressure;
 mod messages;
 mod native;
 mod outlet;
@@ -49,6 +50,9 @@ use eyot_ring::{Event, Ring, Sleeper};
 
 use self::clock::TurnClock;
 use self::log::CoreLog;
+use self::memory_pressure::MemoryWork;
+use crate::admin::latency::LatencyEvents;
+use crate::admin::slowlog::SlowLog;
 use crate::metrics::Metrics;
 use crate::net::connections::Connections;
 use crate::net::listener::Listener;
@@ -91,8 +95,12 @@ pub(crate) struct Work {
     /// The connection that is judged next; see `timeouts`.
     next_judged: usize,
     random: random::Random,
+    slow_log: SlowLog,
+    latency_events: LatencyEvents,
     /// What the admission of writes is decided from, renewed every turn.
     budget: WriteBudget,
+    /// Where memory is, and what is done when it runs short.
+    memory: MemoryWork,
 }
 
 /// One core at work.

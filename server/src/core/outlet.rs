@@ -4,7 +4,7 @@
 
 use eyot_protocol::native::reply::{put_batch_head, put_reply, reply_bytes};
 use eyot_protocol::request::Operation;
-use eyot_protocol::resp::{RespVersion, Writer};
+use eyot_protocol::resp::{error_line, RespVersion, Writer};
 use eyot_protocol::ErrorCode;
 
 use super::clock::TurnClock;
@@ -58,13 +58,25 @@ impl ReplySink for Outlet<'_> {
             if matches!(reply, Reply::Value(Some(_))) && self.owes_too_much(to) {
                 reply = Reply::Error(ErrorCode::Busy, OWES_TOO_MUCH);
             }
-            self.metrics.errors += u64::from(reply.is_error());
+            if let Reply::Error(code, message) = reply {
+                self.count_error(to, code, message);
+            }
             self.answer(to, 1, |out| reply.put_whole(to, out));
         }
     }
 }
 
 impl Outlet<'_> {
+    #[cold]
+    fn count_error(&mut self, to: &ReplyTo, code: ErrorCode, message: &str) {
+        self.metrics.errors += 1;
+        if to.form != Form::Native {
+            let mut line = Vec::new();
+            error_line(code, message, &mut line);
+            self.metrics.commands.error(&line[1..]);
+        }
+    }
+
     /// Takes a result that another core has encoded.
     pub fn encoded(&mut self, to: &ReplyTo, result: &[u8], failed: bool) {
         if to.gathered {

@@ -8,6 +8,8 @@
 //! - A request on all keys, or one that is answered over several turns, begins when everything before it is answered,
 //!   and nothing behind it is taken before it is: a pipeline sees what it would see if sent one by one.
 
+use std::time::{Duration, Instant};
+
 use eyot_protocol::command::Command;
 use eyot_protocol::key::SLOT_COUNT;
 use eyot_protocol::request::{KeyQuery, Operation};
@@ -18,6 +20,8 @@ use eyot_protocol::resp::{
 use super::execute::{KeyRequest, Terms};
 use super::slices::Each;
 use super::Work;
+use crate::admin::latency::Event;
+use crate::admin::slowlog::is_slow;
 use crate::replication::WriteAck;
 use crate::router::keyspace::{KeyspaceRequest, OwnedScan};
 use crate::router::mesh::{ForwardedKind, ForwardedRequest};
@@ -131,9 +135,31 @@ impl Work {
         let connection = self.connections.get_mut(key);
         let after_own_writes = connection.writes_in_flight > 0;
         connection.session.resp().last_command = Some(parsed.id);
+        self.metrics.commands.called(parsed.id as usize);
         let terms = Terms { ack: WriteAck::Applied, after_own_writes, deadline_us: u64::MAX };
-        self.execute_resp(key, &parsed, terms);
+        if is_quick(&parsed.request) {
+            self.execute_resp(key, &parsed, terms);
+        } else {
+            let started = Instant::now();
+            self.execute_resp(key, &parsed, terms);
+            self.note_slow(key, args, started.elapsed());
+        }
         true
+    }
+
+    /// Enters a request into the slow log if it took long.
+    fn note_slow(&mut self, key: u32, args: Args<'_>, took: Duration) {
+        let (took_us, tunables) = (took.as_micros() as u64, &self.shared.server_tunables);
+        self.latency_events.note(tunables.latency_threshold_ms(), Event::Command, self.clock.wall_us(), took_us);
+        if !is_slow(tunables.slowlog_threshold_us(), took_us) {
+            return;
+        }
+        let connection = self.connections.get_mut(key);
+        let client = connection.socket.peer_addr().map_or(String::new(), |address| address.to_string());
+        let profile = connection.session.resp().profile.as_ref();
+        let name = profile.map_or(String::new(), |profile| String::from_utf8_lossy(&profile.name).into_owned());
+        let (len_max, now_us) = (tunables.slowlog_len(), self.clock.wall_us());
+        self.slow_log.note(len_max, now_us, took_us, args.iter(), (client, name.as_bytes()));
     }
 
     fn execute_resp(&mut self, key: u32, parsed: &Parsed<'_>, terms: Terms) {
@@ -276,6 +302,7 @@ impl Work {
     /// Answers an error of this request alone.
     pub(super) fn refuse(&mut self, to: &ReplyTo, error: &RespError) {
         self.metrics.errors += 1;
+        self.metrics.commands.error(error.line().as_bytes());
         self.say(to, |writer| writer.error(error.line()));
     }
 
@@ -283,6 +310,13 @@ impl Work {
     pub(super) fn random(&mut self) -> u64 {
         self.random.next()
     }
+}
+
+/// Whether a request is on one key: so short that looking at the clock would cost a good part of it. It is never slow by
+/// itself.
+#[inline]
+fn is_quick(request: &RespRequest<'_>) -> bool {
+    matches!(request, RespRequest::Read { .. } | RespRequest::Write { .. } | RespRequest::Ping(_))
 }
 
 /// SET without options.

@@ -8,7 +8,9 @@ use std::time::Instant;
 use eyot_protocol::response::HelloReply;
 use eyot_ring::Waker;
 
-use crate::config::{Settings, Tunables};
+use crate::admin::figures::NodeFacts;
+use crate::config::{ServerTunables, Settings, Tunables};
+use crate::memory::Board;
 use crate::metrics::ReportContext;
 use crate::net::listener::Addresses;
 use crate::router::Routes;
@@ -18,8 +20,18 @@ use crate::router::Routes;
 pub struct Shared {
     /// The configuration.
     pub settings: Settings,
-    /// What may be changed while the node runs.
+    /// What of it may change while the node runs.
     pub tunables: Tunables,
+    /// What the cores know of each other's memory.
+    pub memory: Board,
+    /// What of clients and logs may change while the node runs.
+    pub server_tunables: ServerTunables,
+    /// What INFO says of the node.
+    pub facts: NodeFacts,
+    /// The most memory that was ever counted.
+    pub memory_peak: AtomicU64,
+    /// Connections that the limit of open files leaves room for.
+    pub clients_possible: u64,
     /// Which core owns which key.
     pub routes: Routes,
     /// The answer to HELLO, save the core's number.
@@ -73,7 +85,7 @@ impl Shared {
 
     /// Takes a place for a connection; whether there was one.
     pub fn take_connection(&self) -> bool {
-        let taken = self.connections.fetch_add(1, Ordering::Relaxed) < self.tunables.max_clients() as usize;
+        let taken = self.connections.fetch_add(1, Ordering::Relaxed) < self.server_tunables.max_clients() as usize;
         if !taken {
             self.give_connection_back();
         }

@@ -17,9 +17,13 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use super::clock::TurnClock;
 use super::deferred::DeferredReads;
 use super::log::CoreLog;
+use super::memory_pressure::MemoryWork;
 use super::random::Random;
 use super::{Core, Shared, Work};
+use crate::admin::latency::LatencyEvents;
+use crate::admin::slowlog::SlowLog;
 use crate::error::{Stop, StopReason};
+use crate::memory::BufferPool;
 use crate::metrics::Metrics;
 use crate::net::connections::Connections;
 use crate::net::listener::BoundListeners;
@@ -147,14 +151,15 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
     let ring = Ring::new(RingOptions::default()).map_err(|error| crate::preflight::ring_stop(&error))?;
     let listeners = listeners.listen()?;
     let clock = TurnClock::new(shared.started);
-    let memory_limit_bytes =
-        settings.max_memory_bytes.map_or(u64::MAX, |bytes| (bytes / u64::from(settings.core_count())).max(1));
+    let metrics = Metrics::new(settings.enable_metrics);
+    let memory = MemoryWork::new(&shared, core, node_uuid as u64, &shards, &metrics);
+    let pool = BufferPool::new(settings.memory.buffer_pool);
     let work = Work {
         core,
         max_frame_bytes: settings.max_frame_bytes(),
         max_value_bytes: settings.max_value_bytes,
         clock,
-        connections: Connections::new(settings.max_frame_bytes()),
+        connections: Connections::new(settings.max_frame_bytes(), pool, settings.memory.batching),
         shards,
         open_shards: Vec::new(),
         log,
@@ -165,17 +170,14 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         resp_limits: RespLimits::new(settings.max_value_bytes, settings.max_value_bytes),
         arguments: ArgList::default(),
         has_graves: false,
+        slow_log: SlowLog::new(core, settings.core_count()),
+        latency_events: LatencyEvents::default(),
         deferred: DeferredReads::default(),
         next_judged: 0,
         random: Random::new(node_uuid as u64 ^ epoch ^ clock.wall_us() as u64 ^ u64::from(core) << 48),
-        metrics: Metrics::new(settings.enable_metrics),
-        budget: WriteBudget {
-            memory_bytes: 0,
-            memory_limit_bytes,
-            pending_log_bytes: 0,
-            writable_log_bytes: 0,
-            blocked: None,
-        },
+        metrics,
+        budget: WriteBudget { room_bytes: 0, pending_log_bytes: 0, writable_log_bytes: 0, blocked: None },
+        memory,
         shared,
     };
     let core = Core {
@@ -208,6 +210,8 @@ fn recover(
     let shard_count = shared.routes.shard_cores().len() as u16;
     let mut shards: Vec<Shard> =
         shared.routes.shards_of_core(core).map(|id| Shard::new(id, shard_count, node_uuid as u64)).collect();
+    // What is read back was used when it was written, and what the policy wants to know of it follows from that.
+    shards.iter_mut().for_each(|shard| shard.set_tracking(shared.tunables.tracking()));
     let first = shards.first().map_or(0, |shard| shard.id().0);
     let scope =
         RecoveryScope { node_id: node_uuid, core, core_count: shared.settings.core_count(), shard_count, epoch };

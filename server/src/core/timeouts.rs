@@ -76,7 +76,7 @@ impl Rules {
 impl Work {
     /// Looks at the next slice of the connections and ends those that break a rule.
     pub(super) fn end_late_connections(&mut self) {
-        let tunables = &self.shared.tunables;
+        let tunables = &self.shared.server_tunables;
         let rules = Rules {
             now_us: self.clock.monotonic_us(),
             idle_us: tunables.idle_timeout_seconds().saturating_mul(1_000_000),

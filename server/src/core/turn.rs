@@ -11,6 +11,7 @@ use eyot_raft_glue::ShardId;
 use eyot_ring::{Event, Received, Wait};
 
 use super::{Core, Stopping, Work, EVENTS_PER_TURN, MESSAGES_PER_TURN};
+use crate::admin::latency::Event as LatencyEvent;
 use crate::error::{Stop, StopReason};
 use crate::net::connection::{Receiving, Stage, HOLD_US, LINGER_BYTES};
 use crate::net::session::Wire;
@@ -30,6 +31,8 @@ const SWEEP_BUDGET: usize = 200;
 const EVENTS_PER_LOOK: usize = 8;
 /// Keys of a cleared shard that are freed in one turn.
 const FREED_PER_TURN: usize = 1000;
+/// How many times as often it looks while memory is short.
+const SWEEP_HASTE: u32 = 10;
 /// How long after a failed accept (out of file descriptors, mostly) the next one is tried.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// How long a stopping node waits for clients that do not take their replies.
@@ -125,6 +128,7 @@ impl Core {
             || !self.work.walks.is_empty()
             || !self.work.sliced.is_empty()
             || self.work.has_graves
+            || self.work.memory.has_work()
             || (self.stopping.is_none() && self.work.shared.is_stopping())
     }
 
@@ -181,7 +185,11 @@ impl Core {
     fn event(&mut self, event: Event) -> Result<(), Stop> {
         match event {
             Event::Received { token, received, armed } => self.received(token, received, armed),
-            Event::Sent { token, buffer, result } => self.work.connections.sent(token, buffer, result),
+            Event::Sent { token, buffer, result } => {
+                self.work.metrics.counters.net_output_bytes += result.as_ref().map_or(0, |&count| count as u64);
+                self.work.metrics.counters.writes_processed += 1;
+                self.work.connections.sent(token, buffer, result);
+            }
             Event::Written { token, buffer, result } => {
                 let bytes = self.work.log.written(token, buffer, result)?;
                 self.work.metrics.log_writes += 1;
@@ -237,6 +245,8 @@ impl Core {
         match received {
             Received::Bytes(bytes) => {
                 self.work.connections.get_mut(key).discard(bytes.len());
+                self.work.metrics.counters.net_input_bytes += bytes.len() as u64;
+                self.work.metrics.counters.reads_processed += 1;
                 self.work.received(key, self.ring.bytes(&bytes));
                 self.ring.recycle(bytes);
             }
@@ -348,9 +358,11 @@ impl Core {
             }
         }
         if now >= self.next_sweep {
-            self.next_sweep = now + SWEEP_INTERVAL;
+            let haste = if self.work.memory.is_high() { SWEEP_HASTE } else { 1 };
+            self.next_sweep = now + SWEEP_INTERVAL / haste;
             self.work.sweep();
             self.work.end_late_connections();
+            self.work.metrics.sample_rates(self.work.clock.monotonic_us());
         }
         if self.stopping.is_none() && self.work.shared.is_stopping() {
             self.begin_to_stop();
@@ -426,14 +438,13 @@ impl Work {
     fn begin_turn(&mut self) {
         self.clock.read();
         self.metrics.turns += 1;
-        let memory_bytes = self.shards.iter().map(|driver| driver.shard().memory_bytes() as u64).sum();
         self.budget = WriteBudget {
-            memory_bytes,
-            memory_limit_bytes: self.budget.memory_limit_bytes,
+            room_bytes: u64::MAX,
             pending_log_bytes: self.log.pending_bytes(),
             writable_log_bytes: self.log.writable_bytes(),
             blocked: self.log.blocked(),
         };
+        self.review_memory();
     }
 
     fn drain_inbox(&mut self) {
@@ -503,7 +514,10 @@ impl Work {
 
     fn end_turn(&mut self) {
         if self.metrics.has_turn_counts() {
-            self.metrics.end_turn(self.clock.turn());
+            let turn = self.clock.turn();
+            self.metrics.end_turn(turn);
+            let threshold_ms = self.shared.server_tunables.latency_threshold_ms();
+            self.latency_events.note(threshold_ms, LatencyEvent::Turn, self.clock.wall_us(), turn.as_micros() as u64);
         }
     }
 

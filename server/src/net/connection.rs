@@ -4,7 +4,7 @@
 //!
 //! Invariants:
 //! - Replies wait for those that another core is about to give to the same pipeline, so that both leave in one send: a
-//!   send costs more than many requests. They wait until there are [`HOLD_BYTES`] of them, or for [`HOLD_US`].
+//!   send costs more than many requests. They wait until there are as many as [`Batching`] says, or for [`HOLD_US`].
 //! - At most one send is in flight; replies gather in `output` meanwhile.
 //! - A connection that owes its client [`MAX_OUTPUT_BYTES`] or has [`MAX_IN_FLIGHT`] requests unanswered is not read
 //!   from: what it sends then waits in the kernel, and at last in the client.
@@ -17,8 +17,6 @@ use super::session::{Session, Wire};
 
 /// Replies that may wait for a client, in bytes, before its requests do.
 pub const MAX_OUTPUT_BYTES: usize = 1 << 20;
-/// Replies that may wait for another core's, in bytes: beyond it, a send of their own is no waste.
-pub const HOLD_BYTES: usize = 16 * 1024;
 /// What a result of another core is taken for before the first has come: so few reads are under way at first that they
 /// are harmless even if their values are large, and after the first result the number fits the values.
 const FIRST_AWAITED_REPLY_BYTES: usize = 64 * 1024;
@@ -33,6 +31,17 @@ pub const MAX_OWED_BYTES: usize = 32 << 20;
 
 /// Bytes that a lingering connection may still send: what the buffers of both sides may hold.
 pub const LINGER_BYTES: usize = 8 << 20;
+
+/// How many replies may wait for another core's: beyond either bound, a send of their own is no waste.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Batching {
+    /// Whether any wait at all.
+    pub enabled: bool,
+    /// How many.
+    pub replies_max: u32,
+    /// How many bytes.
+    pub bytes_max: usize,
+}
 
 /// Whether the ring receives for a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,8 +97,14 @@ pub struct Connection {
     pub input: Vec<u8>,
     /// Replies that were not handed to the ring yet.
     pub output: Vec<u8>,
+    /// Replies among `output`, as far as one of them may still be held back.
+    pub output_replies: u32,
     /// Bytes of the send in flight; 0: none.
     pub sending_bytes: usize,
+    /// Memory of the buffer in flight.
+    pub sending_capacity: usize,
+    /// Memory of its buffers, as it was counted last.
+    pub counted_bytes: usize,
     /// Whether the client has closed its half: nothing more will come, what came is still to be answered.
     pub peer_closed: bool,
     /// Whether it is to linger after its last reply: its stream could not be followed any further, or it was refused.
@@ -131,7 +146,10 @@ impl Connection {
             receiving: Receiving::Stopped,
             input: Vec::new(),
             output: Vec::new(),
+            output_replies: 0,
             sending_bytes: 0,
+            sending_capacity: 0,
+            counted_bytes: 0,
             peer_closed: false,
             lingers: false,
             discarded_bytes: 0,
@@ -195,10 +213,17 @@ impl Connection {
         self.expected_bytes() <= MAX_OUTPUT_BYTES / 2 && self.in_flight <= MAX_IN_FLIGHT / 2 && !self.barrier
     }
 
+    /// Memory of its buffers now.
+    #[inline]
+    pub fn buffer_bytes(&self) -> usize {
+        self.input.capacity() + self.output.capacity() + self.sending_capacity
+    }
+
     /// Whether its replies should wait a little, at `now_us`, for those of another core.
     #[inline]
-    pub fn is_held(&mut self, now_us: u64) -> bool {
-        if self.awaited_reads == 0 || self.output.len() >= HOLD_BYTES {
+    pub fn is_held(&mut self, now_us: u64, batching: &Batching) -> bool {
+        let enough = self.output.len() >= batching.bytes_max || self.output_replies >= batching.replies_max;
+        if self.awaited_reads == 0 || enough || !batching.enabled {
             self.held_since_us = None;
             return false;
         }

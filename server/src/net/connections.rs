@@ -3,8 +3,7 @@
 //! Place in the flow: steps 1, 2 and 9. Holds no policy of requests; it knows bytes.
 //!
 //! Invariant: memory of connections is bounded: slots by the connection limit, unfinished frames by
-//! [`MAX_UNFINISHED_BYTES`] over all of them, replies by each connection's own bound, spare buffers by a count and a
-//! size.
+//! [`MAX_UNFINISHED_BYTES`] over all of them, replies by each connection's own bound, spare buffers by their pool.
 
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -15,8 +14,9 @@ use eyot_protocol::ErrorCode;
 use eyot_ring::Ring;
 use slab::Slab;
 
-use super::connection::{Connection, Receiving, Stage};
+use super::connection::{Batching, Connection, Receiving, Stage};
 use super::session::{Session, Wire};
+use crate::memory::BufferPool;
 use crate::router::{Reply, ReplyTo};
 
 /// Bytes of unfinished frames that a core keeps over all its connections. Beyond it, the connection that brings more is
@@ -27,10 +27,9 @@ pub const MAX_UNFINISHED_BYTES: usize = 256 << 20;
 pub const UNCOUNTED_UNFINISHED_BYTES: usize = 64 * 1024;
 /// Bytes of one send: what the ring takes is bounded, and so is what one client's send pins.
 const MAX_SEND_BYTES: usize = 256 << 20;
-/// Output buffers kept for reuse.
-const SPARE_BUFFERS_MAX: usize = 256;
-/// An output buffer larger than this is given back to the allocator.
-const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// Room for replies that come before their turn, which is kept.
+const SCRATCH_BYTES_MAX: usize = 64 * 1024;
 
 /// The connections of one core.
 #[derive(Debug)]
@@ -42,7 +41,10 @@ pub struct Connections {
     held: usize,
     /// Those that may be over, or that may be read from again.
     to_review: Vec<u32>,
-    spare_buffers: Vec<Vec<u8>>,
+    pool: BufferPool,
+    batching: Batching,
+    /// Memory of all connections' buffers, as it was counted last.
+    buffer_bytes: usize,
     /// Bytes beyond [`UNCOUNTED_UNFINISHED_BYTES`] of each connection's input.
     unfinished_bytes: usize,
     unfinished_bytes_max: usize,
@@ -58,13 +60,15 @@ fn counted(bytes: usize) -> usize {
 
 impl Connections {
     /// No connections yet, of a server that takes frames of `max_frame_bytes`: at least two such may be under way.
-    pub fn new(max_frame_bytes: usize) -> Self {
+    pub fn new(max_frame_bytes: usize, pool: BufferPool, batching: Batching) -> Self {
         Self {
             slots: Slab::new(),
             to_send: Vec::new(),
             held: 0,
             to_review: Vec::new(),
-            spare_buffers: Vec::new(),
+            pool,
+            batching,
+            buffer_bytes: 0,
             unfinished_bytes: 0,
             unfinished_bytes_max: MAX_UNFINISHED_BYTES.max(2 * max_frame_bytes),
             next_generation: 0,
@@ -119,7 +123,7 @@ impl Connections {
             Session::Native => put(&mut connection.output),
             Session::Resp(session) => {
                 session.ordered.answer(to.number, &mut connection.output, &mut self.scratch, put);
-                if self.scratch.capacity() > SPARE_BUFFER_BYTES_MAX {
+                if self.scratch.capacity() > SCRATCH_BYTES_MAX {
                     self.scratch = Vec::new();
                 }
             }
@@ -167,11 +171,12 @@ impl Connections {
     #[inline]
     pub fn output(&mut self, key: u32) -> &mut Vec<u8> {
         let connection = &mut self.slots[key as usize];
+        connection.output_replies += 1;
         if !connection.queued {
             connection.queued = true;
             self.to_send.push(key);
             if connection.output.capacity() == 0 {
-                connection.output = self.spare_buffers.pop().unwrap_or_default();
+                connection.output = self.pool.take();
             }
         }
         &mut connection.output
@@ -203,8 +208,35 @@ impl Connections {
             return false;
         }
         self.unfinished_bytes += grown;
+        if input.capacity() == 0 {
+            *input = self.pool.take();
+        }
         input.extend_from_slice(bytes);
+        self.recount(key);
         true
+    }
+
+    /// Counts the memory of connection `key`'s buffers anew: to be called after it has changed, sooner or later.
+    fn recount(&mut self, key: u32) {
+        let connection = &mut self.slots[key as usize];
+        let bytes = connection.buffer_bytes();
+        self.buffer_bytes = self.buffer_bytes + bytes - connection.counted_bytes;
+        connection.counted_bytes = bytes;
+    }
+
+    /// Memory of slots, buffers and spare buffers. A buffer that has grown is counted when it is handed to the ring.
+    pub fn memory_bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<Connection>() + self.buffer_bytes + self.pool.spare_bytes()
+    }
+
+    /// The pool of buffers.
+    pub fn pool(&self) -> &BufferPool {
+        &self.pool
+    }
+
+    /// The pool of buffers, to make it smaller or larger.
+    pub fn pool_mut(&mut self) -> &mut BufferPool {
+        &mut self.pool
     }
 
     /// Takes the kept bytes of connection `key`.
@@ -217,42 +249,60 @@ impl Connections {
     /// Puts the bytes of [`Connections::take_input`] from `consumed` on back; drops memory that is not needed any more.
     pub fn put_input_back(&mut self, key: u32, mut input: Vec<u8>, consumed: usize) {
         if consumed == input.len() {
+            self.pool.give(input);
+            self.recount(key);
             return;
         }
         input.drain(..consumed);
-        if input.capacity() > SPARE_BUFFER_BYTES_MAX && input.len() < input.capacity() / 4 {
+        if input.capacity() > self.pool.buffer_bytes_max() && input.len() < input.capacity() / 4 {
             input.shrink_to(input.len() * 2);
         }
         self.unfinished_bytes += counted(input.len());
         self.slots[key as usize].input = input;
+        self.recount(key);
     }
 
     /// Ends connection `key`: nothing more is read or said.
     pub fn end(&mut self, key: u32) {
+        self.drop_buffers(key);
+        self.slots[key as usize].end();
+        self.review(key);
+    }
+
+    /// Takes the buffers of connection `key`, whose contents nobody wants any more.
+    fn drop_buffers(&mut self, key: u32) {
         let connection = &mut self.slots[key as usize];
         self.unfinished_bytes -= counted(connection.input.len());
-        connection.end();
-        self.review(key);
+        self.pool.give(std::mem::take(&mut connection.input));
+        self.pool.give(std::mem::take(&mut connection.output));
+        self.recount(key);
     }
 
     /// Gives up the slot of connection `key`, which is over.
     pub fn remove(&mut self, key: u32) {
         let connection = self.slots.remove(key as usize);
         debug_assert!(connection.is_over());
+        self.buffer_bytes -= connection.counted_bytes;
     }
 
     /// Hands each connection's replies to the ring: one send a connection. Those that wait for another core's replies
     /// are held back a little.
     pub fn send_all(&mut self, ring: &mut Ring, now_us: u64) {
-        let Self { slots, to_send, to_review, held, .. } = self;
+        let Self { slots, to_send, to_review, held, pool, batching, buffer_bytes, .. } = self;
         to_send.retain(|&key| {
             let connection = &mut slots[key as usize];
-            if connection.stage == Stage::Open && connection.is_held(now_us) {
+            let counted_bytes = &mut connection.counted_bytes;
+            *buffer_bytes -= std::mem::take(counted_bytes);
+            let held = connection.stage == Stage::Open && connection.is_held(now_us, batching);
+            if held {
+                connection.counted_bytes = connection.buffer_bytes();
+                *buffer_bytes += connection.counted_bytes;
                 return true;
             }
             connection.queued = false;
+            connection.output_replies = 0;
             if connection.stage == Stage::Ended {
-                connection.output = Vec::new();
+                pool.give(std::mem::take(&mut connection.output));
                 to_review.push(key);
             } else if connection.sending_bytes == 0 && !connection.output.is_empty() {
                 let mut buffer = std::mem::take(&mut connection.output);
@@ -260,8 +310,11 @@ impl Connections {
                     connection.output = buffer.split_off(MAX_SEND_BYTES);
                 }
                 connection.sending_bytes = buffer.len();
+                connection.sending_capacity = buffer.capacity();
                 ring.send(connection.socket.as_raw_fd(), key, buffer);
             }
+            connection.counted_bytes = connection.buffer_bytes();
+            *buffer_bytes += connection.counted_bytes;
             false
         });
         *held = to_send.len();
@@ -273,25 +326,25 @@ impl Connections {
     }
 
     /// A send has ended.
-    pub fn sent(&mut self, key: u32, mut buffer: Vec<u8>, result: std::io::Result<usize>) {
+    pub fn sent(&mut self, key: u32, buffer: Vec<u8>, result: std::io::Result<usize>) {
         let connection = &mut self.slots[key as usize];
         let wanted = std::mem::take(&mut connection.sending_bytes);
+        connection.sending_capacity = 0;
         if result.is_ok_and(|count| count == wanted) {
             if !connection.output.is_empty() && !connection.queued {
                 connection.queued = true;
                 self.to_send.push(key);
             }
         } else {
-            self.unfinished_bytes -= counted(connection.input.len());
-            connection.end();
+            self.drop_buffers(key);
+            self.slots[key as usize].end();
         }
+        let connection = &self.slots[key as usize];
         if connection.stage != Stage::Open || connection.receiving != Receiving::Armed {
             self.to_review.push(key);
         }
-        if self.spare_buffers.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= SPARE_BUFFER_BYTES_MAX {
-            buffer.clear();
-            self.spare_buffers.push(buffer);
-        }
+        self.pool.give(buffer);
+        self.recount(key);
     }
 
     /// Shows `each` at most `count` connections, from place `from` on; returns where to go on, 0 after the last.

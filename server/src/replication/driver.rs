@@ -16,7 +16,9 @@ use eyot_protocol::request::KeyQuery;
 use eyot_protocol::response::{SetOutcome, StoredValue};
 use eyot_raft_glue::{EntryPosition, Index, ShardLog, Standalone, Version};
 
+use super::foreseen::{UnappliedMemory, ENTRY_OVERHEAD_BYTES};
 use crate::router::{Reply, ReplySink, ReplyTo};
+use crate::shard::access::Tracking;
 use crate::shard::{Answer, Outcome, Place, Shard, Stored};
 
 /// Bytes at which an open entry is sealed before the turn ends: bounds what one record of the log has to hold beside a
@@ -160,6 +162,11 @@ pub struct ShardDriver {
     /// The newest entry with a write that was answered from memory; reads of its keys wait for it.
     answered_from_memory: Index,
     spare_payloads: Vec<Vec<u8>>,
+    /// What the unapplied commands will do to memory.
+    memory: UnappliedMemory,
+    /// Memory of the pending entries' payloads and waiters, and of waiting reads.
+    pending_bytes: usize,
+    waiting_read_bytes: usize,
 }
 
 impl std::fmt::Debug for ShardDriver {
@@ -188,6 +195,9 @@ impl ShardDriver {
             newest_wide: Index(0),
             answered_from_memory: Index(0),
             spare_payloads: Vec::new(),
+            memory: UnappliedMemory::default(),
+            pending_bytes: 0,
+            waiting_read_bytes: 0,
         }
     }
 
@@ -200,6 +210,49 @@ impl ShardDriver {
     #[inline]
     pub fn free_some(&mut self, budget: usize) -> bool {
         self.shard.free_some(budget)
+    }
+
+    /// Has the engine remember what `tracking` says of each key's use.
+    pub fn set_tracking(&mut self, tracking: Tracking) {
+        self.shard.set_tracking(tracking);
+    }
+
+    /// What the commands that are not applied will do to memory, and what was evicted and had expired.
+    #[inline]
+    pub fn unapplied_memory(&self) -> &UnappliedMemory {
+        &self.memory
+    }
+
+    /// Memory of entries on their way to the disk: their bytes and who waits for them.
+    pub fn log_bytes(&self) -> usize {
+        let open = self.open.payload_bytes() + self.open_waiters.capacity() * size_of::<Waiter>();
+        let spare: usize = self.spare_payloads.iter().map(Vec::capacity).sum();
+        open + spare + self.pending_bytes + self.memory.memory_bytes()
+    }
+
+    /// Gives buffers that are only kept for reuse back to the allocator.
+    pub fn drop_spares(&mut self) {
+        self.spare_payloads = Vec::new();
+    }
+
+    /// Memory of reads that wait.
+    pub fn waiting_read_bytes(&self) -> usize {
+        self.waiting_reads.capacity() * size_of::<WaitingRead>() + self.waiting_read_bytes
+    }
+
+    /// Memory that a driver has from its start.
+    pub fn fixed_bytes(&self) -> usize {
+        self.unapplied.buckets.len() * size_of::<UnappliedBucket>()
+    }
+
+    /// Bytes that `command` may take before it is measured.
+    #[inline]
+    pub fn growth_of(command: &Command<'_>) -> usize {
+        if command.grows() {
+            command.encoded_bytes() + ENTRY_OVERHEAD_BYTES
+        } else {
+            0
+        }
     }
 
     /// Whether commands wait to be sealed.
@@ -241,6 +294,7 @@ impl ShardDriver {
         if is_wide(command) {
             self.newest_wide = entry;
         }
+        self.memory.wrote(Self::growth_of(command) as u64);
         self.open.push(command, now_us);
         self.open_waiters.push(Waiter { reply_to: Some(reply_to), bucket: Some(bucket), ack, unconditional });
     }
@@ -280,6 +334,7 @@ impl ShardDriver {
     }
 
     fn wait(&mut self, read: &Read<'_>, until: Index, reply_to: &ReplyTo) {
+        self.waiting_read_bytes += read.key.len();
         let waiting =
             WaitingRead { until, query: read.query, place: read.place, key: Box::from(read.key), reply_to: *reply_to };
         // Nearly always at the end: what comes later waits for what is newer.
@@ -303,6 +358,21 @@ impl ShardDriver {
         })
     }
 
+    /// Adds the removal of the key at `place` to the open entry, if it still has `version`. Returns how many bytes that
+    /// will free; `None`, and nothing is added, if the key is gone, is being evicted already, or there is no room.
+    pub fn evict(&mut self, place: Place, version: Version, now_us: i64) -> Option<usize> {
+        let Self { shard, log, open, open_waiters, memory, .. } = self;
+        if open.is_full() || !memory.may_evict(version) {
+            return None;
+        }
+        let victim = shard.eviction_candidate(place, version)?;
+        let at = Version::new(log.last().next(), open_waiters.len() as u16);
+        open.push(&Command::Expire { key: victim.key, version: version.0 }, now_us);
+        open_waiters.push(Waiter { reply_to: None, bucket: None, ack: WriteAck::Applied, unconditional: false });
+        memory.evicts(at, version, victim.bytes);
+        Some(victim.bytes)
+    }
+
     /// Closes the open entry and hands it to `log`; answers what may be answered from memory.
     pub fn seal(&mut self, replies: &mut impl ReplySink, log: impl FnOnce(Sealed<'_>)) {
         if self.open.is_empty() {
@@ -321,6 +391,8 @@ impl ShardDriver {
                 }
             }
         }
+        self.memory.sealed(position.index);
+        self.pending_bytes += pending_bytes(&payload, &waiters);
         self.pending.push_back(PendingEntry { index: position.index, payload, waiters });
     }
 
@@ -336,15 +408,20 @@ impl ShardDriver {
     }
 
     fn apply(&mut self, mut entry: PendingEntry, replies: &mut impl ReplySink) {
-        let waiters = &entry.waiters;
+        let (waiters, memory) = (&entry.waiters, &mut self.memory);
+        self.pending_bytes -= pending_bytes(&entry.payload, waiters);
         self.shard
             .apply(entry.index, &entry.payload, |place, outcome| {
+                if let Outcome::Expired(removed) = outcome {
+                    memory.removed(Version::new(entry.index, place), removed);
+                }
                 if let Some(reply_to) = &waiters[usize::from(place)].reply_to {
                     replies.reply(reply_to, reply_of(outcome));
                 }
             })
             .expect("an entry of this process decodes");
         self.log.applied(entry.index);
+        self.memory.applied(entry.index);
         for waiter in entry.waiters.drain(..) {
             if let Some(bucket) = waiter.bucket {
                 self.unapplied.remove(bucket);
@@ -362,6 +439,7 @@ impl ShardDriver {
         let applied = self.log.last_applied();
         while self.waiting_reads.front().is_some_and(|waiting| waiting.until <= applied) {
             let WaitingRead { query, place, key, reply_to, .. } = self.waiting_reads.pop_front().expect("just seen");
+            self.waiting_read_bytes -= key.len();
             let read = Read { place, key: &key, query, after_own_writes: false };
             answer_read(&self.shard, &read, now_us, &reply_to, replies);
         }
@@ -371,6 +449,11 @@ impl ShardDriver {
 /// Whether a write changes other keys than its first.
 fn is_wide(command: &Command<'_>) -> bool {
     matches!(command, Command::Rename { .. } | Command::Copy { .. } | Command::SetAllIfAbsent { .. } | Command::Clear)
+}
+
+/// What a pending entry takes.
+fn pending_bytes(payload: &Vec<u8>, waiters: &Vec<Waiter>) -> usize {
+    payload.capacity() + waiters.capacity() * size_of::<Waiter>()
 }
 
 #[inline]

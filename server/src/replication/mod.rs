@@ -13,8 +13,10 @@
 //!   writes that come after the read go into another entry.
 
 mod driver;
+mod foreseen;
 
 #[cfg(test)]
 mod tests;
 
 pub use driver::{Read, ReadProgress, Sealed, ShardDriver, WriteAck, MAX_ENTRY_BYTES};
+pub use foreseen::{UnappliedMemory, EVICTIONS_IN_FLIGHT_MAX};

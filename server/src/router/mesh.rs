@@ -21,7 +21,7 @@ use eyot_protocol::ErrorCode;
 use eyot_ring::Waker;
 
 use super::keyspace::KeyspaceRequest;
-use super::questions::{Part, Question};
+use super::questions::{Answer, Question};
 use super::reply_to::{Reply, ReplyTo};
 use super::scatter::REPLY_IS_FULL;
 use crate::replication::WriteAck;
@@ -94,6 +94,14 @@ pub struct RequestBatch {
     pub keyspace: Vec<KeyspaceRequest>,
 }
 
+impl RequestBatch {
+    fn memory_bytes(&self) -> usize {
+        self.heads.capacity() * size_of::<ForwardedRequest>()
+            + self.bytes.capacity()
+            + self.queries.capacity() * size_of::<KeyQuery>()
+    }
+}
+
 /// Results of one core for another.
 #[derive(Debug, Default)]
 pub struct ReplyBatch {
@@ -101,6 +109,12 @@ pub struct ReplyBatch {
     pub heads: Vec<(ReplyTo, u32, bool)>,
     /// The encoded results.
     pub bytes: Vec<u8>,
+}
+
+impl ReplyBatch {
+    fn memory_bytes(&self) -> usize {
+        self.heads.capacity() * size_of::<(ReplyTo, u32, bool)>() + self.bytes.capacity()
+    }
 }
 
 /// What an inbox brings.
@@ -113,7 +127,7 @@ pub enum Message {
     /// Core `.0` asks this core something, for the gather with this key.
     Asked(u16, u32, Question),
     /// The answer, for that gather.
-    Told(u32, Part),
+    Told(u32, Answer),
 }
 
 /// The way to one core.
@@ -195,6 +209,21 @@ impl Mesh {
     /// Requests that are under way to other cores.
     pub fn under_way(&self) -> usize {
         self.outboxes.iter().map(|outbox| outbox.under_way).sum()
+    }
+
+    /// Gives batches that are only kept for reuse back to the allocator.
+    pub fn drop_spares(&mut self) {
+        self.spare_requests = Vec::new();
+        self.spare_replies = Vec::new();
+    }
+
+    /// Memory of the batches that are gathered and of those kept for reuse. What was sent belongs to the receiver.
+    pub fn memory_bytes(&self) -> usize {
+        let gathering =
+            self.outboxes.iter().map(|outbox| outbox.requests.memory_bytes() + outbox.replies.memory_bytes());
+        let spare_requests = self.spare_requests.iter().map(|batch| batch.memory_bytes());
+        let spare_replies = self.spare_replies.iter().map(|batch| batch.memory_bytes());
+        gathering.chain(spare_requests).chain(spare_replies).sum()
     }
 
     /// Adds a read to this turn's batch for `core`.

@@ -1,34 +1,11 @@
 //! Questions that every core answers for itself, and what becomes of the answers.
 //!
-//! Place in the flow: between step 4 (route) and step 9 (reply), for what is about the node and not about keys.
+//! Place in the flow: between step 4 (route) and step 9 (reply), for what is about the node and not about keys. What is
+//! asked and told is `admin::gather`'s.
 
-use crate::metrics::CoreReport;
+pub use crate::admin::gather::{Answer, Question};
 
-/// What every core is asked.
-#[derive(Debug, Clone)]
-pub enum Question {
-    /// Its figures.
-    Figures,
-}
-
-/// What one core tells.
-#[derive(Debug)]
-pub enum Part {
-    /// Its figures.
-    Figures(Box<CoreReport>),
-}
-
-impl Part {
-    /// The figures.
-    ///
-    /// # Panics
-    /// When it tells something else: the question was another.
-    pub fn into_figures(self) -> CoreReport {
-        match self {
-            Self::Figures(report) => *report,
-        }
-    }
-}
+use crate::admin::gather::Pending;
 
 /// What the answers are wanted for.
 #[derive(Debug)]
@@ -36,12 +13,5 @@ pub enum Purpose {
     /// The native STATS.
     Statistics,
     /// A reply over RESP.
-    Resp(RespPurpose),
-}
-
-/// Replies over RESP that need every core.
-#[derive(Debug)]
-pub enum RespPurpose {
-    /// INFO, of these sections.
-    Info(Vec<String>),
+    Resp(Pending),
 }

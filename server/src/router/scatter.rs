@@ -8,7 +8,7 @@
 
 use slab::Slab;
 
-use super::questions::{Part as Told, Purpose};
+use super::questions::{Answer, Purpose};
 use super::reply_to::ReplyTo;
 
 /// Gathers that a core has open, at most. Beyond it a BATCH is answered BUSY.
@@ -101,7 +101,7 @@ struct ReportGather {
     reply_to: ReplyTo,
     purpose: Purpose,
     missing: usize,
-    parts: Vec<Told>,
+    parts: Vec<Answer>,
 }
 
 /// The gathers of one core.
@@ -110,9 +110,16 @@ pub struct Gathers {
     batches: Slab<Gather>,
     reports: Slab<ReportGather>,
     next_generation: u32,
+    /// Memory of the parts and bytes of all open gathers.
+    bytes: usize,
 }
 
 impl Gathers {
+    /// Memory of what is gathered.
+    pub fn memory_bytes(&self) -> usize {
+        self.batches.capacity() * size_of::<Gather>() + self.bytes
+    }
+
     /// Whether another gather may be opened.
     pub fn has_room(&self) -> bool {
         self.batches.len() + self.reports.len() < MAX_GATHERS
@@ -129,6 +136,7 @@ impl Gathers {
         self.next_generation = self.next_generation.wrapping_add(1);
         let generation = self.next_generation;
         let parts = vec![Part { start: 0, length: 0 }; parts];
+        self.bytes += parts.len() * size_of::<Part>();
         let missing = parts.len();
         let gather = Gather { reply_to, combine, generation, missing, parts, bytes: Vec::new() };
         (self.batches.insert(gather) as u32, generation)
@@ -150,9 +158,10 @@ impl Gathers {
         let Some(gather) = self.batches.get_mut(key as usize).filter(|gather| gather.generation == generation) else {
             return Progress::Gone;
         };
-        let start = gather.bytes.len();
+        let (start, before) = (gather.bytes.len(), gather.bytes.capacity());
         put(&mut gather.bytes);
         let length = gather.bytes.len() - start;
+        self.bytes += gather.bytes.capacity() - before;
         assert!(length > 0, "a result is never empty");
         let part = &mut gather.parts[position as usize];
         assert!(part.length == 0, "two results for part {position}");
@@ -162,6 +171,7 @@ impl Gathers {
             return Progress::Waiting;
         }
         let Gather { reply_to, combine, parts, bytes, .. } = self.batches.remove(key as usize);
+        self.bytes -= parts.len() * size_of::<Part>() + bytes.capacity();
         Progress::Complete(Gathered { reply_to, combine, parts, bytes })
     }
 
@@ -172,7 +182,7 @@ impl Gathers {
     }
 
     /// Adds what a core tells; returns who waits, what for, and all parts when it was the last one.
-    pub fn put_report(&mut self, key: u32, part: Told) -> Option<(ReplyTo, Purpose, Vec<Told>)> {
+    pub fn put_report(&mut self, key: u32, part: Answer) -> Option<(ReplyTo, Purpose, Vec<Answer>)> {
         let gather = &mut self.reports[key as usize];
         gather.parts.push(part);
         gather.missing -= 1;

@@ -18,10 +18,9 @@ pub const DISK_IS_FULL: &str = "the disk is full; not applied. Reads go on; writ
 /// What the decision is made from. All of one core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WriteBudget {
-    /// Memory of keys, values and tables now.
-    pub memory_bytes: u64,
-    /// The core's share of the memory limit; `u64::MAX`: no limit.
-    pub memory_limit_bytes: u64,
+    /// Bytes that writes of this core may still take: of the node's limit, what all cores have and what is on its way
+    /// taken off. `u64::MAX`: no limit.
+    pub room_bytes: u64,
     /// Bytes appended to the log, or waiting to be, that are not on disk.
     pub pending_log_bytes: usize,
     /// Bytes that the log's existing segments still have room for.
@@ -40,15 +39,13 @@ pub enum LogBlock {
 }
 
 impl WriteBudget {
-    /// Whether a write of `bytes` (key and value; 0 for a delete) may enter.
+    /// Whether a write that takes `growth` bytes of memory (0 for a delete) and `bytes` of log may enter.
     ///
     /// # Errors
     /// The code of the refusal and what to do about it.
     #[inline]
-    pub fn admit(&self, bytes: usize) -> Result<(), (ErrorCode, &'static str)> {
-        // What waits for the disk will be memory when it is applied.
-        let memory_bytes = self.memory_bytes + (self.pending_log_bytes + bytes) as u64;
-        if bytes > 0 && memory_bytes > self.memory_limit_bytes {
+    pub fn admit(&self, growth: usize, bytes: usize) -> Result<(), (ErrorCode, &'static str)> {
+        if growth as u64 > self.room_bytes {
             return Err((
                 ErrorCode::OutOfMemory,
                 "the memory limit is reached; not applied. Delete keys, or raise --max-memory",
@@ -68,42 +65,54 @@ impl WriteBudget {
             _ => Ok(()),
         }
     }
+
+    /// Notes that such a write has entered.
+    #[inline]
+    pub fn take(&mut self, growth: usize, bytes: usize) {
+        self.room_bytes = if self.room_bytes == u64::MAX { u64::MAX } else { self.room_bytes - growth as u64 };
+        self.pending_log_bytes += bytes;
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ROOMY: WriteBudget = WriteBudget {
-        memory_bytes: 0,
-        memory_limit_bytes: 1 << 30,
-        pending_log_bytes: 0,
-        writable_log_bytes: 1 << 20,
-        blocked: None,
-    };
+    const ROOMY: WriteBudget =
+        WriteBudget { room_bytes: 1 << 30, pending_log_bytes: 0, writable_log_bytes: 1 << 20, blocked: None };
 
-    fn code(budget: WriteBudget, bytes: usize) -> Option<ErrorCode> {
-        budget.admit(bytes).err().map(|(code, _)| code)
+    fn code(budget: WriteBudget, growth: usize, bytes: usize) -> Option<ErrorCode> {
+        budget.admit(growth, bytes).err().map(|(code, _)| code)
     }
 
     #[test]
     fn each_bound_has_its_own_code() {
-        assert_eq!(code(ROOMY, 100), None);
-        assert_eq!(code(WriteBudget { memory_bytes: 1 << 30, ..ROOMY }, 1), Some(ErrorCode::OutOfMemory));
-        let filling = WriteBudget { memory_bytes: (1 << 30) - 1000, pending_log_bytes: 900, ..ROOMY };
-        assert_eq!((code(filling, 100), code(filling, 101)), (None, Some(ErrorCode::OutOfMemory)));
+        assert_eq!(code(ROOMY, 100, 100), None);
+        let filling = WriteBudget { room_bytes: 100, ..ROOMY };
+        assert_eq!((code(filling, 100, 1), code(filling, 101, 1)), (None, Some(ErrorCode::OutOfMemory)));
         let behind = WriteBudget { pending_log_bytes: MAX_PENDING_LOG_BYTES, ..ROOMY };
-        assert_eq!(code(behind, 1), Some(ErrorCode::Busy));
+        assert_eq!(code(behind, 1, 1), Some(ErrorCode::Busy));
         let full = WriteBudget { blocked: Some(LogBlock::DiskFull), writable_log_bytes: LOG_SLACK_BYTES + 10, ..ROOMY };
-        assert_eq!(code(full, 10), None);
-        assert_eq!(code(full, 11), Some(ErrorCode::NoSpace));
-        assert_eq!(code(WriteBudget { blocked: Some(LogBlock::Failing), ..full }, 11), Some(ErrorCode::Busy));
+        assert_eq!(code(full, 10, 10), None);
+        assert_eq!(code(full, 11, 11), Some(ErrorCode::NoSpace));
+        assert_eq!(code(WriteBudget { blocked: Some(LogBlock::Failing), ..full }, 11, 11), Some(ErrorCode::Busy));
+    }
+
+    #[test]
+    fn what_has_entered_takes_room_of_what_follows() {
+        let mut budget = WriteBudget { room_bytes: 100, ..ROOMY };
+        budget.take(60, 70);
+        assert_eq!((budget.room_bytes, budget.pending_log_bytes), (40, 70));
+        assert_eq!((code(budget, 40, 1), code(budget, 41, 1)), (None, Some(ErrorCode::OutOfMemory)));
+        let mut unlimited = WriteBudget { room_bytes: u64::MAX, ..ROOMY };
+        unlimited.take(60, 70);
+        assert_eq!(unlimited.room_bytes, u64::MAX);
     }
 
     #[test]
     fn deletes_pass_the_memory_limit_and_a_large_value_is_not_starved_by_small_ones() {
-        assert_eq!(code(WriteBudget { memory_bytes: 1 << 30, ..ROOMY }, 0), None);
+        assert_eq!(code(WriteBudget { room_bytes: 0, ..ROOMY }, 0, 100), None);
         let busy = WriteBudget { pending_log_bytes: MAX_PENDING_LOG_BYTES - 1, ..ROOMY };
-        assert_eq!(code(busy, MAX_PENDING_LOG_BYTES * 2), None);
+        assert_eq!(code(busy, MAX_PENDING_LOG_BYTES * 2, MAX_PENDING_LOG_BYTES * 2), None);
     }
 }

@@ -18,6 +18,7 @@ use eyot_protocol::key;
 use eyot_protocol::limits::MAX_COMMANDS_PER_ENTRY;
 use eyot_raft_glue::{Index, Version};
 
+use super::access::AccessClock;
 use super::entry::{Entry, Expiry, OwnedEntry};
 use super::expiry::Wheel;
 use super::graveyard::GRAVES_PER_PLACE;
@@ -158,6 +159,8 @@ impl Shard {
             expires_at_us = entry.expiry().map(|expiry| expiry.at_us);
         }
         let expiry = new_expiry(&mut self.wheel, entry.expiry(), expires_at_us, write);
+        let clock = AccessClock::new(self.tracking, now_us);
+        entry.set_access(clock.touched(entry.access(), (version.0 as u32).wrapping_mul(0x9E37_79B9)));
         let resized = entry.store(value, version, expiry);
         self.tables.resized(resized);
         stored

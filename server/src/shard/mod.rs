@@ -15,6 +15,8 @@
 //! | `scan` | walks over many keys: SCAN, the keys of a slot, random keys, samples |
 //! | `expiry` | the timing wheel that finds expired keys |
 //! | `graveyard` | what a cleared shard held, until it is freed |
+//! | `access` | when, or how often, a key was used: the meaning of its access word |
+//! | `eviction` | which key goes when memory is short |
 //!
 //! Invariants:
 //! - Pure: no clock, file, socket or random number. State is a function of the entries that were applied: neither
@@ -25,9 +27,11 @@
 //!
 //! Deliberately not here: which acknowledgement a write waits for, limits on memory, what values mean.
 
+pub mod access;
 mod apply;
 mod commands;
 mod entry;
+pub mod eviction;
 mod expiry;
 mod graveyard;
 mod outcome;
@@ -35,11 +39,13 @@ mod query;
 mod scan;
 mod table;
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use eyot_protocol::key;
 use eyot_raft_glue::{ShardId, Version};
 
+use access::{AccessClock, Tracking};
 use entry::{Entry, Expiry, OwnedEntry};
 use expiry::{Due, Wheel};
 use graveyard::Graveyard;
@@ -73,6 +79,11 @@ pub struct Shard {
     /// An entry that the latest command took out, for its outcome to borrow; dropped when the log's entry is applied.
     departed: Option<OwnedEntry>,
     graveyard: Graveyard,
+    /// What access words remember.
+    tracking: Tracking,
+    /// Reads of values that found a key, and that did not; the former also decide which of them count as uses.
+    hits: Cell<u64>,
+    misses: Cell<u64>,
 }
 
 impl Shard {
@@ -92,6 +103,9 @@ impl Shard {
             scratch: Vec::new(),
             departed: None,
             graveyard: Graveyard::default(),
+            tracking: Tracking::Recency,
+            hits: Cell::new(0),
+            misses: Cell::new(0),
         }
     }
 
@@ -151,15 +165,43 @@ impl Shard {
         self.tables.prefetch_bucket(place);
     }
 
-    /// [`Shard::get`] of a key whose [`Shard::place`] is known, without hashing it again.
+    /// [`Shard::get`] of a key whose [`Shard::place`] is known, without hashing it again. Counts as a use of the key.
     #[inline]
     pub fn get_at(&self, place: Place, key: &[u8], now_us: i64) -> Option<Stored<'_>> {
-        let entry = self.tables.find(place, key)?;
-        let expires_at_us = entry.expiry().map(|expiry| expiry.at_us);
-        if has_expired(expires_at_us, now_us) {
+        let entry = self.tables.find(place, key);
+        let expires_at_us = entry.and_then(Entry::expiry).map(|expiry| expiry.at_us);
+        let Some(entry) = entry.filter(|_| !has_expired(expires_at_us, now_us)) else {
+            self.misses.set(self.misses.get() + 1);
             return None;
-        }
+        };
+        self.hits.set(self.hits.get() + 1);
+        self.touch(entry, now_us);
         Some(Stored { value: entry.value(), version: entry.version(), expires_at_us })
+    }
+
+    /// Notes a use of `entry`.
+    #[inline]
+    fn touch(&self, entry: &Entry, now_us: i64) {
+        // Which uses count must not follow the keys' order: the count of all uses, stirred, is as good as a random
+        // number.
+        let random = (self.hits.get().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32;
+        entry.set_access(self.access_clock(now_us).touched(entry.access(), random));
+    }
+
+    /// Has access words remember what `tracking` says from now on.
+    pub fn set_tracking(&mut self, tracking: Tracking) {
+        self.tracking = tracking;
+    }
+
+    /// Reads and writes access words at `now_us`.
+    #[inline]
+    pub fn access_clock(&self, now_us: i64) -> AccessClock {
+        AccessClock::new(self.tracking, now_us)
+    }
+
+    /// Reads of values since the start: those that found a key, and those that did not.
+    pub fn hits_and_misses(&self) -> (u64, u64) {
+        (self.hits.get(), self.misses.get())
     }
 
     /// Offers keys whose expiry has passed at `now_us` to `propose`, each with the version to name in the
@@ -212,6 +254,11 @@ impl Shard {
     /// ten nanoseconds each; whether anything is left. To be called between turns while it says so.
     pub fn free_some(&mut self, budget: usize) -> bool {
         self.graveyard.free_some(budget)
+    }
+
+    /// The part of [`Shard::memory_bytes`] that is entries: keys and values.
+    pub fn entry_bytes(&self) -> usize {
+        self.tables.entry_bytes()
     }
 
     /// A number that is the same for the same content (keys, values, versions, expiries), in whatever order it came and

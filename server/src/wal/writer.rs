@@ -79,6 +79,8 @@ struct InFlight {
     sequence: Sequence,
     /// Header, records; without padding and segment header: what [`LogWriter::pending_bytes`] counts.
     bytes: usize,
+    /// Memory of its buffer.
+    capacity: usize,
     completed: bool,
 }
 
@@ -266,7 +268,12 @@ impl LogWriter {
         let offset = current.offset - lead as u64;
         current.offset = offset + batch.buffer.len() as u64;
         assert!(current.offset <= current.bytes, "a batch beyond its segment's end");
-        self.in_flight.push_back(InFlight { sequence, bytes: byte_length, completed: false });
+        self.in_flight.push_back(InFlight {
+            sequence,
+            bytes: byte_length,
+            capacity: batch.buffer.capacity(),
+            completed: false,
+        });
         LogWrite { segment: current.number, offset, buffer: batch.buffer, sequence }
     }
 
@@ -285,6 +292,14 @@ impl LogWriter {
         }
         self.recycle(buffer);
         self.durable
+    }
+
+    /// Memory of the open batches, those in flight, and the spare buffers: a handful, and some dozens when the disk is
+    /// behind.
+    pub fn memory_bytes(&self) -> usize {
+        let open = self.batches.iter().map(|batch| batch.buffer.capacity());
+        let in_flight = self.in_flight.iter().filter(|write| !write.completed).map(|write| write.capacity);
+        open.chain(in_flight).chain(self.spare_buffers.iter().map(AlignedBuffer::capacity)).sum()
     }
 
     /// Every batch up to this one is on disk.

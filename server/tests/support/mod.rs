@@ -13,8 +13,12 @@
 #![allow(dead_code, unused_imports)]
 
 mod client;
+pub mod resp;
+pub mod servers;
 
 pub use client::{bytes_value, number_of, number_value, Answer, Client};
+pub use resp::{Reply, RespClient};
+pub use servers::{Redis, Subject};
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};

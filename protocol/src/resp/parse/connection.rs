@@ -161,7 +161,7 @@ fn kill_filter(options: Args<'_>) -> Result<KillFilter<'_>, RespError> {
             () => return Err(SYNTAX),
         }
     }
-    if options.len() % 2 == 0 {
+    if options.len().is_multiple_of(2) {
         Ok(filter)
     } else {
         Err(SYNTAX)

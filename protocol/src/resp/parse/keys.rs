@@ -117,7 +117,7 @@ pub(super) fn scan(args: Args<'_>) -> Outcome<'_> {
             return Err(SYNTAX);
         }
     }
-    if options.len() % 2 == 0 {
+    if options.len().is_multiple_of(2) {
         Ok(RespRequest::Scan(scan))
     } else {
         Err(SYNTAX)

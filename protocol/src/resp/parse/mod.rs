@@ -26,7 +26,7 @@ mod tests;
 use super::args::Args;
 use super::error::RespError;
 use super::request::{Parsed, RespRequest};
-use super::table::{lookup, CommandId, CommandSpec};
+use super::table::{lookup, CommandId, CommandSpec, LOWER_CASE};
 use crate::key::slot;
 use crate::limits::MAX_KEY_BYTES;
 use crate::request::KeyQuery;
@@ -45,21 +45,31 @@ type Outcome<'a> = Result<RespRequest<'a>, RespError>;
 
 /// Reads a request. `now_us` is the wall clock in microseconds since the epoch.
 #[inline]
-pub fn parse<'a>(args: Args<'a>, now_us: i64) -> Result<Parsed<'a>, RespError> {
+pub fn parse(args: Args<'_>, now_us: i64) -> Result<Parsed<'_>, RespError> {
+    // The two that nearly all requests are, before the table is asked.
+    if let Some([first, second, third]) = args.get(0) {
+        let name = [first | LOWER_CASE, second | LOWER_CASE, third | LOWER_CASE];
+        if name == *b"get" && args.len() == 2 {
+            let request = RespRequest::Read { key: key(args, 1)?, query: KeyQuery::Value };
+            return Ok(Parsed { id: CommandId::Get, request });
+        }
+        if name == *b"set" && args.len() >= 3 {
+            return Ok(Parsed { id: CommandId::Set, request: strings::set(args, now_us)? });
+        }
+    }
+    parse_any(args, now_us)
+}
+
+#[inline(never)]
+fn parse_any(args: Args<'_>, now_us: i64) -> Result<Parsed<'_>, RespError> {
     let Some(id) = args.get(0).and_then(lookup) else { return Err(unknown_command(args)) };
     if !id.takes(args.len()) {
         return Err(wrong_arity(id.name()));
     }
-    let request = match id {
-        CommandId::Get => RespRequest::Read { key: key(args, 1)?, query: KeyQuery::Value },
-        CommandId::Set => strings::set(args, now_us)?,
-        _ => any_other(id, args, now_us)?,
-    };
-    Ok(Parsed { id, request })
+    Ok(Parsed { id, request: request(id, args, now_us)? })
 }
 
-#[inline(never)]
-fn any_other<'a>(id: CommandId, args: Args<'a>, now_us: i64) -> Outcome<'a> {
+fn request(id: CommandId, args: Args<'_>, now_us: i64) -> Outcome<'_> {
     use CommandId as Id;
     match id {
         Id::Get => Ok(RespRequest::Read { key: key(args, 1)?, query: KeyQuery::Value }),

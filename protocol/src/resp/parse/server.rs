@@ -56,7 +56,7 @@ pub(super) fn config(args: Args<'_>) -> Outcome<'_> {
     let rest = args.from(2);
     Ok(RespRequest::Config(match spec.short_name() {
         "get" => ConfigCommand::Get(rest),
-        "set" if rest.len() % 2 == 0 => ConfigCommand::Set(rest),
+        "set" if rest.len().is_multiple_of(2) => ConfigCommand::Set(rest),
         "set" => return Err(SYNTAX),
         "resetstat" => ConfigCommand::ResetStat,
         "rewrite" => ConfigCommand::Rewrite,
@@ -82,7 +82,7 @@ fn memory_usage(args: Args<'_>) -> Outcome<'_> {
             return Err(SYNTAX);
         }
     }
-    if options.len() % 2 != 0 {
+    if !options.len().is_multiple_of(2) {
         return Err(SYNTAX);
     }
     Ok(RespRequest::Read { key: check_key(args.at(2))?, query: KeyQuery::MemoryUsage })

@@ -119,13 +119,13 @@ impl SetOptions {
 
 /// SETNX key value
 pub(super) fn set_if_absent(args: Args<'_>) -> Outcome<'_> {
-    set_one_if_absent(key(args, 1)?, args.at(2))
+    Ok(set_one_if_absent(key(args, 1)?, args.at(2)))
 }
 
-fn set_one_if_absent<'a>(key: &'a [u8], value: &'a [u8]) -> Outcome<'a> {
+fn set_one_if_absent<'a>(key: &'a [u8], value: &'a [u8]) -> RespRequest<'a> {
     let (value, condition) = (Value::Bytes(value), Condition::IfAbsent);
     let command = Command::Set { key, value, expiry: NewExpiry::Never, condition, return_old: false };
-    Ok(RespRequest::Write { command, shape: Shape::Flag })
+    RespRequest::Write { command, shape: Shape::Flag }
 }
 
 /// SETEX key seconds value, PSETEX key milliseconds value
@@ -188,7 +188,7 @@ pub(super) fn get_each(args: Args<'_>) -> Outcome<'_> {
 /// MSET key value..., MSETNX key value...
 pub(super) fn set_each(id: CommandId, args: Args<'_>) -> Outcome<'_> {
     let pairs = args.from(1);
-    if pairs.len() % 2 != 0 {
+    if !pairs.len().is_multiple_of(2) {
         return Err(wrong_arity(id.name()));
     }
     let mut keys = pairs.pairs().map(|(key, _)| key);
@@ -197,7 +197,7 @@ pub(super) fn set_each(id: CommandId, args: Args<'_>) -> Outcome<'_> {
         return Ok(RespRequest::SetEach { pairs });
     }
     if pairs.len() == 2 {
-        return set_one_if_absent(pairs.at(0), pairs.at(1));
+        return Ok(set_one_if_absent(pairs.at(0), pairs.at(1)));
     }
     check_same_slot(&mut keys)?;
     Ok(RespRequest::SetAllIfAbsent { pairs })

@@ -26,8 +26,11 @@ const fn connection(
 }
 
 /// One that looks at all connections.
-const fn all(spec: CommandSpec) -> CommandSpec {
-    CommandSpec { complexity: "O(N), N being the number of connections", ..spec }
+const fn all(name: &'static str, arity: i8, since: &'static str, flags: Flags, summary: &'static str) -> CommandSpec {
+    CommandSpec {
+        complexity: "O(N), N being the number of connections",
+        ..connection(name, arity, since, flags, summary)
+    }
 }
 
 pub(super) const PING: CommandSpec =
@@ -67,10 +70,10 @@ pub(super) const CLIENT: CommandSpec = CommandSpec::new(
     connection("client|help", 2, "5.0.0", ALWAYS, "Prints this help."),
     connection("client|id", 2, "5.0.0", SESSION, "Tells the connection's number."),
     connection("client|info", 2, "6.2.0", SESSION, "Describes the connection.").tips(&["nondeterministic_output"]),
-    all(connection("client|kill", -3, "2.4.0", ADMIN, "Closes connections.")).syntax(
+    all("client|kill", -3, "2.4.0", ADMIN, "Closes connections.").syntax(
         "<ip:port> | [ID <id>] [ADDR <ip:port>] [LADDR <ip:port>] [TYPE <type>] [USER <user>] [SKIPME (YES|NO)]",
     ),
-    all(connection("client|list", -2, "2.4.0", ADMIN, "Describes connections."))
+    all("client|list", -2, "2.4.0", ADMIN, "Describes connections.")
         .tips(&["nondeterministic_output"])
         .syntax("[TYPE (NORMAL|MASTER|REPLICA|PUBSUB)] [ID <id> ...]"),
     connection("client|no-evict", 3, "7.0.0", ADMIN, "Keeps the connection open when memory is short.")

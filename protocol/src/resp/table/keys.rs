@@ -42,9 +42,14 @@ const fn each(spec: CommandSpec) -> CommandSpec {
     CommandSpec { complexity: "O(N), N being the number of keys", ..spec.tips(SUM_OF_SHARDS) }
 }
 
-/// One whose time grows with the number of all keys.
-const fn whole(spec: CommandSpec) -> CommandSpec {
-    CommandSpec { complexity: "O(N), N being the number of all keys", ..spec }
+/// One that looks at all keys.
+const fn whole(name: &'static str, arity: i8, group: Group, flags: Flags, summary: &'static str) -> CommandSpec {
+    CommandSpec {
+        group,
+        complexity: "O(N), N being the number of all keys",
+        ..generic(name, arity, "1.0.0", flags, &[], summary)
+            .in_categories(Categories::KEYSPACE.and(Categories::DANGEROUS))
+    }
 }
 
 pub(super) const DEL: CommandSpec = each(generic("del", -2, "1.0.0", WRITE, REMOVES_ALL, "Removes keys."));
@@ -80,11 +85,8 @@ pub(super) const TYPE: CommandSpec = generic(
     &[KeySpec::one(1, KeyFlags::RO)],
     "Tells the type of the value that a key holds.",
 );
-pub(super) const KEYS: CommandSpec = whole(
-    generic("keys", 2, "1.0.0", READ, &[], "Lists the keys that a pattern describes.")
-        .in_categories(Categories::KEYSPACE.and(Categories::DANGEROUS))
-        .tips(&["request_policy:all_shards", "nondeterministic_output_order"]),
-);
+pub(super) const KEYS: CommandSpec = whole("keys", 2, Group::Generic, READ, "Lists the keys that a pattern describes.")
+    .tips(&["request_policy:all_shards", "nondeterministic_output_order"]);
 pub(super) const SCAN: CommandSpec = CommandSpec {
     complexity: "O(1) a call; O(N) for all calls that visit the N keys",
     ..generic("scan", -2, "2.8.0", READ, &[], "Lists keys, a few with each call.")
@@ -130,18 +132,10 @@ pub(super) const DBSIZE: CommandSpec = CommandSpec {
     ..generic("dbsize", 1, "1.0.0", READ_FAST, &[], "Counts all keys.")
         .tips(&["request_policy:all_shards", "response_policy:agg_sum"])
 };
-pub(super) const FLUSHALL: CommandSpec = whole(CommandSpec {
-    group: Group::Server,
-    ..generic("flushall", -1, "1.0.0", WRITE, &[], "Removes all keys.")
-        .in_categories(Categories::KEYSPACE.and(Categories::DANGEROUS))
-        .tips(ON_ALL_SHARDS)
-});
-pub(super) const FLUSHDB: CommandSpec = whole(CommandSpec {
-    group: Group::Server,
-    ..generic("flushdb", -1, "1.0.0", WRITE, &[], "Removes all keys.")
-        .in_categories(Categories::KEYSPACE.and(Categories::DANGEROUS))
-        .tips(ON_ALL_SHARDS)
-});
+pub(super) const FLUSHALL: CommandSpec =
+    whole("flushall", -1, Group::Server, WRITE, "Removes all keys.").tips(ON_ALL_SHARDS);
+pub(super) const FLUSHDB: CommandSpec =
+    whole("flushdb", -1, Group::Server, WRITE, "Removes all keys.").tips(ON_ALL_SHARDS);
 pub(super) const OBJECT: CommandSpec =
     CommandSpec::new("object", -2, "2.2.3", Group::Generic, "Depends on subcommand.", "Tells how values are kept.")
         .subcommands(&[

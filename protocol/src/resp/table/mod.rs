@@ -1,5 +1,5 @@
-//! The one table of commands: what exists, how many arguments it takes, where its keys are, who may use it, and what the
-//! documentation says of it.
+//! The one table of commands: what there is, how many arguments it takes, where its keys are, who may use it, and what
+//! the documentation says of it.
 //!
 //! Place in the flow: step 2 (decode) looks a command's name up here; admission asks for its access class; COMMAND,
 //! HELP and the reference page are written from it.
@@ -116,7 +116,7 @@ const SLOT_BITS: u32 = SLOTS.trailing_zeros();
 /// Fibonacci hashing: 2^64 divided by the golden ratio.
 const HASH_MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Set in every lower-case letter. Of all bytes, only letters become lower-case letters by it.
-const LOWER_CASE: u8 = 0x20;
+pub(super) const LOWER_CASE: u8 = 0x20;
 
 /// A name as one number (0: an empty slot) and its command.
 #[derive(Clone, Copy)]
@@ -129,7 +129,7 @@ struct IndexEntry {
 static INDEX: [IndexEntry; SLOTS] = index();
 
 const fn index() -> [IndexEntry; SLOTS] {
-    assert!(COMMAND_COUNT * 2 < SLOTS, "too full to end a search soon");
+    const { assert!(COMMAND_COUNT * 2 < SLOTS, "too full to end a search soon") };
     let mut index = [IndexEntry { name: 0, command: 0 }; SLOTS];
     let mut command = 0;
     while command < COMMAND_COUNT {

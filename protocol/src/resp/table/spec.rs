@@ -6,7 +6,11 @@
 
 /// A set of named bits.
 macro_rules! bits {
-    ($(#[$doc:meta])* $type:ident($number:ty) { $($(#[$bit_doc:meta])* $bit:ident = $name:literal @ $at:literal),+ $(,)? }) => {
+    (
+        $(#[$doc:meta])* $type:ident($number:ty) {
+            $($(#[$bit_doc:meta])* $bit:ident = $name:literal @ $at:literal),+ $(,)?
+        }
+    ) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
         pub struct $type($number);

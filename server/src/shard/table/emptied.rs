@@ -9,20 +9,26 @@
 
 use std::vec::IntoIter;
 
+use super::arena::Arena;
 use super::segment::Segment;
 use super::slot::SlotTable;
+
+/// Freeing a chunk of buckets counts as so many keys: it may be a call into the kernel.
+const KEYS_PER_CHUNK: usize = 100;
 
 /// Tables that were taken out, until they are freed.
 pub(in crate::shard) struct Emptied {
     slots: IntoIter<SlotTable>,
     /// The segments of the slot that is being freed.
     segments: IntoIter<Segment>,
+    /// Where their buckets lie: declared behind them, so that it is freed after them.
+    arena: Arena,
     bytes: usize,
 }
 
 impl Emptied {
-    pub(super) fn new(by_slot: Box<[SlotTable]>, bytes: usize) -> Self {
-        Self { slots: by_slot.into_vec().into_iter(), segments: Vec::new().into_iter(), bytes }
+    pub(super) fn new(by_slot: Box<[SlotTable]>, arena: Arena, bytes: usize) -> Self {
+        Self { slots: by_slot.into_vec().into_iter(), segments: Vec::new().into_iter(), arena, bytes }
     }
 
     /// Frees some `budget` keys, at most one segment (2,000 keys) more; `true` when there is nothing left.
@@ -31,6 +37,10 @@ impl Emptied {
         while freed < budget.max(1) {
             let Some(segment) = self.segments.next() else {
                 let Some(slot) = self.slots.next() else {
+                    if self.arena.free_chunk() {
+                        freed += KEYS_PER_CHUNK;
+                        continue;
+                    }
                     self.bytes = 0;
                     return true;
                 };

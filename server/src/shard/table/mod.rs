@@ -8,6 +8,7 @@
 //! | `mod` | [`Tables`]: all slots of a shard, and the counts |
 //! | `slot` | the table of one slot: one segment, or a directory of them |
 //! | `segment` | buckets in the order of hashes: search, insert, remove, growth |
+//! | `arena` | the memory of the buckets, without holes |
 //! | `bucket` | one cache line of tagged pointers |
 //! | `scan` | walks that can be interrupted, and random picks |
 //! | `emptied` | the tables that a Clear took out, until they are freed |
@@ -20,6 +21,7 @@
 //!
 //! Deliberately not here: expiry, versions, conditions.
 
+mod arena;
 mod bucket;
 mod emptied;
 mod scan;
@@ -30,8 +32,10 @@ use std::hash::{BuildHasher, Hasher};
 use std::ops::Range;
 
 use ahash::RandomState;
+use eyot_protocol::key;
 
 use super::entry::{Entry, OwnedEntry, Resized};
+use arena::Arena;
 use bucket::Word;
 use slot::SlotTable;
 
@@ -61,6 +65,8 @@ impl Place {
 pub(super) struct Tables {
     first_slot: u16,
     by_slot: Box<[SlotTable]>,
+    /// Where their buckets lie: declared behind them, so that it is freed after them.
+    arena: Arena,
     /// Keys of each [`SLOTS_PER_GROUP`] slots.
     group_keys: Box<[u32]>,
     hasher: RandomState,
@@ -84,7 +90,16 @@ impl Tables {
         let by_slot: Box<[_]> = slots.clone().map(|_| SlotTable::new()).collect();
         let group_keys = vec![0; by_slot.len().div_ceil(SLOTS_PER_GROUP)].into_boxed_slice();
         let table_bytes = fixed_bytes(&by_slot, &group_keys);
-        Self { first_slot: slots.start, by_slot, group_keys, hasher, keys: 0, entry_bytes: 0, table_bytes }
+        Self {
+            first_slot: slots.start,
+            by_slot,
+            arena: Arena::new(),
+            group_keys,
+            hasher,
+            keys: 0,
+            entry_bytes: 0,
+            table_bytes,
+        }
     }
 
     /// The slots that have a table.
@@ -148,10 +163,11 @@ impl Tables {
         let slot = &mut self.by_slot[usize::from(place.table)];
         if slot.is_full(place.hash) {
             self.table_bytes -= slot.bytes();
-            slot.make_room(place.hash);
+            slot.make_room(place.hash, &mut self.arena);
             self.table_bytes += slot.bytes();
         }
         slot.insert(place.hash, entry);
+        self.settle();
     }
 
     /// Takes the entry of `key` out if there is one and `condition` holds for it.
@@ -173,10 +189,21 @@ impl Tables {
         self.entry_bytes -= entry.allocated_bytes();
         if slot.is_sparse(place.hash) {
             self.table_bytes -= slot.bytes();
-            slot.shrink(place.hash);
+            slot.shrink(place.hash, &mut self.arena);
             self.table_bytes += slot.bytes();
+            self.settle();
         }
         Some(entry)
+    }
+
+    /// Lets the arena fill the holes that a change of some segment's size has left.
+    #[inline]
+    fn settle(&mut self) {
+        let (by_slot, first_slot) = (&mut self.by_slot, self.first_slot);
+        self.arena.settle(|entry, from, to| {
+            let slot = key::slot(entry.key()) - first_slot;
+            by_slot[usize::from(slot)].segment_mut(entry.hash()).move_to(from, to);
+        });
     }
 
     /// Takes everything out at once: the tables are empty, and the old ones can be freed step by step.
@@ -186,7 +213,8 @@ impl Tables {
         self.group_keys.fill(0);
         self.table_bytes = fixed_bytes(&by_slot, &self.group_keys);
         (self.keys, self.entry_bytes) = (0, 0);
-        Emptied::new(std::mem::replace(&mut self.by_slot, by_slot), bytes - self.table_bytes)
+        let arena = std::mem::replace(&mut self.arena, Arena::new());
+        Emptied::new(std::mem::replace(&mut self.by_slot, by_slot), arena, bytes - self.table_bytes)
     }
 
     /// Asks the processor to fetch the line of the table in which a look-up at `place` begins: the first of two steps,
@@ -211,6 +239,11 @@ impl Tables {
     /// How many keys there are.
     pub fn keys(&self) -> usize {
         self.keys
+    }
+
+    /// Bytes of all entries.
+    pub fn entry_bytes(&self) -> usize {
+        self.entry_bytes
     }
 
     /// Bytes of all entries and tables.

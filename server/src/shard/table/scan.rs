@@ -13,6 +13,7 @@
 //!
 //! Deliberately not here: expiry, patterns, and what a client sees of a position.
 
+use super::bucket::BUCKET_WORDS;
 use super::segment::{prefetch_entries, Segment};
 use super::slot::SlotTable;
 use super::{Tables, SLOTS_PER_GROUP};
@@ -120,56 +121,54 @@ impl Tables {
         Some(hash)
     }
 
-    /// A slot, counted from the first one, and a hash in it, so that all keys are about equally likely to be near.
+    /// A slot, counted from the first one, by the number of its keys, and any hash.
     fn pick(&self, at: u64) -> Option<Position> {
-        let mut rank = scaled(at, self.keys);
-        let group = self.group_keys.iter().position(|&keys| {
-            let is_it = rank < keys as usize;
-            rank -= if is_it { 0 } else { keys as usize };
-            is_it
-        })?;
+        let mut rank = (u128::from(at) * self.keys as u128 >> 64) as usize;
+        let mut is_in = |keys: usize| {
+            let is_in = rank < keys;
+            rank -= if is_in { 0 } else { keys };
+            is_in
+        };
+        let group = self.group_keys.iter().position(|&keys| is_in(keys as usize))?;
         let first = group * SLOTS_PER_GROUP;
-        let within = self.by_slot[first..].iter().position(|slot| {
-            let is_it = rank < slot.keys();
-            rank -= if is_it { 0 } else { slot.keys() };
-            is_it
-        })?;
-        let keys = self.by_slot[first + within].keys();
-        let hash = scaled(mixed(at), 1 << 32) as u32;
-        // Which of the slot's keys it is decides most of the hash; where the keys are few, other bits of `at` do the rest.
-        let hash = (((rank as u64) << 32 | u64::from(hash)) / keys as u64) as u32;
-        Some(Position { slot: (first + within) as u16, hash })
+        let slot = first + self.by_slot[first..].iter().position(|slot| is_in(slot.keys()))?;
+        Some(Position { slot: slot as u16, hash: mixed(at) as u32 })
     }
 
-    /// An entry, all about equally likely when `at` is; `None` when there are none.
+    /// An entry, all about equally likely when `at` is any number; `None` when there are none.
     pub fn random(&self, at: u64) -> Option<&Entry> {
+        let Position { slot, mut hash } = self.pick(mixed(at))?;
+        let slot = &self.by_slot[usize::from(slot)];
+        // Any word of any bucket, until one is taken: so no entry gains from free words beside it.
         for n in 0..PICK_TRIES {
-            let at = mixed(at.wrapping_add(n));
-            let Position { slot, hash } = self.pick(at)?;
-            let segment = self.by_slot[usize::from(slot)].segment(hash);
+            let segment = slot.segment(hash);
             let bucket = segment.buckets().get(segment.home_of(hash));
-            if let Some(entry) = bucket.and_then(|bucket| bucket.words()[mixed(at) as usize % 8].entry()) {
+            let word = mixed(at.wrapping_add(n) ^ u64::from(hash));
+            if let Some(entry) = bucket.and_then(|bucket| bucket.words()[word as usize % BUCKET_WORDS].entry()) {
                 return Some(entry);
             }
+            hash = (word >> 32) as u32;
         }
-        // So few words are taken that any of them will do.
+        // Ends, since the slot has keys: if not behind this hash, then before it.
         let mut found = None;
-        self.scan(self.pick(mixed(at))?, 1, |entry| found = found.or(Some(entry)));
-        found.or_else(|| self.iter().next())
+        while found.is_none() {
+            hash = slot.visit_from(hash, |entry| found = found.or(Some(entry))).unwrap_or(0);
+        }
+        found
     }
 
     /// Visits up to `count` entries that lie one behind another from a random place on. Since entries lie in the order of
     /// their hashes, they are a random sample.
     pub fn sample<'a>(&'a self, at: u64, count: usize, mut visit: impl FnMut(&'a Entry)) {
         let Some(mut position) = self.pick(mixed(at)) else { return };
-        let (mut left, mut skipped) = (count, mixed(at.wrapping_add(1)) as usize % 8);
+        let (mut left, mut skipped) = (count, mixed(at.wrapping_add(1)) as usize % BUCKET_WORDS);
         let mut slots_left = self.by_slot.len();
         for _ in 0..SAMPLE_BUCKETS_MAX {
             let segment = self.by_slot[usize::from(position.slot)].segment(position.hash);
             let home = segment.home_of(position.hash);
             if let Some(bucket) = segment.buckets().get(home) {
-                let words = &bucket.words()[skipped..];
-                let entries = words.iter().filter_map(|word| word.entry()).take(left);
+                let (last, first) = bucket.words().split_at(skipped);
+                let entries = first.iter().chain(last).filter_map(|word| word.entry()).take(left);
                 entries.clone().for_each(Entry::prefetch);
                 for entry in entries {
                     left -= 1;
@@ -199,11 +198,6 @@ impl Tables {
             }
         }
     }
-}
-
-/// `at` as a part of `u64::MAX`, of `range`.
-fn scaled(at: u64, range: usize) -> usize {
-    (u128::from(at) * range as u128 >> 64) as usize
 }
 
 /// Another number, all of whose bits depend on all of `at`'s: the finish of SplitMix64 (Steele, Lea and Flood, 2014).

@@ -14,17 +14,18 @@
 //!   first bucket without the mark, and one that knows a home finds all entries of it.
 //! - Taking an entry out moves entries that had passed into its place, and takes marks away that nobody needs: a
 //!   segment in which keys come and go does not get slower.
-//! - Sizes are those of the allocator's classes (4, 5, 6 or 7 times a power of two), so that nothing of a block is wasted
-//!   and the load stays high: an entry costs 9 to 11 bytes here.
+//! - Sizes are near to each other (four to a doubling), so that the load stays high: an entry costs 9 to 11 bytes here.
+//! - The buckets belong to the shard's arena, which outlives the segment; the entries in them belong to the segment. A
+//!   segment that has buckets has entries, except within a change.
 //! - Rebuilding touches buckets, never entries; only a split reads their hashes, since a tag needs a new lowest bit.
 //!
 //! Deliberately not here: when to split and to merge, and what a key is.
 
 #![allow(unsafe_code)]
 
-use std::alloc::{alloc_zeroed, dealloc, handle_alloc_error, Layout};
 use std::ptr::NonNull;
 
+use super::arena::{larger, Arena, Block, BLOCK_BUCKETS_MAX};
 use super::bucket::{Bucket, Word, BUCKET_WORDS};
 use crate::shard::entry::{prefetch_line, Entry, OwnedEntry};
 
@@ -39,14 +40,6 @@ const FULL_QUARTERS: usize = 29;
 /// Entries per bucket below which a segment gets fewer buckets: half of where it stands after growing, so that keys
 /// which come and go around one size do not move it each time.
 const SPARSE: usize = 3;
-
-/// More buckets cannot be told apart by 16 bits of tag.
-const BUCKETS_LIMIT: usize = 7 << 13;
-
-/// The next larger size.
-fn larger(bucket_count: usize) -> usize {
-    bucket_count + (1_usize << bucket_count.max(4).ilog2()) / 4
-}
 
 /// How many entries so many buckets may hold.
 fn capacity(bucket_count: usize) -> usize {
@@ -77,7 +70,8 @@ pub(super) struct Segment {
     depth: u8,
 }
 
-const _: () = assert!(size_of::<Segment>() == 16 && BUCKETS_LIMIT <= u16::MAX as usize);
+// More buckets than 16 bits count could not be told apart by 16 bits of tag, either.
+const _: () = assert!(size_of::<Segment>() == 16 && BLOCK_BUCKETS_MAX <= u16::MAX as usize);
 
 // SAFETY: a segment owns its buckets alone, and those their entries, which may move to another thread.
 unsafe impl Send for Segment {}
@@ -90,22 +84,28 @@ impl Segment {
     }
 
     /// An empty segment with `bucket_count` buckets.
-    fn with_buckets(depth: u8, bucket_count: usize) -> Self {
+    fn with_buckets(depth: u8, bucket_count: usize, arena: &mut Arena) -> Self {
         let mut segment = Self::new(depth);
-        if bucket_count == 0 {
-            return segment;
+        if bucket_count > 0 {
+            segment.buckets = arena.take(bucket_count);
+            segment.bucket_count = bucket_count as u16;
         }
-        let layout = layout(bucket_count);
-        // SAFETY: the layout's size is not zero.
-        let block = unsafe { alloc_zeroed(layout) };
-        // The layout has a bucket's alignment, so the cast keeps what the allocator promised.
-        #[allow(clippy::cast_ptr_alignment)]
-        let Some(buckets) = NonNull::new(block.cast::<Bucket>()) else {
-            handle_alloc_error(layout)
-        };
-        segment.buckets = buckets;
-        segment.bucket_count = bucket_count as u16;
         segment
+    }
+
+    /// Gives the buckets back, out of which all entries were taken.
+    fn retire(mut self, arena: &mut Arena) {
+        assert!(self.keys == 0);
+        let bucket_count = usize::from(std::mem::take(&mut self.bucket_count));
+        if bucket_count > 0 {
+            arena.give_back(Block { buckets: self.buckets, bucket_count });
+        }
+    }
+
+    /// The buckets were moved by the arena.
+    pub fn move_to(&mut self, from: NonNull<Bucket>, to: NonNull<Bucket>) {
+        assert!(self.buckets == from && self.bucket_count > 0, "another segment's buckets");
+        self.buckets = to;
     }
 
     /// How many entries there are.
@@ -332,21 +332,21 @@ impl Segment {
     /// # Panics
     /// When hundreds of thousands of keys share a hash of 32 bits: chance does not bring that about, and who does not know
     /// the seed cannot either.
-    pub fn grow(&mut self) {
+    pub fn grow(&mut self, arena: &mut Arena) {
         let count = larger(usize::from(self.bucket_count));
-        assert!(count <= BUCKETS_LIMIT, "{} keys whose hashes cannot be told apart", self.keys);
-        self.rebuild(count);
+        assert!(count <= BLOCK_BUCKETS_MAX, "{} keys whose hashes cannot be told apart", self.keys);
+        self.rebuild(count, arena);
     }
 
     /// Takes a smaller size, with room for some more entries; no buckets without entries.
-    pub fn shrink(&mut self) {
-        self.rebuild(buckets_for(self.keys()));
+    pub fn shrink(&mut self, arena: &mut Arena) {
+        self.rebuild(buckets_for(self.keys()), arena);
     }
 
-    fn rebuild(&mut self, bucket_count: usize) {
-        let mut new = Self::with_buckets(self.depth, bucket_count);
+    fn rebuild(&mut self, bucket_count: usize, arena: &mut Arena) {
+        let mut new = Self::with_buckets(self.depth, bucket_count, arena);
         self.drain(|word| new.place(word.with_tag(word.tag())));
-        std::mem::swap(self, &mut new);
+        std::mem::replace(self, new).retire(arena);
     }
 
     /// Gives every word to `take`, which owns its entry from then on.
@@ -362,13 +362,13 @@ impl Segment {
     }
 
     /// Leaves the first half of the range of hashes here, and returns a segment with the other half.
-    pub fn split(&mut self) -> Self {
+    pub fn split(&mut self, arena: &mut Arena) -> Self {
         // A look at the tags' first bits counts what goes where.
         let all = self.buckets().iter().flat_map(|bucket| bucket.words());
         let right_keys = all.filter(|word| !word.is_free() && word.tag() >> 15 == 1).count();
         let depth = self.depth + 1;
-        let mut left = Self::with_buckets(depth, buckets_for(self.keys() - right_keys));
-        let mut right = Self::with_buckets(depth, buckets_for(right_keys));
+        let mut left = Self::with_buckets(depth, buckets_for(self.keys() - right_keys), arena);
+        let mut right = Self::with_buckets(depth, buckets_for(right_keys), arena);
         for at in 0..self.buckets().len() {
             // The hashes are read from the entries, most of which are in no cache: some buckets ahead of their use.
             const AHEAD: usize = 2;
@@ -383,17 +383,19 @@ impl Segment {
             }
         }
         self.keys = 0;
-        *self = left;
+        std::mem::replace(self, left).retire(arena);
         right
     }
 
     /// Takes the entries of the segment with the next range of hashes, which shares all but the last bit with this one's.
-    pub fn merge(&mut self, mut right: Self) {
+    pub fn merge(&mut self, mut right: Self, arena: &mut Arena) {
         assert!(self.depth == right.depth && self.depth > 0);
-        let mut merged = Self::with_buckets(self.depth - 1, buckets_for(self.keys() + right.keys()));
+        let keys = self.keys() + right.keys();
+        let mut merged = Self::with_buckets(self.depth - 1, buckets_for(keys), arena);
         self.drain(|word| merged.place(word.with_tag(word.tag() >> 1)));
         right.drain(|word| merged.place(word.with_tag(1 << 15 | word.tag() >> 1)));
-        *self = merged;
+        std::mem::replace(self, merged).retire(arena);
+        right.retire(arena);
     }
 
     /// Asks the processor to fetch the line in which the look-up of `hash` begins.
@@ -431,15 +433,7 @@ impl Drop for Segment {
                 }
             }
         }
-        if self.bucket_count > 0 {
-            // SAFETY: the buckets were allocated with this layout, and nobody else has a pointer to them.
-            unsafe { dealloc(self.buckets.as_ptr().cast::<u8>(), layout(usize::from(self.bucket_count))) };
-        }
     }
-}
-
-fn layout(bucket_count: usize) -> Layout {
-    Layout::array::<Bucket>(bucket_count).unwrap_or_else(|_| unreachable!("{bucket_count} buckets"))
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@
 //!
 //! Deliberately not here: which slot a key is in.
 
+use super::arena::Arena;
 use super::segment::{Segment, Spot, SEGMENT_BUCKETS_MAX};
 use crate::shard::entry::{Entry, OwnedEntry};
 
@@ -86,8 +87,9 @@ impl SlotTable {
         }
     }
 
+    /// The segment to which `hash` belongs, to change it.
     #[inline]
-    fn segment_mut(&mut self, hash: u32) -> &mut Segment {
+    pub fn segment_mut(&mut self, hash: u32) -> &mut Segment {
         match self {
             Self::One(segment) => segment,
             Self::Many(directory) => {
@@ -136,16 +138,16 @@ impl SlotTable {
 
     /// Makes room for an entry with this hash.
     #[cold]
-    pub fn make_room(&mut self, hash: u32) {
+    pub fn make_room(&mut self, hash: u32, arena: &mut Arena) {
         // Ends: each round halves the segment, or is the last. More than one is needed only when all entries of a
         // segment go into one half of it.
         while self.is_full(hash) {
             let keys = self.keys();
             match self {
-                Self::One(segment) if !segment.is_largest() => segment.grow(),
+                Self::One(segment) if !segment.is_largest() => segment.grow(arena),
                 Self::One(segment) => {
                     let segment = std::mem::replace(segment, Segment::new(0));
-                    *self = Self::Many(Box::new(Directory::new(segment)));
+                    *self = Self::Many(Box::new(Directory::new(segment, arena)));
                 }
                 Self::Many(directory) => {
                     let position = directory.position(hash);
@@ -153,9 +155,9 @@ impl SlotTable {
                     let deeper = segment.depth() == directory.depth;
                     let may_deepen = directory.depth < 31 && keys >> (directory.depth + 1) >= KEYS_PER_ELEMENT_MIN;
                     if segment.is_largest() && (!deeper || may_deepen) {
-                        directory.split(hash);
+                        directory.split(hash, arena);
                     } else {
-                        directory.grow(position);
+                        directory.change(position, |segment| segment.grow(arena));
                     }
                 }
             }
@@ -195,13 +197,13 @@ impl SlotTable {
 
     /// Gives memory back, where an entry with this hash was taken out.
     #[cold]
-    pub fn shrink(&mut self, hash: u32) {
+    pub fn shrink(&mut self, hash: u32, arena: &mut Arena) {
         match self {
-            Self::One(segment) => segment.shrink(),
+            Self::One(segment) => segment.shrink(arena),
             Self::Many(directory) => {
-                if !directory.merge(hash) {
+                if !directory.merge(hash, arena) {
                     let position = directory.position(hash);
-                    directory.change(position, Segment::shrink);
+                    directory.change(position, |segment| segment.shrink(arena));
                 }
                 if let Some(last) = directory.last_segment() {
                     *self = Self::One(last);
@@ -213,9 +215,9 @@ impl SlotTable {
 
 impl Directory {
     /// A directory of the two halves of `segment`.
-    fn new(mut segment: Segment) -> Self {
+    fn new(mut segment: Segment, arena: &mut Arena) -> Self {
         let keys = segment.keys();
-        let right = segment.split();
+        let right = segment.split(arena);
         let bucket_bytes = segment.bytes() + right.bytes();
         let (elements, segments) = (vec![0, 1], vec![segment, right]);
         Self { depth: 1, keys, bucket_bytes, elements, segments, free: Vec::new(), deepest: 2 }
@@ -248,12 +250,8 @@ impl Directory {
         self.bucket_bytes += segment.bytes();
     }
 
-    fn grow(&mut self, position: usize) {
-        self.change(position, Segment::grow);
-    }
-
     /// Splits the segment of `hash`, and doubles the directory if it must.
-    fn split(&mut self, hash: u32) {
+    fn split(&mut self, hash: u32, arena: &mut Arena) {
         let position = self.position(hash);
         let depth = self.segments[position].depth();
         if depth == self.depth {
@@ -262,7 +260,7 @@ impl Directory {
             self.deepest = 0;
         }
         let mut right = None;
-        self.change(position, |segment| right = Some(segment.split()));
+        self.change(position, |segment| right = Some(segment.split(arena)));
         let Some(right) = right else { unreachable!("the change was made") };
         self.bucket_bytes += right.bytes();
         if depth + 1 == self.depth {
@@ -281,7 +279,7 @@ impl Directory {
     }
 
     /// Merges the segment of `hash` with its other half, if that exists undivided and both are small.
-    fn merge(&mut self, hash: u32) -> bool {
+    fn merge(&mut self, hash: u32, arena: &mut Arena) -> bool {
         let depth = self.segments[self.position(hash)].depth();
         if depth == 0 {
             return false;
@@ -297,7 +295,7 @@ impl Directory {
         }
         let other = std::mem::replace(&mut self.segments[right as usize], Segment::new(0));
         self.bucket_bytes -= other.bytes();
-        self.change(left as usize, |segment| segment.merge(other));
+        self.change(left as usize, |segment| segment.merge(other, arena));
         self.free.push(right);
         self.elements[range].fill(left);
         self.flatten();

@@ -1,0 +1,321 @@
+//! What the shard's tables cost: processor time per operation, memory per key, and the slowest single insert, with
+//! 16-byte keys and 64-byte values (66 bytes as they are stored), at any number of keys.
+//!
+//! `cargo bench -p eyot-server --bench table -- speed 10000000`: look-ups, overwrites, inserts, deletes, memory.
+//! `... -- memory 10000000`: memory and inserts alone.
+//! `... -- growth 10000000` and `... -- growth-one-slot 2000000`: the slowest insert while the tables grow from nothing.
+//!
+//! Times are the thread's processor time, so other processes on the machine disturb them little. `EYOT_BENCH_ALLOCATOR=
+//! system` takes `malloc` instead of mimalloc; with `LD_PRELOAD` of its library, jemalloc is measured the same way.
+
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::hint::black_box;
+use std::io::Write;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use eyot_protocol::command::{Command, Condition, EntryBuilder, NewExpiry, Value};
+use eyot_protocol::key;
+use eyot_raft_glue::{Index, ShardId};
+use eyot_server::shard::{Place, Shard, Stored};
+use rustix::time::{clock_gettime, ClockId};
+
+/// mimalloc, as the server has it, or the system's.
+struct Chosen;
+
+static CHOICE: AtomicU8 = AtomicU8::new(0);
+const MIMALLOC: u8 = 1;
+const SYSTEM: u8 = 2;
+
+fn choice() -> u8 {
+    match CHOICE.load(Ordering::Relaxed) {
+        0 => {
+            // SAFETY: the name ends with a zero; nothing changes the environment. `std::env` would allocate.
+            let unset = unsafe { libc::getenv(c"EYOT_BENCH_ALLOCATOR".as_ptr()) }.is_null();
+            CHOICE.store(if unset { MIMALLOC } else { SYSTEM }, Ordering::Relaxed);
+            CHOICE.load(Ordering::Relaxed)
+        }
+        choice => choice,
+    }
+}
+
+// SAFETY: both allocators keep the contract, and one of them does everything, since the choice never changes.
+unsafe impl GlobalAlloc for Chosen {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller promises.
+        unsafe {
+            if choice() == MIMALLOC {
+                mimalloc::MiMalloc.alloc(layout)
+            } else {
+                System.alloc(layout)
+            }
+        }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller promises.
+        unsafe {
+            if choice() == MIMALLOC {
+                mimalloc::MiMalloc.alloc_zeroed(layout)
+            } else {
+                System.alloc_zeroed(layout)
+            }
+        }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            if choice() == MIMALLOC {
+                mimalloc::MiMalloc.dealloc(block, layout);
+            } else {
+                System.dealloc(block, layout);
+            }
+        }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Chosen = Chosen;
+
+const VALUE_BYTES: usize = 64;
+
+/// Any fixed time.
+const NOW_US: i64 = 1_700_000_000_000_000;
+
+/// Commands of one entry.
+const BATCH: usize = 16;
+
+/// Look-ups of one measurement.
+const LOOKUPS: usize = 4_000_000;
+
+type Key = [u8; 16];
+
+/// Key number `n`: four letters and twelve digits.
+fn numbered(prefix: &[u8; 4], mut n: usize) -> Key {
+    let mut key = [b'0'; 16];
+    key[..4].copy_from_slice(prefix);
+    for digit in key[4..].iter_mut().rev() {
+        *digit = b'0' + (n % 10) as u8;
+        n /= 10;
+    }
+    key
+}
+
+/// Which keys a run has.
+#[derive(Clone, Copy)]
+struct Keys {
+    prefix: &'static [u8; 4],
+    count: usize,
+}
+
+impl Keys {
+    /// The keys in an order that is random for the tables and the memory: steps of a large prime.
+    fn nth(self, n: usize) -> Key {
+        const STEP: usize = 2_147_483_647;
+        numbered(self.prefix, n * STEP % self.count)
+    }
+}
+
+fn cpu() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
+/// Resident bytes of the process.
+fn resident_bytes() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").expect("the process's pages");
+    pages.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).expect("resident pages") * 4096
+}
+
+fn value(bytes: usize) -> Vec<u8> {
+    let mut value = vec![0x07, bytes as u8];
+    value.resize(2 + bytes, b'v');
+    value
+}
+
+/// Applies `command(key)` for all keys, [`BATCH`] to an entry; nanoseconds per key, of applying alone.
+fn apply_all(shard: &mut Shard, keys: Keys, index: &mut u64, command: impl Fn(&Key, &mut EntryBuilder) -> u16) -> f64 {
+    // So many entries are formed at a time that the clock's own cost does not show.
+    const ENTRIES: usize = 256;
+    let mut spent = Duration::ZERO;
+    let mut next = 0;
+    while next < keys.count {
+        let mut entries = Vec::with_capacity(ENTRIES);
+        while entries.len() < ENTRIES && next < keys.count {
+            let mut builder = EntryBuilder::default();
+            for n in next..(next + BATCH).min(keys.count) {
+                command(&keys.nth(n), &mut builder);
+            }
+            next += BATCH;
+            entries.push(builder.take());
+        }
+        let start = cpu();
+        for payload in &entries {
+            *index += 1;
+            let applied = shard.apply(Index(*index), payload, |_, outcome| {
+                black_box(&outcome);
+            });
+            applied.expect("a well-formed entry");
+        }
+        spent += cpu() - start;
+    }
+    spent.as_nanos() as f64 / keys.count as f64
+}
+
+fn set<'a>(key: &'a [u8], value: &'a [u8]) -> Command<'a> {
+    Command::Set {
+        key,
+        value: Value::Encoded(value),
+        expiry: NewExpiry::Never,
+        condition: Condition::Always,
+        return_old: false,
+    }
+}
+
+/// What a server does around a read: the reply is written.
+fn reply(replies: &mut Vec<u8>, stored: Option<Stored<'_>>) {
+    if let Some(stored) = stored {
+        replies.extend_from_slice(&stored.version.0.to_le_bytes());
+        replies.extend_from_slice(stored.value);
+    }
+}
+
+/// Nanoseconds per look-up, `batch` keys at a time, in as many passes of prefetching as `stages` says.
+fn lookups(shard: &Shard, keys: Keys, batch: usize, stages: usize) -> f64 {
+    let mut replies = Vec::new();
+    let mut spent = Duration::ZERO;
+    let mut at = 0;
+    const CHUNK: usize = 1 << 16;
+    for _ in 0..LOOKUPS / CHUNK {
+        let chunk: Vec<Key> = (at..at + CHUNK).map(|n| keys.nth(n % keys.count)).collect();
+        at += CHUNK;
+        let start = cpu();
+        let mut places: Vec<Place> = Vec::with_capacity(batch);
+        for pipeline in chunk.chunks(batch) {
+            replies.clear();
+            places.clear();
+            places.extend(pipeline.iter().map(|key| shard.place(key::slot(key), key)));
+            if stages > 1 {
+                places.iter().for_each(|&place| shard.prefetch_bucket(place));
+            }
+            if stages > 0 {
+                places.iter().for_each(|&place| shard.prefetch(place));
+            }
+            for (key, &place) in pipeline.iter().zip(&places) {
+                reply(&mut replies, shard.get_at(place, key, NOW_US));
+            }
+            black_box(replies.len());
+        }
+        spent += cpu() - start;
+    }
+    spent.as_nanos() as f64 / (LOOKUPS / CHUNK * CHUNK) as f64
+}
+
+fn speed(count: usize) {
+    let keys = Keys { prefix: b"key:", count };
+    let absent = Keys { prefix: b"not:", count };
+    let (plain, longer) = (value(VALUE_BYTES), value(VALUE_BYTES + 2));
+    let resident_before = resident_bytes();
+    let mut shard = Shard::new(ShardId(0), 1, 42);
+    let mut index = 0;
+    let insert = apply_all(&mut shard, keys, &mut index, |key, entry| entry.push(&set(key, &plain), NOW_US));
+    let resident = (resident_bytes() - resident_before) as f64 / count as f64;
+    let counted = shard.memory_bytes() as f64 / count as f64;
+    println!("{count} keys: memory per key {resident:.1} bytes resident, {counted:.1} counted");
+    for (name, keys) in [("hit", keys), ("miss", absent)] {
+        for (batch, stages) in [(1, 0), (16, 0), (16, 1), (16, 2), (64, 0), (64, 1), (64, 2)] {
+            let ns = lookups(&shard, keys, batch, stages);
+            println!("{count} keys: get {name}, {batch:2} at a time, {stages} prefetch passes  {ns:6.1} ns");
+        }
+    }
+    let overwrite = apply_all(&mut shard, keys, &mut index, |key, entry| entry.push(&set(key, &plain), NOW_US));
+    let resize = apply_all(&mut shard, keys, &mut index, |key, entry| entry.push(&set(key, &longer), NOW_US));
+    let delete = apply_all(&mut shard, keys, &mut index, |key, entry| entry.push(&Command::Delete { key }, NOW_US));
+    assert_eq!(shard.key_count(), 0);
+    for (name, ns) in
+        [("insert", insert), ("overwrite", overwrite), ("overwrite, 2 bytes longer", resize), ("delete", delete)]
+    {
+        println!("{count} keys: {name}  {ns:.1} ns");
+    }
+}
+
+/// What the process takes for `count` keys.
+fn memory(count: usize) {
+    let keys = Keys { prefix: b"key:", count };
+    let plain = value(VALUE_BYTES);
+    let before = resident_bytes();
+    let mut shard = Shard::new(ShardId(0), 1, 42);
+    let insert = apply_all(&mut shard, keys, &mut 0, |key, entry| entry.push(&set(key, &plain), NOW_US));
+    let resident = (resident_bytes() - before) as f64 / count as f64;
+    let counted = shard.memory_bytes() as f64 / count as f64;
+    println!("{count} keys: {resident:.1} bytes resident per key, {counted:.1} counted; insert {insert:.1} ns");
+}
+
+/// Nanoseconds of processor time of each insert from nothing to `count` keys, one to an entry.
+fn growth_once(count: usize, in_one_slot: bool) -> Vec<u32> {
+    let value = value(VALUE_BYTES);
+    let mut shard = Shard::new(ShardId(0), 1, 42);
+    let keys = Keys { prefix: b"key:", count };
+    let mut times = Vec::with_capacity(count);
+    for n in 0..count {
+        let mut builder = EntryBuilder::default();
+        let key = keys.nth(n);
+        let tagged = [b"{slot}", &key[..]].concat();
+        builder.push(&set(if in_one_slot { &tagged } else { &key }, &value), NOW_US);
+        let payload = builder.take();
+        let start = cpu();
+        let applied = shard.apply(Index(n as u64 + 1), &payload, |_, outcome| {
+            black_box(&outcome);
+        });
+        times.push((cpu() - start).as_nanos() as u32);
+        applied.expect("a well-formed entry");
+    }
+    assert_eq!(shard.key_count(), count);
+    times
+}
+
+/// The slowest inserts from nothing to `count` keys. Each run is a process of its own and does the same, so the least
+/// time that an insert took in any of them is its own, without what other processes and the machine's host did to it.
+fn growth(count: usize, mode: &str) {
+    const RUNS: usize = 4;
+    let program = std::env::current_exe().expect("this program's path");
+    let mut least = vec![u32::MAX; count];
+    for _ in 0..RUNS {
+        let mut run = std::process::Command::new(&program);
+        let output = run.args([&format!("{mode}-run"), &count.to_string()]).output().expect("a run");
+        assert!(output.status.success() && output.stdout.len() == count * 4, "a run failed: {}", output.status);
+        for (least, time) in least.iter_mut().zip(output.stdout.chunks_exact(4)) {
+            *least = (*least).min(u32::from_le_bytes(time.try_into().expect("four bytes")));
+        }
+    }
+    let mut order: Vec<usize> = (0..count).collect();
+    order.sort_by_key(|&n| std::cmp::Reverse(least[n]));
+    let over = |us: u32| least.iter().filter(|&&time| time > us * 1000).count();
+    println!("{count} keys, {mode}: {} inserts over 100 us, {} over 1 ms; slowest:", over(100), over(1000));
+    for n in &order[..6] {
+        println!("  insert {n}: {} us", least[*n] / 1000);
+    }
+}
+
+/// Hands the times of one run to [`growth`].
+fn growth_run(count: usize, in_one_slot: bool) {
+    let bytes: Vec<u8> = growth_once(count, in_one_slot).into_iter().flat_map(u32::to_le_bytes).collect();
+    std::io::stdout().write_all(&bytes).expect("a reader");
+}
+
+fn main() {
+    // Cargo adds `--bench`.
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let count = |default| arguments.get(1).map_or(default, |count| count.parse().expect("a number of keys"));
+    match arguments.first().map_or("speed", String::as_str) {
+        mode @ "growth" => growth(count(10_000_000), mode),
+        mode @ "growth-one-slot" => growth(count(2_000_000), mode),
+        "growth-run" => growth_run(count(10_000_000), false),
+        "growth-one-slot-run" => growth_run(count(2_000_000), true),
+        "memory" => memory(count(10_000_000)),
+        _ => speed(count(1_000_000)),
+    }
+}

@@ -1,0 +1,218 @@
+//! Where a connection ends, or a request is refused: by the words that Redis has for it, and nobody else notices.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::support::servers::redis_is_the_subject;
+use crate::support::{directory, wait_until, Redis, Reply, RespClient, Subject};
+
+/// What no client should send, each with the start of a stream that is none.
+const BROKEN: [&[u8]; 17] = [
+    b"*1\r\nPING\r\n",
+    b"*1\r\n:1\r\n",
+    b"*1\r\n$-1\r\n",
+    b"*1\r\n$x\r\n",
+    b"*1\r\n$999999999999\r\n",
+    b"*1\r\n$536870913\r\n",
+    b"*2147483648\r\n",
+    b"*999999999999999999999\r\n",
+    b"*x\r\n",
+    b"*-x\r\n",
+    b"*\r\n",
+    b"*1\r\n$\r\n",
+    b"*2\r\n$4\r\nECHO\r\n*1\r\n",
+    b"GET \"a\r\n",
+    b"GET 'a\r\n",
+    b"SET a \"b\"c\r\n",
+    b"*1\r\n$18446744073709551616\r\n",
+];
+
+/// What both servers say to `bytes` until they close; the rest of the stream may not be looked at.
+fn last_words(client: &mut RespClient, bytes: &[u8]) -> Vec<u8> {
+    // A server may close before it has read everything.
+    let _: std::io::Result<()> = client.stream.write_all(bytes);
+    client.rest()
+}
+
+#[test]
+fn errors_of_the_protocol_end_the_connection_with_the_words_of_redis() {
+    let directory = directory();
+    let (redis, subject) = (Redis::start(&[]), Subject::start(directory.path(), &[]));
+    let mut witness = subject.connect();
+    for broken in BROKEN {
+        // A good request before it is answered, one behind it is not.
+        let bytes = [b"*1\r\n$4\r\nPING\r\n", broken].concat();
+        let expected = last_words(&mut RespClient::connect(redis.address), &bytes);
+        let said = last_words(&mut subject.connect(), &bytes);
+        let shown = |bytes: &[u8]| bytes.escape_ascii().to_string();
+        assert!(expected.starts_with(b"+PONG\r\n-ERR Protocol error"), "no error to Redis: {}", shown(broken));
+        assert_eq!(shown(&said), shown(&expected), "{}", shown(broken));
+        assert_eq!(witness.say("PING"), Reply::status("PONG"), "another connection, after {}", shown(broken));
+    }
+    // A line without an end, longer than any command.
+    for endless in [vec![b'a'; 70_000], [b"*1\r\n".to_vec(), vec![b'1'; 70_000]].concat(), vec![b'*'; 70_000]] {
+        let expected = last_words(&mut RespClient::connect(redis.address), &endless);
+        let said = last_words(&mut subject.connect(), &endless);
+        // Redis may reset before its words are read, and says which end of the line it misses; that it ends is what counts.
+        let names_it = |bytes: &[u8]| bytes.starts_with(b"-ERR Protocol error: ");
+        assert!(expected.is_empty() || names_it(&expected), "{}", expected.escape_ascii());
+        assert!(said.is_empty() || names_it(&said), "{}", said.escape_ascii());
+    }
+    assert_eq!(witness.say("PING"), Reply::status("PONG"));
+}
+
+#[test]
+fn empty_lines_and_empty_arrays_are_no_requests() {
+    let directory = directory();
+    let subject = Subject::start(directory.path(), &[]);
+    let mut client = subject.connect();
+    client.send_raw(b"\r\n\r\n*0\r\n*-1\r\n\n   \r\nPING\r\n*1\r\n$4\r\nPING\r\n");
+    assert_eq!((client.receive(), client.receive()), (Reply::status("PONG"), Reply::status("PONG")));
+    client.close_half();
+    client.assert_closed();
+}
+
+#[test]
+fn an_unfinished_request_takes_no_memory_for_what_it_promises() {
+    let directory = directory();
+    let subject = Subject::start(directory.path(), &["--cores", "1"]);
+    let before = subject.rss_bytes();
+    let mut waiting: Vec<RespClient> = (0..100)
+        .map(|_| {
+            let mut client = subject.connect();
+            // Each promises what is allowed, and sends next to nothing of it.
+            client.send_raw(b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$33554432\r\nabc");
+            client
+        })
+        .collect();
+    let mut witness = subject.connect();
+    for _ in 0..50 {
+        assert_eq!(witness.say("PING"), Reply::status("PONG"));
+    }
+    let grown = subject.rss_bytes().saturating_sub(before);
+    assert!(redis_is_the_subject() || grown < 64 << 20, "{grown} bytes for 100 promises");
+    assert_eq!(witness.say("GET a"), Reply::NullBulk);
+    // One of them keeps its promise.
+    let mut rest = vec![b'x'; 33_554_432 - 3];
+    rest.extend_from_slice(b"\r\n");
+    waiting[7].send_raw(&rest);
+    assert_eq!(waiting[7].receive(), Reply::status("OK"));
+    drop(waiting);
+    assert_eq!(witness.say("STRLEN a"), Reply::Integer(33_554_432));
+}
+
+#[test]
+fn one_connection_too_many_is_told_so() {
+    const ALLOWED: usize = 5;
+    let directory = directory();
+    let subject = Subject::start(directory.path(), &["--cores", "1", "--max-connections", &ALLOWED.to_string()]);
+    if redis_is_the_subject() {
+        subject.connect().must(&format!("CONFIG SET maxclients {ALLOWED}"));
+    }
+    let mut inside: Vec<RespClient> = Vec::new();
+    for _ in 0..ALLOWED {
+        let mut client = subject.connect();
+        assert_eq!(client.say("PING"), Reply::status("PONG"));
+        inside.push(client);
+    }
+    let mut outside = subject.connect();
+    assert_eq!(outside.receive(), Reply::Error("ERR max number of clients reached".to_owned()));
+    outside.assert_closed();
+    for client in &mut inside {
+        assert_eq!(client.say("PING"), Reply::status("PONG"));
+    }
+    // Room again, once one has left.
+    inside.pop();
+    wait_until("there is room again", || {
+        let mut client = subject.connect();
+        let _: std::io::Result<()> = client.stream.write_all(b"PING\r\n");
+        matches!(client.try_receive(), Ok(Some(Reply::Status(_))))
+    });
+}
+
+#[test]
+fn client_kill_ends_the_connection_that_it_names_and_no_other() {
+    let directory = directory();
+    let subject = Subject::start(directory.path(), &[]);
+    let mut clients: Vec<RespClient> = (0..8).map(|_| subject.connect()).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.must(&format!("CLIENT SETNAME number-{number}"));
+    }
+    let ids: Vec<i64> = clients.iter_mut().map(|client| client.say("CLIENT ID").integer()).collect();
+    let mut killer = clients.remove(0);
+    assert_eq!(killer.say(&format!("CLIENT KILL ID {}", ids[3])), Reply::Integer(1));
+    clients[2].assert_closed();
+    assert_eq!(killer.say(&format!("CLIENT KILL ID {}", ids[3])), Reply::Integer(0));
+    let address = clients[4].stream.local_addr().expect("a connected socket");
+    assert_eq!(killer.say(&format!("CLIENT KILL ADDR {address}")), Reply::Integer(1));
+    clients[4].assert_closed();
+    let address = clients[5].stream.local_addr().expect("a connected socket");
+    killer.must(&format!("CLIENT KILL {address}"));
+    clients[5].assert_closed();
+    assert_eq!(killer.say(&format!("CLIENT KILL {address}")), Reply::Error("ERR No such client".to_owned()));
+    let list = killer.say("CLIENT LIST");
+    let mut names: Vec<&str> =
+        list.text().lines().filter_map(|line| line.split(' ').find_map(|field| field.strip_prefix("name="))).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["number-0", "number-1", "number-2", "number-4", "number-7"]);
+    for at in [0, 1, 3, 6] {
+        assert_eq!(clients[at].say("PING"), Reply::status("PONG"));
+    }
+}
+
+#[test]
+fn quit_is_answered_and_then_the_connection_ends() {
+    let directory = directory();
+    let subject = Subject::start(directory.path(), &[]);
+    let mut client = subject.connect();
+    client.send_raw(b"SET q 1\r\nQUIT\r\nSET q 2\r\n");
+    assert_eq!((client.receive(), client.receive()), (Reply::status("OK"), Reply::status("OK")));
+    client.assert_closed();
+    assert_eq!(subject.connect().say("GET q"), Reply::bulk("1"));
+}
+
+#[test]
+fn a_client_that_says_nothing_for_longer_than_the_timeout_is_closed() {
+    let directory = directory();
+    let subject = Subject::start(directory.path(), &[]);
+    let (mut busy, mut idle) = (subject.connect(), subject.connect());
+    assert_eq!(idle.say("PING"), Reply::status("PONG"));
+    busy.must("CONFIG SET timeout 1");
+    wait_until("the idle connection ends", || {
+        assert_eq!(busy.say("PING"), Reply::status("PONG"), "who speaks is not idle");
+        idle.stream.set_read_timeout(Some(Duration::from_millis(50))).expect("an option of every socket");
+        matches!(idle.try_receive(), Ok(None))
+    });
+    busy.must("CONFIG SET timeout 0");
+}
+
+/// Whoever asks for more than it reads is stopped or closed, and what it is owed stays within bounds.
+#[test]
+fn replies_that_nobody_reads_do_not_fill_the_memory() {
+    const VALUE_BYTES: usize = 256 << 10;
+    let directory = directory();
+    let subject = Subject::start(directory.path(), &["--cores", "1"]);
+    if redis_is_the_subject() {
+        let reply = subject.connect().call(&["CONFIG", "SET", "client-output-buffer-limit", "normal 1mb 1mb 0"]);
+        assert_eq!(reply, Reply::status("OK"));
+    }
+    let mut witness = subject.connect();
+    assert_eq!(witness.call(&["SET", "big", &"b".repeat(VALUE_BYTES)]), Reply::status("OK"));
+    let before = subject.rss_bytes();
+    let mut requests = Vec::new();
+    (0..20_000).for_each(|_| crate::support::resp::put_command(&mut requests, &["GET", "big"]));
+    let mut greedy: Vec<TcpStream> = Vec::new();
+    for _ in 0..4 {
+        let mut stream = TcpStream::connect(subject.address()).expect("the server accepts");
+        stream.set_write_timeout(Some(Duration::from_millis(500))).expect("an option of every socket");
+        // 5 GB of replies asked for; the writing ends where the server no longer reads.
+        let _: std::io::Result<()> = stream.write_all(&requests);
+        greedy.push(stream);
+        assert_eq!(witness.say("PING"), Reply::status("PONG"));
+    }
+    let grown = subject.peak_rss_bytes().saturating_sub(before);
+    assert!(redis_is_the_subject() || grown < 256 << 20, "{grown} bytes for four clients that do not read");
+    drop(greedy);
+    assert_eq!(witness.say("STRLEN big"), Reply::Integer(VALUE_BYTES as i64));
+}

@@ -1,0 +1,19 @@
+//! Slow and hostile clients over RESP: what they take from the others, and where the server draws its lines.
+//!
+//! Place in the flow: steps 1 (accept), 2 (decode) and 9 (reply) from outside.
+//!
+//! | module | |
+//! |---|---|
+//! | `crowd` | clients that do not read, hardly read, say nothing or never stop, beside clients as they should be |
+//! | `lines` | where a connection ends: errors of the protocol, sizes, limits, CLIENT KILL |
+//!
+//! `EYOT_SLOW_FULL=1` takes the numbers of the promise (10,000 idle clients and so on), pins the server and the clients
+//! to processors of their own where there are two, and holds the measured p99 against its quiet value. Without it the
+//! numbers are small and nothing is asserted about time.
+
+mod support;
+
+#[path = "resp/crowd.rs"]
+mod crowd;
+#[path = "resp/limits.rs"]
+mod limits;
