@@ -4,8 +4,8 @@
 //!
 //! Redis counts in the `long double` of x86-64, whose texts its clients see (0.1 + 0.2 is 0.3, 3.0e3 + 200 is 3200).
 //! The same arithmetic is done here in integers, so a log gives the same state on every machine, and the state that
-//! Redis would have: a text is read to the nearest number (ties to even), a sum is rounded in the same way, and the text
-//! of a number is its exact value rounded to 17 decimals, without trailing zeros.
+//! Redis would have: a text is read to the nearest number (ties to even), a sum is rounded in the same way, and the
+//! text of a number is its exact value rounded to 17 decimals, without trailing zeros.
 //!
 //! Deliberately not here: hexadecimal texts, NaN (which INCRBYFLOAT refuses), and numbers below 1e-100, which are taken
 //! for zero: they change no text of 17 decimals.
