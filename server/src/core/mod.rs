@@ -31,6 +31,7 @@ mod memory_pressure;
 mod messages;
 mod native;
 mod outlet;
+mod paging;
 mod random;
 mod requests;
 mod resp;
@@ -90,6 +91,8 @@ pub(crate) struct Work {
     large_requests: HashMap<u32, large_requests::LargeRequest>,
     /// Large values on their way into the log.
     uploads: uploads::Uploads,
+    /// Reads that wait for pages of large values.
+    paging: paging::Paging,
     mesh: Mesh,
     gathers: Gathers,
     /// Walks over all keys that are under way.

@@ -184,6 +184,7 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         large_values,
         large_requests: std::collections::HashMap::new(),
         uploads: Uploads::new(epoch),
+        paging: super::paging::Paging::default(),
         mesh: Mesh::new(core, inbox, ways),
         gathers: Gathers::default(),
         walks: std::collections::VecDeque::new(),

@@ -204,7 +204,7 @@ impl Core {
             MappedEvent::ReceivedInto { token, region, result } => work.received_into(token, region, result),
             MappedEvent::SentPieces { token, pieces, result } => work.connections.sent_pieces(token, pieces, result),
             MappedEvent::Populated { token, region, result } => work.populated(token as u32, region, result),
-            MappedEvent::PagedIn { token, .. } => work.paged_in(token),
+            MappedEvent::PagedIn { token, result, .. } => work.paged_in(token, result),
             MappedEvent::GivenBack { region, result, .. } => {
                 let values = work.large_values.as_mut().expect("only a value file has regions");
                 values.given_back(region, result);
@@ -218,7 +218,7 @@ impl Core {
         if let Some(region) = work.large_values.as_mut().and_then(|values| values.maintain(work.clock.now())) {
             ring.give_back(0, region);
         }
-        work.page_uploads_in(ring);
+        work.page_in(ring);
     }
 
     fn sweep(&mut self) {
@@ -338,7 +338,11 @@ impl Work {
     /// Whether nothing waits for the disk or for another core.
     pub(super) fn is_settled(&self) -> bool {
         let shards_settled = self.shards.iter().all(|driver| driver.waiting() == 0);
-        shards_settled && self.mesh.under_way() == 0 && self.gathers.is_empty() && self.uploads.is_empty()
+        shards_settled
+            && self.mesh.under_way() == 0
+            && self.gathers.is_empty()
+            && self.uploads.is_empty()
+            && self.has_no_kept_reads()
     }
 }
 
