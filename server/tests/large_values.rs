@@ -2,7 +2,7 @@
 //!
 //! Place in the flow: the whole of it, with values that lie in the value file.
 //!
-//! Deliberately not here: how fast they move. `ring/examples/large.rs` and `scripts/large_values.py` measure that.
+//! Deliberately not here: how fast they move. `ring/examples/large.rs` and `scripts/bench.sh large` measure that.
 
 mod support;
 

@@ -71,12 +71,25 @@ pub(super) struct Uploads {
     uploads: VecDeque<Upload>,
     epoch: u64,
     next_number: u32,
+    /// Whether something has come since the parts of this turn were logged: another turn finds it.
+    has_news: bool,
 }
 
 impl Uploads {
     /// None yet, of the node's start `epoch`.
     pub fn new(epoch: u64) -> Self {
         Self { epoch, ..Self::default() }
+    }
+
+    /// Whether a turn would find something to log.
+    #[inline]
+    pub fn has_work(&self) -> bool {
+        self.has_news
+    }
+
+    /// Notes that bytes of a value have come.
+    pub fn note_news(&mut self) {
+        self.has_news = true;
     }
 
     /// Bytes of the values that have come and are not logged.
@@ -98,8 +111,9 @@ impl Work {
     }
 
     fn add_upload(&mut self, local_shard: u16, value_bytes: usize, source: Source, finish: Option<Finish>) -> UploadId {
-        let Uploads { uploads, epoch, next_number, .. } = &mut self.uploads;
+        let Uploads { uploads, epoch, next_number, has_news } = &mut self.uploads;
         *next_number = next_number.wrapping_add(1);
+        *has_news = true;
         let id = UploadId::new(*epoch, *next_number);
         let (logged_bytes, paging) = (0, false);
         uploads.push_back(Upload { id, local_shard, value_bytes, logged_bytes, source, finish, paging });
@@ -116,6 +130,7 @@ impl Work {
         deadline_us: u64,
         value: MappedBytes,
     ) {
+        self.uploads.has_news = true;
         let upload = self.uploads.uploads.iter_mut().find(|upload| upload.id == id);
         let upload = upload.expect("an upload lives as long as its request");
         upload.source = Source::Whole(value);
@@ -137,6 +152,7 @@ impl Work {
     pub(super) fn log_uploads(&mut self) {
         let mut idle = 0;
         let mut parts = 0;
+        self.uploads.has_news = false;
         while idle < self.uploads.uploads.len() && parts < PARTS_PER_TURN && self.has_room_for_parts() {
             let Some(mut upload) = self.uploads.uploads.pop_front() else { return };
             match self.log_part_of(&mut upload) {
@@ -151,6 +167,8 @@ impl Work {
                 Progress::Over => idle = 0,
             }
         }
+        // What waits for the disk is looked at when a write has ended, which is a turn.
+        self.uploads.has_news |= parts == PARTS_PER_TURN;
         if self.log.blocked().is_some() && !self.uploads.is_empty() && !self.has_room_for_parts() {
             self.refuse_uploads();
         }
@@ -279,6 +297,7 @@ impl Work {
         if let Some(upload) = self.uploads.uploads.iter_mut().find(|upload| upload.id.0 == token) {
             upload.paging = false;
         }
+        self.uploads.has_news = true;
     }
 }
 
