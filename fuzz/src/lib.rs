@@ -15,7 +15,7 @@ mod resp;
 mod tlv;
 mod wal;
 
-pub use entry::entry_commands;
+pub use entry::{entry_commands, value_part};
 pub use native::{native_frame, native_response};
 pub use resp::resp_request;
 pub use tlv::tlv_decode;
@@ -53,5 +53,7 @@ mod tests {
         };
     }
 
-    over_the_corpora!(tlv_decode, entry_commands, native_frame, native_response, resp_request, wal_batch);
+    over_the_corpora!(
+        tlv_decode, entry_commands, value_part, native_frame, native_response, resp_request, wal_batch
+    );
 }

@@ -35,6 +35,7 @@ pub mod response;
 pub mod command;
 pub mod native;
 pub mod resp;
+pub mod value_part;
 
 pub use error::ErrorCode;
 pub use request::Request;

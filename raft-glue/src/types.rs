@@ -48,12 +48,14 @@ pub struct EntryPosition {
 pub enum EntryKind {
     /// A batch of commands (`eyot_protocol::command`).
     Commands = 1,
+    /// A part of a large value that a later command of the same shard names (`eyot_protocol::value_part`).
+    ValuePart = 2,
 }
 
 impl EntryKind {
     /// The kind of a number from the log; `None` for one that this version does not know.
     pub fn from_number(number: u8) -> Option<Self> {
-        (number == Self::Commands as u8).then_some(Self::Commands)
+        [Self::Commands, Self::ValuePart].into_iter().find(|kind| *kind as u8 == number)
     }
 }
 
@@ -116,6 +118,7 @@ mod tests {
     fn unknown_entry_kinds_are_not_guessed() {
         assert_eq!(EntryKind::from_number(1), Some(EntryKind::Commands));
         assert_eq!(EntryKind::from_number(0), None);
-        assert_eq!(EntryKind::from_number(2), None);
+        assert_eq!(EntryKind::from_number(2), Some(EntryKind::ValuePart));
+        assert_eq!(EntryKind::from_number(3), None);
     }
 }

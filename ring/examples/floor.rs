@@ -137,7 +137,7 @@ fn take(
             connection.sending = false;
             connection.list(token, with_replies);
         }
-        Event::Written { .. } | Event::Woken { .. } => unreachable!("never started"),
+        Event::Written { .. } | Event::Woken { .. } | Event::Mapped(_) => unreachable!("never started"),
     }
 }
 

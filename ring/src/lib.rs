@@ -9,6 +9,7 @@
 //!   operation and comes back in the [`Event`]. So no safe caller can free or change it too early.
 //! - A ring belongs to the thread that made it (`SINGLE_ISSUER`); completions run only when that thread enters
 //!   (`DEFER_TASKRUN`), so a busy core is never interrupted.
+//! - Every byte of a mapped file has one owner: a region, or the handles of one value.
 //! - Every receive buffer is either the kernel's or inside one [`ReceivedBytes`], never both.
 //!
 //! Deliberately not here: what the bytes mean, timers (a sleep takes a timeout), and any policy.
@@ -16,11 +17,13 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod aligned;
+mod mapping;
 mod receive_buffers;
 mod ring;
 mod waker;
 
 pub use aligned::{AlignedBuffer, BLOCK_BYTES};
+pub use mapping::{page_bytes, MappedBytes, MappedFile, MappedRegion};
 pub use receive_buffers::ReceivedBytes;
-pub use ring::{Event, Received, Ring, RingOptions, Wait};
+pub use ring::{Event, MappedEvent, Piece, Received, Ring, RingOptions, Wait, MAX_PIECES};
 pub use waker::{Sleeper, Waker};

@@ -7,7 +7,10 @@
 //! user_data   63       56 55                                             0
 //!            | kind      | accept, receive, watch: the caller's token     |
 //!            |           | send, write: the key of the owned buffer       |
+//!            |           | mapped: the key of the owned region or value   |
 //! ```
+//!
+//! Operations on mapped files stand in `ring/mapped.rs`.
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,7 +22,12 @@ use io_uring::{cqueue, opcode, squeue, IoUring};
 use slab::Slab;
 
 use crate::receive_buffers::{ReceiveBuffers, BUFFER_GROUP};
-use crate::{AlignedBuffer, ReceivedBytes};
+use crate::{AlignedBuffer, MappedBytes, MappedRegion, ReceivedBytes};
+
+mod mapped;
+
+use mapped::Gathered;
+pub use mapped::{MappedEvent, Piece, MAX_PIECES};
 
 const KIND_SHIFT: u32 = 56;
 const KIND_ACCEPT: u64 = 1 << KIND_SHIFT;
@@ -29,6 +37,7 @@ const KIND_WRITE: u64 = 4 << KIND_SHIFT;
 const KIND_WATCH: u64 = 5 << KIND_SHIFT;
 /// A cancel request's own completion, which says nothing that the cancelled operation's does not.
 const KIND_IGNORED: u64 = 6 << KIND_SHIFT;
+const KIND_MAPPED: u64 = 7 << KIND_SHIFT;
 
 /// Sizes of a ring.
 #[derive(Debug, Clone, Copy)]
@@ -120,6 +129,8 @@ pub enum Event {
         /// How many of them were written.
         result: io::Result<usize>,
     },
+    /// An operation on a mapped file has ended.
+    Mapped(MappedEvent),
     /// A watched descriptor became readable.
     Woken {
         /// The watch's token.
@@ -129,10 +140,15 @@ pub enum Event {
     },
 }
 
-/// A buffer that the kernel reads from until its operation completes.
+/// Memory that the kernel reads from or writes to until its operation completes.
 enum Owned {
     Send { token: u32, buffer: Vec<u8> },
     Write { token: u64, buffer: AlignedBuffer },
+    ReceiveInto { token: u32, region: MappedRegion },
+    SendPieces { token: u32, gathered: Box<Gathered> },
+    Populate { token: u64, region: MappedRegion },
+    PageIn { token: u64, value: MappedBytes },
+    GiveBack { token: u64, region: MappedRegion },
 }
 
 /// One io_uring, used by one thread.
@@ -347,12 +363,13 @@ fn interpret(buffers: &ReceiveBuffers, owned: &mut Slab<Owned>, completion: &cqu
         }
         KIND_SEND => match owned.remove(key as usize) {
             Owned::Send { token, buffer } => Some(Event::Sent { token, buffer, result }),
-            Owned::Write { .. } => unreachable!("a write's buffer under a send's key"),
+            _ => unreachable!("another operation's memory under a send's key"),
         },
         KIND_WRITE => match owned.remove(key as usize) {
             Owned::Write { token, buffer } => Some(Event::Written { token, buffer, result }),
-            Owned::Send { .. } => unreachable!("a send's buffer under a write's key"),
+            _ => unreachable!("another operation's memory under a write's key"),
         },
+        KIND_MAPPED => Some(Event::Mapped(mapped::event(owned.remove(key as usize), result))),
         KIND_ACCEPT => {
             // SAFETY: an accept that succeeded returns a fresh descriptor that nothing else owns.
             let socket = result.map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor as RawFd) });

@@ -20,6 +20,7 @@ use crate::config::{ServerTunables, Settings, Tunables};
 use crate::core::{recovery_stop, spawn, CoreStart, Ready, Shared};
 use crate::disk::{DataDir, DataDirError, NewIdentity};
 use crate::error::{Stop, StopReason};
+use crate::memory::large_values::prepare_directory;
 use crate::memory::Board;
 use crate::metrics::ReportContext;
 use crate::net::listener::{bind, Addresses, BoundListeners};
@@ -55,6 +56,11 @@ pub fn run(settings: Settings) -> Result<(), Stop> {
     let epoch =
         wal::next_epoch(&data_dir.wal_directory(), identity.node_uuid).map_err(|error| recovery_stop(&error))?;
 
+    let large_values = match settings.mmap_threshold_bytes {
+        Some(threshold_bytes) => Some((open_values_directory(&settings)?, threshold_bytes)),
+        None => None,
+    };
+
     let sleepers: Vec<Sleeper> =
         (0..core_count).map(|_| Sleeper::new()).collect::<Result<_, _>>().map_err(|error| descriptors(&error))?;
     let shared = Arc::new(share(settings, &identity, &addresses, resp_addresses, &sleepers, started));
@@ -75,6 +81,7 @@ pub fn run(settings: Settings) -> Result<(), Stop> {
             node_uuid: identity.node_uuid,
             epoch,
             wal_directory: data_dir.wal_directory(),
+            large_values: large_values.clone(),
             progress: progress.clone(),
             go: may_go,
         })?);
@@ -110,6 +117,16 @@ pub fn run(settings: Settings) -> Result<(), Stop> {
 
 fn descriptors(error: &std::io::Error) -> Stop {
     Stop::new(StopReason::OpenFiles, format!("eventfd: {error}"), "raise the limit of open files (ulimit -n)")
+}
+
+fn open_values_directory(settings: &Settings) -> Result<std::path::PathBuf, Stop> {
+    prepare_directory(&settings.data_dir).map_err(|error| {
+        Stop::new(
+            StopReason::DataDirectory,
+            format!("directory of value files in {}: {error}", settings.data_dir.display()),
+            "give the directory to the user that runs the server",
+        )
+    })
 }
 
 fn open_data_directory(settings: &Settings) -> Result<DataDir, Stop> {

@@ -5,14 +5,15 @@
 //!
 //! Invariants:
 //! - No length is believed before it was compared with its limit and with the bytes that are there.
-//! - What encoding would not have written is refused: bits without a meaning, combinations that say nothing, bytes
-//!   that are left.
+//! - What encoding would not have written is refused: bits without a meaning, combinations that say nothing, bytes that
+//!   are left.
 
 use super::{
     kind, option, Command, Condition, ExpiryCondition, NewExpiry, PairList, Value, COMMAND_HEADER_BYTES,
     ENTRY_HEADER_BYTES,
 };
 use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
+use crate::value_part::UploadId;
 
 const IF_PRESENT_AND_SOONER: u8 = option::IF_PRESENT | option::IF_SOONER;
 
@@ -139,7 +140,7 @@ impl<'a> Reader<'a> {
             return Err("a length over the limit");
         }
         match kind {
-            kind::SET => self.set(options, key_bytes, value_bytes),
+            kind::SET => self.set(options, key_bytes, |reader| Ok(Value::Encoded(reader.slice(value_bytes)?))),
             kind::DELETE if options == 0 && value_bytes == 0 => Ok(Command::Delete { key: self.slice(key_bytes)? }),
             kind::EXPIRE if options == option::VERSION && value_bytes == 0 => {
                 let version = u64::from_le_bytes(self.take()?);
@@ -150,7 +151,12 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    fn set(&mut self, options: u8, key_bytes: usize, value_bytes: usize) -> Result<Command<'a>, &'static str> {
+    fn set(
+        &mut self,
+        options: u8,
+        key_bytes: usize,
+        value: impl FnOnce(&mut Self) -> Result<Value<'a>, &'static str>,
+    ) -> Result<Command<'a>, &'static str> {
         let expiry = match options & (option::EXPIRES | option::KEEP) {
             0 => NewExpiry::Never,
             option::EXPIRES => NewExpiry::At(i64::from_le_bytes(self.take()?)),
@@ -164,7 +170,7 @@ impl<'a> Reader<'a> {
             option::VERSION => Condition::IfVersion(u64::from_le_bytes(self.take()?)),
             _ => return Err(UNKNOWN),
         };
-        let (key, value) = (self.slice(key_bytes)?, Value::Encoded(self.slice(value_bytes)?));
+        let (key, value) = (self.slice(key_bytes)?, value(self)?);
         Ok(Command::Set { key, value, expiry, condition, return_old: options & option::RETURN != 0 })
     }
 
@@ -207,6 +213,10 @@ impl<'a> Reader<'a> {
             kind::SET_ALL_IF_ABSENT if options == 0 && key_bytes == 0 => {
                 let count = u32::from_le_bytes(self.take()?);
                 Ok(Command::SetAllIfAbsent { pairs: PairList::decode(count, self.slice(value_bytes)?)? })
+            }
+            kind::SET_UPLOAD if value_bytes == size_of::<UploadId>() => {
+                let upload = |reader: &mut Self| Ok(Value::Upload(UploadId(u64::from_le_bytes(reader.take()?))));
+                self.set(options, key_bytes, upload)
             }
             kind::CLEAR if options == 0 && key_bytes == 0 && value_bytes == 0 => Ok(Command::Clear),
             _ => Err(UNKNOWN),

@@ -4,7 +4,9 @@
 //!
 //! Invariant: what is written here is read back by `decode` as the same command (values as their encoded bytes).
 
-use super::{kind, option, Command, Condition, ExpiryCondition, NewExpiry, COMMAND_HEADER_BYTES, ENTRY_HEADER_BYTES};
+use super::{
+    kind, option, Command, Condition, ExpiryCondition, NewExpiry, Value, COMMAND_HEADER_BYTES, ENTRY_HEADER_BYTES,
+};
 use crate::limits::{MAX_COMMANDS_PER_ENTRY, MAX_KEY_BYTES, MAX_VALUE_BYTES};
 
 impl Command<'_> {
@@ -38,7 +40,8 @@ impl Command<'_> {
             Self::Set { key, value, expiry, condition, return_old } => {
                 let returns = if return_old { option::RETURN } else { 0 };
                 let options = condition_option(condition) | new_expiry_option(expiry) | returns;
-                header(out, kind::SET, options, key.len(), value.encoded_bytes());
+                let kind = if matches!(value, Value::Upload(_)) { kind::SET_UPLOAD } else { kind::SET };
+                header(out, kind, options, key.len(), value.encoded_bytes());
                 if let NewExpiry::At(at_us) = expiry {
                     out.extend_from_slice(&at_us.to_le_bytes());
                 }

@@ -44,6 +44,8 @@
 //! 11    COPY               IF_ABSENT (of the new key)                                    the new key
 //! 12    SET_ALL_IF_ABSENT                                     count u32, at least 1      so many pairs; no key
 //! 13    CLEAR                                                                            none, and no key
+//! 14    SET_UPLOAD         as SET                             as SET                     the upload u64 whose parts the
+//!                                                                                        log has: see `value_part`
 //!
 //! pair     | key_len u32 | value_len u32 | key | the encoded value |
 //! ```
@@ -59,6 +61,7 @@ mod tests;
 
 use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use crate::tlv;
+use crate::value_part::UploadId;
 
 pub use decode::{CommandError, EntryCommands};
 pub use encode::EntryBuilder;
@@ -87,6 +90,7 @@ mod kind {
     pub const COPY: u8 = 11;
     pub const SET_ALL_IF_ABSENT: u8 = 12;
     pub const CLEAR: u8 = 13;
+    pub const SET_UPLOAD: u8 = 14;
 }
 
 /// The bits of a command's options, as they stand in a log.
@@ -146,31 +150,35 @@ pub enum ExpiryCondition {
     IfAnySooner,
 }
 
-/// A value that a command stores.
+/// A value that a command stores. What was read from an entry is [`Value::Encoded`] or [`Value::Upload`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Value<'a> {
-    /// One encoded TLV value. What was read from an entry is always this.
+    /// One encoded TLV value.
     Encoded(&'a [u8]),
     /// Bytes that become a TLV value of type bytes as they are written into the entry.
     Bytes(&'a [u8]),
+    /// A large value whose parts the shard's log has already. Only a SET may have one.
+    Upload(UploadId),
 }
 
 impl Value<'_> {
-    /// How many bytes the encoded value has.
+    /// How many bytes the value has in the command.
     #[inline]
     pub fn encoded_bytes(&self) -> usize {
         match self {
             Self::Encoded(encoded) => encoded.len(),
             Self::Bytes(bytes) => tlv::encoded_bytes_of_bytes(bytes.len()),
+            Self::Upload(_) => size_of::<UploadId>(),
         }
     }
 
-    /// Appends the encoded value.
+    /// Appends what it has in the command.
     #[inline]
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Encoded(encoded) => out.extend_from_slice(encoded),
             Self::Bytes(bytes) => tlv::Encoder::new(out).bytes(bytes),
+            Self::Upload(upload) => out.extend_from_slice(&upload.0.to_le_bytes()),
         }
     }
 }

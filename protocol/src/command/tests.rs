@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::limits::MAX_COMMANDS_PER_ENTRY;
+use crate::value_part::UploadId;
 use proptest::prelude::*;
 
 const PAIRS: &[(&[u8], &[u8])] = &[(b"a", b"one"), (b"", b""), (b"b", &[0xFF; 200])];
@@ -11,8 +12,9 @@ fn sets() -> Vec<Command<'static>> {
     for condition in [Condition::Always, Condition::IfAbsent, Condition::IfPresent, Condition::IfVersion(3 << 16 | 1)] {
         for expiry in [NewExpiry::Never, NewExpiry::At(1_700_000_000_000_000), NewExpiry::Keep] {
             for return_old in [false, true] {
-                let value = Value::Encoded(&[1, 1, b'v']);
-                sets.push(Command::Set { key: b"key", value, expiry, condition, return_old });
+                for value in [Value::Encoded(&[1, 1, b'v']), Value::Upload(UploadId::new(3, 4))] {
+                    sets.push(Command::Set { key: b"key", value, expiry, condition, return_old });
+                }
             }
         }
     }
@@ -113,6 +115,8 @@ fn golden_bytes() {
         (Command::SetAllIfAbsent { pairs: PairList::new(&[(b"a", b"1"), (b"bc", b"")]) },
             "0c000000 00000000 18000000 02000000 01000000 03000000 61 070131 02000000 02000000 6263 0700"),
         (Command::Clear, "0d000000 00000000 00000000"),
+        (set(Value::Upload(UploadId(0x0102)), NewExpiry::At(258), Condition::IfAbsent, true),
+            "0e230000 01000000 08000000 0201000000000000 6b 0201000000000000"),
     ];
     for (command, hex) in golden {
         let written: String = alone(command).iter().map(|byte| format!("{byte:02x}")).collect();

@@ -24,7 +24,7 @@ use crate::command::Condition;
 use crate::error::{ErrorCode, ProtocolError};
 use crate::limits::{MAX_KEY_BYTES, MAX_PING_BYTES};
 use crate::request::{Expiry, Operation, Request, RequestOptions, Set};
-use crate::tlv::{Decoder, Encoder, ValueRef};
+use crate::tlv::{text_place, Decoder, Encoder, ValueRef, TYPE_BYTES};
 
 const CONDITION_IF_ABSENT: i32 = 1;
 const CONDITION_IF_PRESENT: i32 = 2;
@@ -110,6 +110,62 @@ fn decode_set<'a>(
         set.condition = decode_condition(decoder.value()?)?;
     }
     Ok(Request::Set(set))
+}
+
+/// A SET of which everything up to its value has arrived, and whose value is bytes: so that they can be received into a
+/// place of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LargeSet<'a> {
+    /// The frame's header.
+    pub header: FrameHeader,
+    /// The key.
+    pub key: &'a [u8],
+    /// Where the encoded value begins in the frame, with the length field.
+    pub value_start: usize,
+    /// How long the encoded value is.
+    pub value_bytes: usize,
+    /// What follows it in the frame: expiry and condition.
+    pub tail_bytes: usize,
+}
+
+/// Looks at the beginning of a frame for a [`LargeSet`] whose value has at least `value_bytes_min`. `None`: it is
+/// something else, or not enough of it has arrived, or it is to be refused, which [`decode_request`] does when all of
+/// it is there.
+pub fn large_set(input: &[u8], value_bytes_min: usize, value_bytes_max: usize) -> Option<LargeSet<'_>> {
+    /// More than an expiry and a condition can take.
+    const TAIL_BYTES_MAX: usize = 64;
+    let (head, body) = input.split_first_chunk::<{ frame::HEADER_BYTES }>()?;
+    let frame_bytes = frame::LENGTH_BYTES + u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+    let flags = u16::from_le_bytes([head[6], head[7]]);
+    let request_id = u32::from_le_bytes([head[8], head[9], head[10], head[11]]);
+    let header = FrameHeader { version: head[4], op: head[5], flags, request_id };
+    if header.version != PROTOCOL_VERSION || header.op != Operation::Set.code() {
+        return None;
+    }
+    let (_, payload) = frame::take_options(&Frame { header, body }).ok()?;
+    let mut decoder = Decoder::new(payload);
+    let count = decoder.list().ok()?;
+    let key = decode_key(&mut decoder).ok()?;
+    let value = decoder.remaining();
+    if !matches!(count, 2 | 4) || value.first() != Some(&TYPE_BYTES) {
+        return None;
+    }
+    let value_bytes = text_place(value)?.end;
+    let value_start = input.len() - value.len();
+    let tail_bytes = frame_bytes.checked_sub(value_start.checked_add(value_bytes)?)?;
+    let fits = (value_bytes_min..=value_bytes_max).contains(&value_bytes);
+    let tail_fits = if count == 2 { tail_bytes == 0 } else { (1..=TAIL_BYTES_MAX).contains(&tail_bytes) };
+    (fits && tail_fits).then_some(LargeSet { header, key, value_start, value_bytes, tail_bytes })
+}
+
+/// The frame of a [`LargeSet`] without its value: `head` is what stood before it, `tail` what stood behind it. It decodes
+/// as the same SET of no bytes.
+pub fn without_value(head: &[u8], tail: &[u8]) -> Vec<u8> {
+    let mut frame = head.to_vec();
+    Encoder::new(&mut frame).bytes(&[]);
+    frame.extend_from_slice(tail);
+    frame::finish(&mut frame, 0);
+    frame
 }
 
 fn decode_expiry(value: ValueRef<'_>) -> Result<Expiry, ProtocolError> {
@@ -287,5 +343,71 @@ pub(crate) fn encode_arguments(out: &mut Vec<u8>, request: &Request<'_>) {
         Request::Hello(_) | Request::Ping { .. } | Request::Batch(_) | Request::Stats => {
             unreachable!("not an operation on one key")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::native::{split_frame, Split};
+
+    #[test]
+    fn a_large_set_is_seen_as_soon_as_its_value_begins_and_decodes_without_it() {
+        let mut value = Vec::new();
+        Encoder::new(&mut value).bytes(&[7; 5000]);
+        let options = RequestOptions { deadline_ms: Some(9), ..RequestOptions::default() };
+        for (expiry, condition) in [
+            (Expiry::Never, Condition::Always),
+            (Expiry::AfterMs(5), Condition::IfAbsent),
+            (Expiry::AtUs(1 << 50), Condition::IfVersion(1 << 60)),
+        ] {
+            let set = Set { key: b"key", value: &value, expiry, condition };
+            let mut frame = Vec::new();
+            encode_request(&mut frame, 77, &Request::Set(set), &options);
+            let whole = large_set(&frame, 4096, 1 << 20).expect("a large SET");
+            assert_eq!((whole.key, whole.header.request_id, whole.value_bytes), (&b"key"[..], 77, value.len()));
+            let tail_start = whole.value_start + whole.value_bytes;
+            assert_eq!(&frame[whole.value_start..tail_start], &value[..]);
+            assert_eq!(frame.len(), tail_start + whole.tail_bytes);
+            // Type and length of the value take three bytes.
+            for cut in 0..whole.value_start + 3 {
+                assert_eq!(large_set(&frame[..cut], 4096, 1 << 20), None, "cut at {cut}");
+            }
+            for cut in whole.value_start + 3..frame.len() {
+                assert_eq!(large_set(&frame[..cut], 4096, 1 << 20), Some(whole), "cut at {cut}");
+            }
+            assert_eq!(large_set(&frame, 5004, 1 << 20), None, "too small");
+            assert_eq!(large_set(&frame, 10, 5000), None, "too large");
+            let small = without_value(&frame[..whole.value_start], &frame[tail_start..]);
+            let Ok(Split::Frame { frame: small, .. }) = split_frame(&small, 1 << 20) else { panic!("no frame") };
+            let (Request::Set(decoded), decoded_options) = decode_request(&small, 10).unwrap() else {
+                panic!("no SET")
+            };
+            assert_eq!((decoded, decoded_options), (Set { value: &[TYPE_BYTES, 0], ..set }, options));
+        }
+    }
+
+    #[test]
+    fn what_is_no_large_set_of_bytes_is_left_to_the_decoder() {
+        let frame = |request: &Request<'_>| {
+            let mut frame = Vec::new();
+            encode_request(&mut frame, 1, request, &RequestOptions::default());
+            frame
+        };
+        let mut text = Vec::new();
+        Encoder::new(&mut text).string(&"x".repeat(5000));
+        assert_eq!(large_set(&frame(&Request::Set(Set::new(b"k", &text))), 4096, 1 << 20), None);
+        assert_eq!(large_set(&frame(&Request::Get { key: &[1; 5000] }), 4096, 1 << 20), None);
+        let mut bytes = Vec::new();
+        Encoder::new(&mut bytes).bytes(&[1; 5000]);
+        let mut set = frame(&Request::Set(Set::new(b"k", &bytes)));
+        assert!(large_set(&set, 4096, 1 << 20).is_some());
+        set.push(0);
+        set[0] += 1;
+        assert_eq!(large_set(&set, 4096, 1 << 20), None, "something stands behind the value");
+        set[0] -= 2;
+        assert_eq!(large_set(&set, 4096, 1 << 20), None, "the value is longer than its frame");
+        set[4] = 9;
+        assert_eq!(large_set(&set, 4096, 1 << 20), None, "another version");
     }
 }

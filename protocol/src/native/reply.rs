@@ -42,6 +42,20 @@ pub fn put_value(out: &mut Vec<u8>, found: Option<StoredValue<'_>>) {
     }
 }
 
+/// The reply to a GET without its value: what stands before an encoded value of `value_bytes`, and what stands behind
+/// it, so that the value itself can be sent from where it is.
+pub fn value_reply_around(op: u8, request_id: u32, value_bytes: usize, version: u64) -> (Vec<u8>, Vec<u8>) {
+    let header = FrameHeader { version: PROTOCOL_VERSION, op: op | REPLY_BIT, flags: 0, request_id };
+    let (mut head, mut tail) = (Vec::new(), Vec::new());
+    let start = frame::begin(&mut head, header);
+    Encoder::new(&mut head).list(2);
+    Encoder::new(&mut tail).int64(version as i64);
+    let length = head.len() - start - LENGTH_BYTES + value_bytes + tail.len();
+    let length = u32::try_from(length).expect("a frame of less than 4 GiB");
+    head[start..start + LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
+    (head, tail)
+}
+
 /// Appends the result of a SET.
 #[inline]
 pub fn put_set(out: &mut Vec<u8>, outcome: SetOutcome) {
@@ -281,6 +295,20 @@ mod tests {
         let mut list = Vec::new();
         put_error(&mut list, ErrorCode::Busy, "later");
         list
+    }
+
+    #[test]
+    fn the_parts_around_a_value_and_the_value_are_the_usual_reply() {
+        for length in [1, 200, 70_000] {
+            let mut value = Vec::new();
+            Encoder::new(&mut value).bytes(&vec![7; length]);
+            let (head, tail) = value_reply_around(Operation::Get.code(), 9, value.len(), 77);
+            let mut whole = Vec::new();
+            put_reply(&mut whole, Operation::Get.code(), 9, |out| {
+                put_value(out, Some(StoredValue { value: &value, version: 77 }));
+            });
+            assert_eq!([head, value, tail].concat(), whole);
+        }
     }
 
     #[test]

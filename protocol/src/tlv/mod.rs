@@ -50,7 +50,7 @@ mod tests;
 pub use decode::Decoder;
 pub use encode::Encoder;
 pub use error::TlvError;
-pub use text::{parse_integer, text_of, ShortText, Text};
+pub use text::{parse_integer, text_of, text_place, ShortText, Text};
 pub use value::Value;
 pub use view::{ErrorRef, ListIter, ListRef, MapIter, MapRef, ValueRef};
 

@@ -9,6 +9,9 @@ use std::os::fd::{AsRawFd, IntoRawFd};
 use super::*;
 use crate::Sleeper;
 
+#[path = "tests/mapped.rs"]
+mod mapped;
+
 /// A ring, or `None` where this machine refuses io_uring: said on standard error, since the test then shows nothing.
 fn ring() -> Option<Ring> {
     let small =

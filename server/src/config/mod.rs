@@ -50,8 +50,8 @@ pub struct Config {
     #[arg(long, env = "EYOT_CORE_PORT_BASE", value_name = "PORT")]
     pub core_port_base: Option<u16>,
 
-    /// Address of the Redis protocol (RESP2 and RESP3). Every core listens on it; port 0 takes a free one; empty: do not
-    /// listen
+    /// Address of the Redis protocol (RESP2 and RESP3). Every core listens on it; port 0 takes a free one; empty: do
+    /// not listen
     #[arg(long, env = "EYOT_RESP_ADDRESS", value_name = "IP:PORT", default_value = "127.0.0.1:6379")]
     pub resp_address: String,
 
@@ -105,6 +105,15 @@ pub struct Config {
     #[arg(long, env = "EYOT_MAX_VALUE_SIZE", value_name = "BYTES", default_value = "64MiB", value_parser = parse_bytes)]
     pub max_value_size: u64,
 
+    /// From this size on, 4KiB to 512MiB, a value is kept in a memory-mapped file of its core, received straight into
+    /// it and sent from it without a copy
+    #[arg(long, env = "EYOT_MMAP_THRESHOLD", value_name = "BYTES", default_value = "64KiB", value_parser = parse_bytes)]
+    pub mmap_threshold: u64,
+
+    /// Keep large values in memory-mapped files. With false they are kept on the heap
+    #[arg(long, env = "EYOT_ENABLE_MMAP", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub enable_mmap: bool,
+
     /// Size of a log segment, 1MiB to 1GiB; a larger one is made for a larger value
     #[arg(long, env = "EYOT_WAL_SEGMENT_SIZE", value_name = "BYTES", default_value = "64MiB", value_parser = parse_bytes)]
     pub wal_segment_size: u64,
@@ -140,7 +149,7 @@ pub fn reference() -> String {
         "# Configuration\n\nGenerated from the definitions in `server/src/config/mod.rs`; a test keeps it equal. A flag wins over its\n\
          environment variable, which wins over the default.\n\n\
          Settings of parts that this version does not have are not known to it: the addresses of the gRPC,\n\
-         HTTP and peer listeners, and large values.\n\n| flag | environment | default | meaning |\n|---|---|---|---|\n",
+         HTTP and peer listeners.\n\n| flag | environment | default | meaning |\n|---|---|---|---|\n",
     );
     for argument in Config::command().get_arguments() {
         let Some(flag) = argument.get_long().filter(|flag| !matches!(*flag, "help" | "version")) else { continue };

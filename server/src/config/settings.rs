@@ -19,6 +19,8 @@ const SHARDS_PER_CORE: u16 = 4;
 const MIN_SEGMENT_BYTES: u64 = 1 << 20;
 const MAX_SEGMENT_BYTES: u64 = 1 << 30;
 const BLOCK_BYTES: u64 = 4096;
+/// Least value that gets pages of its own: what a smaller one leaves of its last page unused would be most of it.
+const MIN_MMAP_THRESHOLD: u64 = 4096;
 /// How far the cores' own ports are from the shared one: apart enough that those of both wires never meet, as long as
 /// their shared ports are neighbours.
 const NATIVE_CORE_PORTS_FROM: u16 = 100;
@@ -58,6 +60,8 @@ pub struct Settings {
     pub handshake_timeout: Duration,
     /// Longest encoded value.
     pub max_value_bytes: usize,
+    /// From where on a value is kept in a mapped file; `None`: never.
+    pub mmap_threshold_bytes: Option<usize>,
     /// Size of a log segment.
     pub segment_bytes: u64,
     /// See [`Config::spin_us`].
@@ -78,6 +82,9 @@ impl Settings {
         let max_value_bytes = usize::try_from(config.max_value_size).unwrap_or(usize::MAX);
         if max_value_bytes == 0 || max_value_bytes > MAX_VALUE_BYTES {
             return Err(usage("--max-value-size", "a value may take 1 byte to 512MiB", "choose a size in that range"));
+        }
+        if !(MIN_MMAP_THRESHOLD..=MAX_VALUE_BYTES as u64).contains(&config.mmap_threshold) {
+            return Err(usage("--mmap-threshold", "4KiB to 512MiB", "choose a size in that range"));
         }
         let segment_bytes = config.wal_segment_size;
         if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&segment_bytes)
@@ -121,6 +128,7 @@ impl Settings {
             idle_timeout: config.idle_timeout,
             handshake_timeout: config.handshake_timeout,
             max_value_bytes,
+            mmap_threshold_bytes: config.enable_mmap.then_some(config.mmap_threshold as usize),
             segment_bytes,
             spin: Duration::from_micros(u64::from(config.spin_us)),
             memory: MemorySettings::resolve(&config.memory, memory_total_bytes)?,
@@ -280,6 +288,8 @@ mod tests {
         let settings = resolve(&[]).unwrap();
         assert_eq!(settings.memory.max_memory_bytes, Some(750));
         assert_eq!(settings.shards_of_new_directory(), 16);
+        assert_eq!(settings.mmap_threshold_bytes, Some(64 << 10));
+        assert_eq!(resolve(&["--enable-mmap", "false"]).unwrap().mmap_threshold_bytes, None);
         assert_eq!((settings.core_port_base, settings.resp_core_port_base), (6480, 7379));
         assert_eq!(resolve(&["--resp-address", ""]).unwrap().resp_address, None);
         assert_eq!(resolve(&["--address", "127.0.0.1:0"]).unwrap().core_port_base, 0);
@@ -292,6 +302,8 @@ mod tests {
             &["--max-value-size", "0"],
             &["--wal-segment-size", "4KiB"],
             &["--wal-segment-size", "1048577"],
+            &["--mmap-threshold", "4095"],
+            &["--mmap-threshold", "1GiB"],
             &["--max-connections", "0"],
             &["--core-port-base", "65534"],
             &["--resp-core-port-base", "65534"],

@@ -149,6 +149,19 @@ impl Work {
             return;
         }
         self.budget.take(growth, bytes);
+        self.enter_write(to, local_shard, command, place, ack);
+    }
+
+    /// Puts an admitted write into its shard's open entry.
+    #[inline]
+    pub(super) fn enter_write(
+        &mut self,
+        to: &ReplyTo,
+        local_shard: u16,
+        command: &Command<'_>,
+        place: Place,
+        ack: WriteAck,
+    ) {
         let now_us = self.clock.wall_us();
         let shard = &mut self.shards[usize::from(local_shard)];
         if !shard.has_open_entry() {
@@ -162,7 +175,7 @@ impl Work {
 
     /// Whether the request's deadline has passed; it is answered so.
     #[inline]
-    fn is_late(&mut self, to: &ReplyTo, deadline_us: u64) -> bool {
+    pub(super) fn is_late(&mut self, to: &ReplyTo, deadline_us: u64) -> bool {
         let late = self.clock.monotonic_us() > deadline_us;
         if late {
             let message = "the deadline passed before the request was executed; not applied";
@@ -183,8 +196,9 @@ impl Work {
     }
 
     /// Executes what another core has forwarded.
-    pub(super) fn forwarded(&mut self, batch: Box<RequestBatch>) {
+    pub(super) fn forwarded(&mut self, mut batch: Box<RequestBatch>) {
         let mut start = 0;
+        let mut large = std::mem::take(&mut batch.large).into_iter();
         let (mut queries, mut keyspace) = (batch.queries.iter(), batch.keyspace.iter());
         for head in &batch.heads {
             let bytes = &batch.bytes[start..start + head.bytes as usize];
@@ -200,6 +214,10 @@ impl Work {
                 Some(KeyRequest::Write(command)) => {
                     let place = command.key().map_or(Place::default(), |key| shard.place(slot(key), key));
                     self.write(to, *local_shard, &command, place, head.ack, *deadline_us);
+                }
+                None if head.kind == ForwardedKind::Large => {
+                    let value = large.next().expect("a core of this process sends one for each such head");
+                    self.large_set_of_other_core(head, bytes, value);
                 }
                 None => {
                     let request = keyspace.next().expect("a core of this process sends one for each such head");
@@ -226,7 +244,7 @@ impl ForwardedRequest {
     /// The request on keys whose `bytes` these are; `None`: it is one on all keys.
     fn request<'a>(&self, bytes: &'a [u8], queries: &mut std::slice::Iter<'_, KeyQuery>) -> Option<KeyRequest<'a>> {
         Some(match self.kind {
-            ForwardedKind::Keyspace => return None,
+            ForwardedKind::Keyspace | ForwardedKind::Large => return None,
             ForwardedKind::Get => KeyRequest::Read { key: bytes, query: KeyQuery::Value },
             ForwardedKind::Query => {
                 let query = *queries.next().expect("a core of this process sends a query for each such head");

@@ -17,7 +17,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use eyot_raft_glue::{EntryKind, Index, ShardId};
+use eyot_protocol::value_part::ValuePart;
+use eyot_raft_glue::{EntryKind, EntryPosition, Index, ShardId};
 use eyot_ring::{AlignedBuffer, Ring};
 
 use crate::error::{Stop, StopReason};
@@ -129,6 +130,21 @@ impl CoreLog {
         if self.sync_writes {
             self.unsynced.push_back(Unsynced { sequence, local_shard, index: sealed.position.index });
         }
+    }
+
+    /// Appends a part of a large value of a shard.
+    pub fn append_part(&mut self, shard: ShardId, local_shard: u16, position: EntryPosition, part: &ValuePart<'_>) {
+        let bytes = if let ValuePart::Bytes { bytes, .. } = part { *bytes } else { &[] };
+        let payload = [&part.header()[..], bytes];
+        let sequence = self.writer.append_gathered(shard, position, EntryKind::ValuePart, payload);
+        if self.sync_writes {
+            self.unsynced.push_back(Unsynced { sequence, local_shard, index: position.index });
+        }
+    }
+
+    /// Most bytes of a part that fit a usual segment.
+    pub fn part_bytes_max(&self) -> usize {
+        usize::try_from(self.segment_bytes - LOG_SLACK_BYTES).unwrap_or(usize::MAX)
     }
 
     /// Hands to the ring what should be written now. `flush`: whatever there is.

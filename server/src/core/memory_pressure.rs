@@ -23,7 +23,7 @@ use eyot_protocol::key::slot;
 use super::{Shared, Work};
 use crate::memory::ledger::Foreseen;
 use crate::memory::pressure::Situation;
-use crate::memory::{CoreMemory, Ledger, Level, Overhead, Pressure, ProcessMemory};
+use crate::memory::{CoreMemory, LargeValues, Ledger, Level, Overhead, Pressure, ProcessMemory};
 use crate::metrics::Metrics;
 use crate::replication::ShardDriver;
 use crate::shard::access::{AccessClock, Tracking};
@@ -190,6 +190,9 @@ impl Work {
             ledger.log_tail += driver.log_bytes() as u64;
             ledger.in_flight += driver.waiting_read_bytes() as u64;
         }
+        // What is stored is counted with its entries.
+        let warm_bytes = self.large_values.as_ref().map_or(0, LargeValues::warm_bytes);
+        ledger.large_values = self.arriving_bytes() + warm_bytes as u64;
         ledger.log_tail += self.log.memory_bytes() as u64;
         ledger.connections = self.connections.memory_bytes() as u64;
         ledger.in_flight += (self.mesh.memory_bytes() + self.gathers.memory_bytes()) as u64;

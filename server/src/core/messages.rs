@@ -19,14 +19,17 @@ impl Work {
     pub(super) fn message(&mut self, message: Message) {
         match message {
             Message::Requests(batch) => self.forwarded(batch),
-            Message::Replies(from, batch) => {
-                self.mesh.answered(from, batch.heads.len());
+            Message::Replies(from, mut batch) => {
+                self.mesh.answered(from, batch.len());
                 let mut outlet = self.outlet();
                 let mut start = 0;
                 for (to, length, failed) in &batch.heads {
                     let end = start + *length as usize;
                     outlet.encoded(to, &batch.bytes[start..end], *failed);
                     start = end;
+                }
+                for (to, large) in batch.large.drain(..) {
+                    outlet.large_of_other_core(&to, large);
                 }
                 self.mesh.recycle_replies(batch);
             }

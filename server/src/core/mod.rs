@@ -24,6 +24,7 @@ mod clock;
 mod deferred;
 mod execute;
 mod keyspace;
+mod large_requests;
 mod log;
 mod memory_pressure;
 mod messages;
@@ -37,11 +38,12 @@ mod slices;
 mod startup;
 mod timeouts;
 mod turn;
+mod uploads;
 
 pub use shared::Shared;
 pub use startup::{recovery_stop, spawn, CoreStart, Ready};
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -53,6 +55,7 @@ use self::log::CoreLog;
 use self::memory_pressure::MemoryWork;
 use crate::admin::latency::LatencyEvents;
 use crate::admin::slowlog::SlowLog;
+use crate::memory::LargeValues;
 use crate::metrics::Metrics;
 use crate::net::connections::Connections;
 use crate::net::listener::Listener;
@@ -79,6 +82,12 @@ pub(crate) struct Work {
     /// Shards with an open entry, by their local numbers.
     open_shards: Vec<u16>,
     log: CoreLog,
+    /// Where large values are; `None`: on the heap.
+    large_values: Option<LargeValues>,
+    /// Requests whose large value comes, by connection.
+    large_requests: HashMap<u32, large_requests::LargeRequest>,
+    /// Large values on their way into the log.
+    uploads: uploads::Uploads,
     mesh: Mesh,
     gathers: Gathers,
     /// Walks over all keys that are under way.

@@ -30,7 +30,12 @@ impl Work {
                     consumed += length;
                     self.native_request(key, &frame);
                 }
-                Ok(Split::Incomplete { .. }) => return consumed,
+                Ok(Split::Incomplete { needed }) => {
+                    let input = &input[consumed..];
+                    let is_large = self.large_values.as_ref().is_some_and(|values| values.takes(needed));
+                    let begun = is_large && self.begin_large_native(key, input);
+                    return if begun { consumed + input.len() } else { consumed };
+                }
                 Err(error) => {
                     self.fail_stream(key, 0, 0, error.code, &error.message);
                     return input.len();
@@ -94,11 +99,11 @@ impl Work {
 
     /// Whether more is asked for than the configuration can promise.
     #[inline]
-    fn refuses(&self, options: &RequestOptions) -> bool {
+    pub(super) fn refuses(&self, options: &RequestOptions) -> bool {
         matches!(options.ack, AckLevel::Fsync | AckLevel::Quorum) && !self.shared.settings.sync_writes
     }
 
-    fn terms(&self, options: &RequestOptions, after_own_writes: bool) -> Terms {
+    pub(super) fn terms(&self, options: &RequestOptions, after_own_writes: bool) -> Terms {
         let ack = if options.ack == AckLevel::Memory { WriteAck::Memory } else { WriteAck::Applied };
         let deadline_us = options.deadline_ms.map_or(u64::MAX, |ms| self.clock.monotonic_us() + u64::from(ms) * 1000);
         Terms { ack, after_own_writes, deadline_us }
@@ -153,7 +158,7 @@ fn operations_of(request: &Request<'_>) -> u32 {
     }
 }
 
-fn absolute(expiry: Expiry, now_us: i64) -> NewExpiry {
+pub(super) fn absolute(expiry: Expiry, now_us: i64) -> NewExpiry {
     match expiry {
         Expiry::Never => NewExpiry::Never,
         Expiry::AtUs(at_us) => NewExpiry::At(at_us),

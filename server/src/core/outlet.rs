@@ -13,7 +13,7 @@ use crate::net::connection::{Connection, Stage, MAX_OWED_BYTES};
 use crate::net::connections::Connections;
 use crate::router::mesh::Mesh;
 use crate::router::scatter::{Combine, Gathered, Gathers, Progress, REPLY_IS_FULL};
-use crate::router::{Form, Reply, ReplySink, ReplyTo};
+use crate::router::{Form, LargeReply, Reply, ReplySink, ReplyTo};
 
 /// A part of a BATCH's result up to this size is never left out: writes and errors take no more, and there are at most
 /// 10,000 of them.
@@ -49,13 +49,17 @@ pub struct Outlet<'a> {
 impl ReplySink for Outlet<'_> {
     #[inline]
     fn reply(&mut self, to: &ReplyTo, mut reply: Reply<'_>) {
+        if let Some(large) = reply.by_reference(to) {
+            self.large_reply(to, large);
+            return;
+        }
         if to.core != self.core {
             self.mesh.reply(to, reply, self.max_frame_bytes);
         } else if to.gathered {
-            let value_bytes = if let Reply::Value(Some(found)) = &reply { found.value.len() } else { 0 };
+            let value_bytes = reply.value().map_or(0, |found| found.value.len());
             self.gather(to, value_bytes, |form, out| reply.put(form, out));
         } else {
-            if matches!(reply, Reply::Value(Some(_))) && self.owes_too_much(to) {
+            if reply.value().is_some() && self.owes_too_much(to) {
                 reply = Reply::Error(ErrorCode::Busy, OWES_TOO_MUCH);
             }
             if let Reply::Error(code, message) = reply {
@@ -67,6 +71,28 @@ impl ReplySink for Outlet<'_> {
 }
 
 impl Outlet<'_> {
+    /// Takes a reply that refers to a large value. What it pins is no memory of the connection's own, so it is not held
+    /// against what that may be owed; but nothing more is taken from the client until it has gone.
+    #[cold]
+    fn large_reply(&mut self, to: &ReplyTo, large: LargeReply) {
+        if to.core == self.core {
+            self.answer_with(to, 1, |connections| connections.answer_large(to, large));
+        } else {
+            self.mesh.large_reply(to, large);
+        }
+    }
+
+    /// Takes a reply of another core that refers to a large value.
+    pub fn large_of_other_core(&mut self, to: &ReplyTo, large: LargeReply) {
+        if !is_write(to.operation) {
+            if let Some(connection) = self.connections.get_of(to.key, to.generation) {
+                connection.awaited_reads -= 1;
+                connection.learn_reply_bytes(large.range.len());
+            }
+        }
+        self.large_reply(to, large);
+    }
+
     #[cold]
     fn count_error(&mut self, to: &ReplyTo, code: ErrorCode, message: &str) {
         self.metrics.errors += 1;
@@ -135,6 +161,11 @@ impl Outlet<'_> {
     /// Writes a whole reply, to `operations` operations, to the connection that waits for it, if it still is there.
     #[inline]
     pub fn answer(&mut self, to: &ReplyTo, operations: u32, put: impl FnOnce(&mut Vec<u8>)) {
+        self.answer_with(to, operations, |connections| connections.answer(to, put));
+    }
+
+    #[inline]
+    fn answer_with(&mut self, to: &ReplyTo, operations: u32, answer: impl FnOnce(&mut Connections)) {
         self.metrics.answered(to.operation, to.arrived_us, self.clock.monotonic_us());
         let Some(connection) = self.connections.get_of(to.key, to.generation) else { return };
         connection.complete(operations, is_write(to.operation));
@@ -142,7 +173,7 @@ impl Outlet<'_> {
             return;
         }
         let review = needs_review(connection);
-        self.connections.answer(to, put);
+        answer(self.connections);
         if review {
             self.connections.review(to.key);
         }

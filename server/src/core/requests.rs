@@ -13,7 +13,7 @@ use eyot_protocol::ErrorCode;
 use super::outlet::{is_write, Outlet};
 use super::Work;
 use crate::core::log::CoreLog;
-use crate::net::connection::Stage;
+use crate::net::connection::{LargeInput, Stage};
 use crate::net::session::Session;
 use crate::replication::ShardDriver;
 use crate::router::{Form, ReplyTo, Route};
@@ -31,6 +31,11 @@ impl Work {
             return;
         }
         connection.heard_us = now_us;
+        let bytes = if connection.large == LargeInput::None { bytes } else { self.large_bytes(key, bytes) };
+        if bytes.is_empty() {
+            return;
+        }
+        let connection = self.connections.get_mut(key);
         if connection.input.is_empty() && !connection.is_full() {
             let consumed = self.parse(key, bytes);
             if consumed < bytes.len() {
@@ -62,7 +67,9 @@ impl Work {
 
     /// Executes the whole requests of `input`, until the connection is full. Returns how many bytes were consumed.
     fn parse(&mut self, key: u32, input: &[u8]) -> usize {
-        match self.connections.get_mut(key).session {
+        let connection = self.connections.get_mut(key);
+        connection.yields = false;
+        match connection.session {
             Session::Native => self.parse_native(key, input),
             Session::Resp(_) => self.parse_resp(key, input),
         }
@@ -84,6 +91,7 @@ impl Work {
     pub(super) fn must_yield(&mut self, key: u32) -> bool {
         let over = self.clock.is_over();
         if over {
+            self.connections.get_mut(key).yields = true;
             self.connections.review(key);
         }
         over

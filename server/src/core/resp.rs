@@ -52,6 +52,17 @@ impl Work {
                     consumed += length;
                 }
                 Ok(Split::Empty { consumed: length }) => consumed += length,
+                Ok(Split::Incomplete { big_bulk: Some(bulk), .. })
+                    if self.begin_large_resp(
+                        key,
+                        arguments.of(bulk.request, &input[consumed..]),
+                        &input[consumed..],
+                        &bulk,
+                    ) =>
+                {
+                    consumed = input.len();
+                    break;
+                }
                 Ok(Split::Incomplete { .. }) => {
                     self.connections.get_mut(key).session.resp().unfinished = unfinished;
                     break;
@@ -103,6 +114,14 @@ impl Work {
         let to = self.begin_resp(key, Operation::Admin, false, 1);
         self.metrics.errors += 1;
         self.say(&to, |writer| writer.error(error.line()));
+        self.connections.finish_and_linger(key);
+    }
+
+    /// A bulk does not end where it said.
+    pub(super) fn fail_resp_value(&mut self, key: u32, to: &ReplyTo) {
+        self.metrics.errors += 1;
+        let error = RespError::protocol("ERR Protocol error: invalid bulk length");
+        self.say(to, |writer| writer.error(error.line()));
         self.connections.finish_and_linger(key);
     }
 
@@ -312,8 +331,8 @@ impl Work {
     }
 }
 
-/// Whether a request is on one key: so short that looking at the clock would cost a good part of it. It is never slow by
-/// itself.
+/// Whether a request is on one key: so short that looking at the clock would cost a good part of it. It is never slow
+/// by itself.
 #[inline]
 fn is_quick(request: &RespRequest<'_>) -> bool {
     matches!(request, RespRequest::Read { .. } | RespRequest::Write { .. } | RespRequest::Ping(_))

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver as InboxReceiver, Sender as InboxSender};
 use eyot_protocol::resp::{ArgList, RespLimits};
-use eyot_raft_glue::EntryPosition;
+use eyot_raft_glue::{EntryKind, EntryPosition};
 use eyot_ring::{Ring, RingOptions, Sleeper, Waker};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
@@ -19,11 +19,12 @@ use super::deferred::DeferredReads;
 use super::log::CoreLog;
 use super::memory_pressure::MemoryWork;
 use super::random::Random;
+use super::uploads::Uploads;
 use super::{Core, Shared, Work};
 use crate::admin::latency::LatencyEvents;
 use crate::admin::slowlog::SlowLog;
 use crate::error::{Stop, StopReason};
-use crate::memory::BufferPool;
+use crate::memory::{BufferPool, LargeValues};
 use crate::metrics::Metrics;
 use crate::net::connections::Connections;
 use crate::net::listener::BoundListeners;
@@ -60,6 +61,8 @@ pub struct CoreStart {
     pub epoch: u64,
     /// Where the logs are.
     pub wal_directory: std::path::PathBuf,
+    /// Where large values are, and from which size on; `None`: on the heap.
+    pub large_values: Option<(std::path::PathBuf, usize)>,
     /// Tells `main` how it goes.
     pub progress: Sender<Result<Ready, Stop>>,
     /// Says, by being closed or by a message, that the core may go on.
@@ -120,11 +123,22 @@ pub fn spawn(start: CoreStart) -> Result<ExecutorJoinHandle<Result<(), Stop>>, S
 }
 
 fn bring_up(start: CoreStart) -> Result<Core, Stop> {
-    let CoreStart { core, shared, sleeper, inbox, ways, listeners, node_uuid, epoch, wal_directory, progress, go } =
-        start;
+    let CoreStart { core, shared, sleeper, inbox, ways, listeners, node_uuid, epoch, .. } = start;
+    let CoreStart { wal_directory, large_values, progress, go, .. } = start;
     let settings = &shared.settings;
     let started = Instant::now();
-    let (shards, recovered, commands) = recover(core, &shared, node_uuid, epoch, &wal_directory)?;
+    let mut large_values = match large_values {
+        Some((directory, threshold_bytes)) => Some(open_large_values(&directory, threshold_bytes)?),
+        None => None,
+    };
+    let scope = RecoveryScope {
+        node_id: node_uuid,
+        core,
+        core_count: settings.core_count(),
+        shard_count: shared.routes.shard_cores().len() as u16,
+        epoch,
+    };
+    let (shards, recovered, commands) = recover(scope, &shared, &wal_directory, &mut large_values)?;
     for tail in &recovered.torn_tails {
         tracing::warn!(
             core, file = %tail.file.display(), offset = tail.offset, bytes = tail.bytes, sequence = tail.sequence.0,
@@ -163,11 +177,14 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         shards,
         open_shards: Vec::new(),
         log,
+        large_values,
+        large_requests: std::collections::HashMap::new(),
+        uploads: Uploads::new(epoch),
         mesh: Mesh::new(core, inbox, ways),
         gathers: Gathers::default(),
         walks: std::collections::VecDeque::new(),
         sliced: std::collections::VecDeque::new(),
-        resp_limits: RespLimits::new(settings.max_value_bytes, settings.max_value_bytes),
+        resp_limits: RespLimits::new(settings.max_value_bytes, settings.mmap_threshold_bytes.unwrap_or(usize::MAX)),
         arguments: ArgList::default(),
         has_graves: false,
         slow_log: SlowLog::new(core, settings.core_count()),
@@ -199,32 +216,53 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
     Ok(core)
 }
 
-/// Reads the core's shards back from the logs.
+fn open_large_values(directory: &std::path::Path, threshold_bytes: usize) -> Result<LargeValues, Stop> {
+    LargeValues::open(directory, threshold_bytes).map_err(|error| {
+        Stop::new(
+            StopReason::DataDirectory,
+            format!("value file in {}: {error}", directory.display()),
+            "raise the limits of file size and address space (ulimit -f, ulimit -v), or start with --enable-mmap=false",
+        )
+    })
+}
+
+/// Reads the core's shards back from the logs, large values into their places.
 fn recover(
-    core: u16,
+    scope: RecoveryScope,
     shared: &Shared,
-    node_uuid: u128,
-    epoch: u64,
     wal_directory: &std::path::Path,
+    large_values: &mut Option<LargeValues>,
 ) -> Result<(Vec<ShardDriver>, Recovered, u64), Stop> {
-    let shard_count = shared.routes.shard_cores().len() as u16;
-    let mut shards: Vec<Shard> =
-        shared.routes.shards_of_core(core).map(|id| Shard::new(id, shard_count, node_uuid as u64)).collect();
+    let mut shards: Vec<Shard> = shared
+        .routes
+        .shards_of_core(scope.core)
+        .map(|id| Shard::new(id, scope.shard_count, scope.node_id as u64))
+        .collect();
     // What is read back was used when it was written, and what the policy wants to know of it follows from that.
     for shard in &mut shards {
         shard.set_tracking(shared.tunables.tracking());
     }
     let first = shards.first().map_or(0, |shard| shard.id().0);
-    let scope =
-        RecoveryScope { node_id: node_uuid, core, core_count: shared.settings.core_count(), shard_count, epoch };
     let mut commands = 0_u64;
     let recovered = wal::recover(wal_directory, scope, &mut |record| {
         // A core's shards are neighbours, so a shard's place among them is its distance from the first.
-        let shard = &mut shards[usize::from(record.shard.0 - first)];
-        shard.apply(record.position.index, record.payload, |_, _| commands += 1)?;
+        let local_shard = usize::from(record.shard.0 - first);
+        match record.kind {
+            EntryKind::Commands => {
+                shards[local_shard].apply(record.position.index, record.payload, |_, _| commands += 1)?;
+            }
+            EntryKind::ValuePart => shards[local_shard].apply_part(record.payload, |bytes| {
+                let Some(values) = large_values.as_mut().filter(|values| values.takes(bytes)) else { return Ok(None) };
+                values.allocate(bytes).map(Some).ok_or_else(|| std::io::ErrorKind::StorageFull.into())
+            })?,
+        }
         Ok(())
     })
     .map_err(|error| recovery_stop(&error))?;
+    let unfinished: usize = shards.iter_mut().map(Shard::drop_uploads).sum();
+    if unfinished > 0 {
+        tracing::info!(core = scope.core, unfinished, "large values that were never acknowledged are left out");
+    }
     let drivers = shards
         .into_iter()
         .map(|shard| {

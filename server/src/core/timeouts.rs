@@ -55,10 +55,14 @@ impl Rules {
         } else {
             connection.owes_since_us = None;
         }
+        let silent_us = self.now_us.saturating_sub(connection.heard_us);
+        if connection.region_with_ring && silent_us > UNFINISHED_US {
+            // Its request is taken already, and holds a place in the value file.
+            return Verdict::Idle;
+        }
         if !connection.is_settled() {
             return Verdict::Fine;
         }
-        let silent_us = self.now_us.saturating_sub(connection.heard_us);
         if !connection.input.is_empty() && !connection.is_full() {
             let age_us = self.now_us.saturating_sub(connection.opened_us);
             let late = connection.requests == 0 && age_us > self.handshake_us;
@@ -154,13 +158,13 @@ mod tests {
     #[test]
     fn who_does_not_read_is_ended_at_the_hard_limit_at_once_and_at_the_soft_one_in_time() {
         let mut deaf = connection();
-        deaf.output = vec![0; 500];
+        deaf.output.bytes = vec![0; 500];
         assert_eq!(RULES.judge(&mut deaf), Verdict::Fine);
         let later = Rules { now_us: RULES.now_us + 1_100_000, ..RULES };
         assert_eq!(later.judge(&mut deaf), Verdict::OwesReading);
-        deaf.output.truncate(50);
+        deaf.output.bytes.truncate(50);
         assert_eq!(later.judge(&mut deaf), Verdict::Fine);
-        deaf.output = vec![0; 1001];
+        deaf.output.bytes = vec![0; 1001];
         assert_eq!(RULES.judge(&mut deaf), Verdict::OwesReading);
     }
 }

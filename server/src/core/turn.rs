@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use eyot_protocol::ErrorCode;
 use eyot_raft_glue::ShardId;
-use eyot_ring::{Event, Received, Wait};
+use eyot_ring::{Event, MappedEvent, Received, Wait};
 
 use super::{Core, Stopping, Work, EVENTS_PER_TURN, MESSAGES_PER_TURN};
 use crate::admin::latency::Event as LatencyEvent;
 use crate::error::{Stop, StopReason};
-use crate::net::connection::{Receiving, Stage, HOLD_US, LINGER_BYTES};
+use crate::memory::LargeValues;
+use crate::net::connection::{LargeInput, Receiving, Stage, HOLD_US, LINGER_BYTES};
 use crate::net::session::Wire;
 use crate::replication::ShardDriver;
 use crate::security::admit::WriteBudget;
@@ -84,8 +85,10 @@ impl Core {
             self.work.route_slice();
             self.work.free_some();
             self.sweep();
+            self.work.log_uploads();
             self.work.end_requests(&mut self.ring);
             self.review_connections();
+            self.keep_house();
             self.work.flush_reads();
             self.work.mesh.flush();
             self.work.connections.send_all(&mut self.ring, self.work.clock.monotonic_us());
@@ -128,6 +131,7 @@ impl Core {
             || !self.work.walks.is_empty()
             || !self.work.sliced.is_empty()
             || self.work.has_graves
+            || !self.work.open_shards.is_empty()
             || self.work.memory.has_work()
             || (self.stopping.is_none() && self.work.shared.is_stopping())
     }
@@ -170,7 +174,8 @@ impl Core {
             wait = shorter(wait, expiry.max(until(self.next_sweep)));
         }
         let lingering = self.lingering.front().map(|(until, ..)| *until);
-        for deadline in [self.work.log.next_deadline(), self.accept_again, lingering].into_iter().flatten() {
+        let interval = self.work.large_values.as_ref().and_then(LargeValues::next_deadline);
+        for deadline in [self.work.log.next_deadline(), self.accept_again, lingering, interval].into_iter().flatten() {
             wait = shorter(wait, until(deadline));
         }
         if !self.work.connections.is_empty() {
@@ -185,6 +190,7 @@ impl Core {
     fn event(&mut self, event: Event) -> Result<(), Stop> {
         match event {
             Event::Received { token, received, armed } => self.received(token, received, armed),
+            Event::Mapped(event) => self.mapped(event),
             Event::Sent { token, buffer, result } => {
                 self.work.metrics.counters.net_output_bytes += result.as_ref().map_or(0, |&count| count as u64);
                 self.work.metrics.counters.writes_processed += 1;
@@ -203,6 +209,29 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    fn mapped(&mut self, event: MappedEvent) {
+        let work = &mut self.work;
+        match event {
+            MappedEvent::ReceivedInto { token, region, result } => work.received_into(token, region, result),
+            MappedEvent::SentPieces { token, pieces, result } => work.connections.sent_pieces(token, pieces, result),
+            MappedEvent::Populated { token, region, result } => work.populated(token as u32, region, result),
+            MappedEvent::PagedIn { token, .. } => work.paged_in(token),
+            MappedEvent::GivenBack { region, result, .. } => {
+                let values = work.large_values.as_mut().expect("only a value file has regions");
+                values.given_back(region, result);
+            }
+        }
+    }
+
+    /// Takes regions of large values home that nobody refers to any more, and gives space back to the system.
+    fn keep_house(&mut self) {
+        let Self { ring, work, .. } = self;
+        if let Some(region) = work.large_values.as_mut().and_then(|values| values.maintain(work.clock.now())) {
+            ring.give_back(0, region);
+        }
+        work.page_uploads_in(ring);
     }
 
     fn accepted(&mut self, token: u32, socket: std::io::Result<OwnedFd>, armed: bool) {
@@ -278,11 +307,15 @@ impl Core {
 
     fn review(&mut self, key: u32) {
         let Some(connection) = self.work.connections.find(key) else { return };
+        if connection.large == LargeInput::Coming {
+            self.work.drive_large(&mut self.ring, key);
+        }
+        let connection = self.work.connections.get_mut(key);
         if connection.peer_closed && !connection.is_full() {
             self.work.parse_kept(key);
         }
         let connection = self.work.connections.get_mut(key);
-        if connection.peer_closed && !connection.is_full() {
+        if connection.peer_closed && !connection.is_full() && !connection.yields {
             connection.finish();
         }
         if connection.stage == Stage::Finishing && connection.is_settled() {
@@ -523,7 +556,8 @@ impl Work {
 
     /// Whether nothing waits for the disk or for another core.
     fn is_settled(&self) -> bool {
-        self.shards.iter().all(|driver| driver.waiting() == 0) && self.mesh.under_way() == 0 && self.gathers.is_empty()
+        let shards_settled = self.shards.iter().all(|driver| driver.waiting() == 0);
+        shards_settled && self.mesh.under_way() == 0 && self.gathers.is_empty() && self.uploads.is_empty()
     }
 }
 

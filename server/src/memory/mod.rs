@@ -9,18 +9,26 @@
 //! | `pressure` | how short memory is, and what each core has to do about it |
 //! | `process` | what the kernel says that the process really has |
 //! | `buffer_pool` | buffers for input and output, reused |
+//! | `large_values` | the mapped file in which a core keeps large values |
+//! | `value_file` | which part of that file is whose |
+//! | `incoming` | one large value on its way from a socket into the file |
 //! | `report` | what STATS says of all this |
 //!
 //! The keys themselves are in `shard/`, the choice of what to evict in `shard/eviction.rs`, and the acting upon all
 //! this in `core/memory_pressure.rs`.
 
 pub mod buffer_pool;
+pub mod incoming;
+pub mod large_values;
 pub mod ledger;
 pub mod pressure;
 pub mod process;
 pub mod report;
+pub mod value_file;
 
 pub use buffer_pool::{BufferPool, BufferPoolFigures, BufferPoolSettings};
+pub use incoming::{Incoming, IncomingStep};
+pub use large_values::LargeValues;
 pub use ledger::{Board, Ledger};
 pub use pressure::{Level, Pressure, Thresholds};
 pub use process::{Overhead, ProcessMemory, Resident};

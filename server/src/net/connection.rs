@@ -13,6 +13,7 @@
 
 use std::net::{Shutdown, TcpStream};
 
+use super::output::Output;
 use super::session::{Session, Wire};
 
 /// Replies that may wait for a client, in bytes, before its requests do.
@@ -52,6 +53,17 @@ pub enum Receiving {
     Stopping,
     /// It does not.
     Stopped,
+}
+
+/// A large value that a connection's client sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LargeInput {
+    /// None.
+    None,
+    /// It comes into its place: nothing else is taken before it is there.
+    Coming,
+    /// It was refused: so many bytes are still to be thrown away.
+    Refused(usize),
 }
 
 /// Where a connection is in its life.
@@ -96,9 +108,13 @@ pub struct Connection {
     /// Bytes that came and were not consumed: part of a frame, or whole ones while reading is paused.
     pub input: Vec<u8>,
     /// Replies that were not handed to the ring yet.
-    pub output: Vec<u8>,
+    pub output: Output,
     /// Replies among `output`, as far as one of them may still be held back.
     pub output_replies: u32,
+    /// A large value that comes, beside what goes through `input`.
+    pub large: LargeInput,
+    /// Whether a region of memory is with the ring for it, to be filled.
+    pub region_with_ring: bool,
     /// Bytes of the send in flight; 0: none.
     pub sending_bytes: usize,
     /// Memory of the buffer in flight.
@@ -124,6 +140,8 @@ pub struct Connection {
     /// Nothing more is parsed until everything before is answered: what comes next looks at more than one key's shard,
     /// or is answered in more than one turn.
     pub barrier: bool,
+    /// The turn was over before everything that it sent was looked at.
+    pub yields: bool,
     /// Bytes of results that wait for the rest of their BATCH.
     pub gathered_bytes: usize,
     /// Since when its replies wait for those.
@@ -145,7 +163,9 @@ impl Connection {
             stage: Stage::Open,
             receiving: Receiving::Stopped,
             input: Vec::new(),
-            output: Vec::new(),
+            output: Output::default(),
+            large: LargeInput::None,
+            region_with_ring: false,
             output_replies: 0,
             sending_bytes: 0,
             sending_capacity: 0,
@@ -159,6 +179,7 @@ impl Connection {
             awaited_reads: 0,
             awaited_reply_bytes: FIRST_AWAITED_REPLY_BYTES,
             barrier: false,
+            yields: false,
             gathered_bytes: 0,
             held_since_us: None,
         }
@@ -171,7 +192,7 @@ impl Connection {
             Session::Native => 0,
             Session::Resp(session) => session.ordered.waiting_bytes(),
         };
-        self.output.len() + self.sending_bytes + waiting_bytes
+        self.output.bytes.len() + self.sending_bytes + waiting_bytes
     }
 
     /// Counts a request that was taken, of so many operations.
@@ -199,30 +220,40 @@ impl Connection {
     /// Those, and what the reads that wait for another core will bring, if they are like the last ones.
     #[inline]
     fn expected_bytes(&self) -> usize {
-        self.owed_bytes() + self.gathered_bytes + self.awaited_reads as usize * self.awaited_reply_bytes
+        self.owed_bytes()
+            + self.output.referenced_bytes()
+            + self.gathered_bytes
+            + self.awaited_reads as usize * self.awaited_reply_bytes
     }
 
     /// Whether it should not be read from for now.
     #[inline]
     pub fn is_full(&self) -> bool {
-        self.expected_bytes() >= MAX_OUTPUT_BYTES || self.in_flight >= MAX_IN_FLIGHT || self.barrier
+        self.expected_bytes() >= MAX_OUTPUT_BYTES
+            || self.in_flight >= MAX_IN_FLIGHT
+            || self.barrier
+            || self.large == LargeInput::Coming
     }
 
     /// Whether a connection that was full has drained enough to be read from again: half, so that it does not flutter.
     pub fn has_drained(&self) -> bool {
-        self.expected_bytes() <= MAX_OUTPUT_BYTES / 2 && self.in_flight <= MAX_IN_FLIGHT / 2 && !self.barrier
+        self.expected_bytes() <= MAX_OUTPUT_BYTES / 2
+            && self.in_flight <= MAX_IN_FLIGHT / 2
+            && !self.barrier
+            && self.large != LargeInput::Coming
     }
 
     /// Memory of its buffers now.
     #[inline]
     pub fn buffer_bytes(&self) -> usize {
-        self.input.capacity() + self.output.capacity() + self.sending_capacity
+        self.input.capacity() + self.output.bytes.capacity() + self.sending_capacity
     }
 
     /// Whether its replies should wait a little, at `now_us`, for those of another core.
     #[inline]
     pub fn is_held(&mut self, now_us: u64, batching: &Batching) -> bool {
-        let enough = self.output.len() >= batching.bytes_max || self.output_replies >= batching.replies_max;
+        let enough = self.output.bytes.len() >= batching.bytes_max || self.output_replies >= batching.replies_max;
+        let enough = enough || self.output.has_references();
         if self.awaited_reads == 0 || enough || !batching.enabled {
             self.held_since_us = None;
             return false;
@@ -267,7 +298,7 @@ impl Connection {
         if self.stage != Stage::Ended {
             self.stage = Stage::Ended;
             self.input = Vec::new();
-            self.output = Vec::new();
+            self.output.clear();
             // An error means that the other side was faster.
             let _: std::io::Result<()> = self.socket.shutdown(Shutdown::Both);
         }
@@ -275,6 +306,7 @@ impl Connection {
 
     /// Whether its slot may be given up.
     pub fn is_over(&self) -> bool {
-        self.stage == Stage::Ended && self.receiving == Receiving::Stopped && self.sending_bytes == 0 && !self.queued
+        let with_ring = self.receiving != Receiving::Stopped || self.sending_bytes > 0 || self.region_with_ring;
+        self.stage == Stage::Ended && !with_ring && !self.queued
     }
 }

@@ -11,13 +11,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use eyot_protocol::native::reply::put_error_reply;
 use eyot_protocol::resp::error_line;
 use eyot_protocol::ErrorCode;
-use eyot_ring::Ring;
+use eyot_ring::{Piece, Ring};
 use slab::Slab;
 
 use super::connection::{Batching, Connection, Receiving, Stage};
 use super::session::{Session, Wire};
+use crate::memory::large_values::needs_worker;
 use crate::memory::BufferPool;
-use crate::router::{Reply, ReplyTo};
+use crate::router::{LargeReply, Reply, ReplyTo};
 
 /// Bytes of unfinished frames that a core keeps over all its connections. Beyond it, the connection that brings more is
 /// closed: a frame's announced length is a promise that somebody has to pay for. Four of the largest values by default.
@@ -51,6 +52,18 @@ pub struct Connections {
     next_generation: u32,
     /// Where replies are written that come before their turn.
     scratch: Vec<u8>,
+}
+
+/// Hands what one send may have of a connection's output with large values to the ring. What is long, or not in memory,
+/// is a worker's to send.
+fn send_pieces(ring: &mut Ring, key: u32, connection: &mut Connection) {
+    let pieces = connection.output.take_pieces();
+    let in_worker = pieces.iter().any(|piece| match piece {
+        Piece::Bytes(_) => false,
+        Piece::Mapped(value, range) => needs_worker(value, range.clone()),
+    });
+    connection.sending_bytes = pieces.iter().map(Piece::len).sum();
+    ring.send_pieces(connection.socket.as_raw_fd(), key, pieces, in_worker);
 }
 
 /// What `bytes` of input count.
@@ -120,13 +133,23 @@ impl Connections {
         self.output(to.key);
         let connection = &mut self.slots[to.key as usize];
         match &mut connection.session {
-            Session::Native => put(&mut connection.output),
+            Session::Native => put(&mut connection.output.bytes),
             Session::Resp(session) => {
                 session.ordered.answer(to.number, &mut connection.output, &mut self.scratch, put);
                 if self.scratch.capacity() > SCRATCH_BYTES_MAX {
                     self.scratch = Vec::new();
                 }
             }
+        }
+    }
+
+    /// Appends a reply that refers to a large value; see [`Connections::answer`].
+    pub fn answer_large(&mut self, to: &ReplyTo, reply: LargeReply) {
+        self.output(to.key);
+        let connection = &mut self.slots[to.key as usize];
+        match &mut connection.session {
+            Session::Native => connection.output.put_large(reply),
+            Session::Resp(session) => session.ordered.answer_large(to.number, &mut connection.output, reply),
         }
     }
 
@@ -175,11 +198,11 @@ impl Connections {
         if !connection.queued {
             connection.queued = true;
             self.to_send.push(key);
-            if connection.output.capacity() == 0 {
-                connection.output = self.pool.take();
+            if connection.output.bytes.capacity() == 0 {
+                connection.output.bytes = self.pool.take();
             }
         }
-        &mut connection.output
+        &mut connection.output.bytes
     }
 
     /// Has connection `key` looked at before the turn ends.
@@ -274,7 +297,7 @@ impl Connections {
         let connection = &mut self.slots[key as usize];
         self.unfinished_bytes -= counted(connection.input.len());
         self.pool.give(std::mem::take(&mut connection.input));
-        self.pool.give(std::mem::take(&mut connection.output));
+        self.pool.give(std::mem::take(&mut connection.output.bytes));
         self.recount(key);
     }
 
@@ -302,12 +325,15 @@ impl Connections {
             connection.queued = false;
             connection.output_replies = 0;
             if connection.stage == Stage::Ended {
-                pool.give(std::mem::take(&mut connection.output));
+                pool.give(std::mem::take(&mut connection.output.bytes));
+                connection.output.clear();
                 to_review.push(key);
+            } else if connection.sending_bytes == 0 && connection.output.has_references() {
+                send_pieces(ring, key, connection);
             } else if connection.sending_bytes == 0 && !connection.output.is_empty() {
-                let mut buffer = std::mem::take(&mut connection.output);
+                let mut buffer = std::mem::take(&mut connection.output.bytes);
                 if buffer.len() > MAX_SEND_BYTES {
-                    connection.output = buffer.split_off(MAX_SEND_BYTES);
+                    connection.output.bytes = buffer.split_off(MAX_SEND_BYTES);
                 }
                 connection.sending_bytes = buffer.len();
                 connection.sending_capacity = buffer.capacity();
@@ -323,6 +349,13 @@ impl Connections {
     /// Whether replies are held back.
     pub fn has_held(&self) -> bool {
         self.held > 0
+    }
+
+    /// A send of pieces has ended.
+    pub fn sent_pieces(&mut self, key: u32, pieces: Vec<Piece>, result: std::io::Result<usize>) {
+        // The last reference to a value may go with them.
+        drop(pieces);
+        self.sent(key, Vec::new(), result);
     }
 
     /// A send has ended.

@@ -6,4 +6,5 @@ pub mod connection;
 pub mod connections;
 pub mod listener;
 pub mod ordered;
+pub mod output;
 pub mod session;

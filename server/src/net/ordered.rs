@@ -1,8 +1,8 @@
 //! Replies in the order of their requests, for wires that match them by order alone (RESP).
 //!
-//! Place in the flow: step 9 (reply). Each request of a connection takes a number; its reply goes straight to the output
-//! when all before it have left, and waits here when it came early: results of several shards, of the disk and of other
-//! cores come in any order.
+//! Place in the flow: step 9 (reply). Each request of a connection takes a number; its reply goes straight to the
+//! output when all before it have left, and waits here when it came early: results of several shards, of the disk and
+//! of other cores come in any order.
 //!
 //! Invariants:
 //! - Every number is answered exactly once; a reply may be empty (a client that wants none).
@@ -11,13 +11,16 @@
 
 use std::collections::VecDeque;
 
+use super::output::Output;
+use crate::router::LargeReply;
+
 /// Bytes of a reply that are kept in its place: `+OK`, any integer, any null.
 const INLINE_BYTES: usize = 22;
 /// Places that are kept for reuse when nothing waits any more.
 const PLACES_KEPT: usize = 1024;
 
 /// A reply that came before its turn.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Early {
     /// It has not come.
     Missing,
@@ -25,6 +28,8 @@ enum Early {
     Inline(u8, [u8; INLINE_BYTES]),
     /// A longer one.
     Long(Box<[u8]>),
+    /// One that refers to a large value.
+    Large(Box<LargeReply>),
 }
 
 /// The order of one connection's replies.
@@ -65,15 +70,11 @@ impl OrderedReplies {
     /// # Panics
     /// When `number` was not taken or is answered already.
     #[inline]
-    pub fn answer(&mut self, number: u32, output: &mut Vec<u8>, scratch: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {
-        assert!(self.next.wrapping_sub(number).wrapping_sub(1) < self.next.wrapping_sub(self.head), "answered twice");
+    pub fn answer(&mut self, number: u32, output: &mut Output, scratch: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {
+        self.check(number);
         if number == self.head {
-            put(output);
-            self.head = self.head.wrapping_add(1);
-            if !self.waiting.is_empty() {
-                self.waiting.pop_front();
-                self.drain(output);
-            }
+            put(&mut output.bytes);
+            self.go_on(output);
             return;
         }
         scratch.clear();
@@ -81,14 +82,48 @@ impl OrderedReplies {
         self.keep(number, scratch);
     }
 
-    fn keep(&mut self, number: u32, reply: &[u8]) {
+    /// Answers `number` with a reply that refers to a large value.
+    ///
+    /// # Panics
+    /// As [`OrderedReplies::answer`].
+    pub fn answer_large(&mut self, number: u32, output: &mut Output, reply: LargeReply) {
+        self.check(number);
+        if number == self.head {
+            output.put_large(reply);
+            self.go_on(output);
+        } else {
+            *self.place(number) = Early::Large(Box::new(reply));
+        }
+    }
+
+    #[inline]
+    fn check(&self, number: u32) {
+        assert!(self.next.wrapping_sub(number).wrapping_sub(1) < self.next.wrapping_sub(self.head), "answered twice");
+    }
+
+    /// The reply of the head is written: those that waited for it follow.
+    #[inline]
+    fn go_on(&mut self, output: &mut Output) {
+        self.head = self.head.wrapping_add(1);
+        if !self.waiting.is_empty() {
+            self.waiting.pop_front();
+            self.drain(output);
+        }
+    }
+
+    /// The place in which the reply to `number` waits.
+    fn place(&mut self, number: u32) -> &mut Early {
         let place = number.wrapping_sub(self.head) as usize;
         if self.waiting.len() <= place {
-            self.waiting.resize(place + 1, Early::Missing);
+            self.waiting.resize_with(place + 1, || Early::Missing);
         }
         assert!(matches!(self.waiting[place], Early::Missing), "request {number} is answered twice");
+        &mut self.waiting[place]
+    }
+
+    fn keep(&mut self, number: u32, reply: &[u8]) {
         self.waiting_bytes += reply.len();
-        self.waiting[place] = if reply.len() <= INLINE_BYTES {
+        *self.place(number) = if reply.len() <= INLINE_BYTES {
             let mut bytes = [0; INLINE_BYTES];
             bytes[..reply.len()].copy_from_slice(reply);
             Early::Inline(reply.len() as u8, bytes)
@@ -98,25 +133,22 @@ impl OrderedReplies {
     }
 
     /// Appends what waits and whose turn has come.
-    fn drain(&mut self, output: &mut Vec<u8>) {
-        loop {
-            match self.waiting.front() {
-                None => {
-                    self.waiting.shrink_to(PLACES_KEPT);
-                    return;
-                }
-                Some(Early::Missing) => return,
-                Some(Early::Inline(length, bytes)) => {
-                    let reply = &bytes[..usize::from(*length)];
-                    output.extend_from_slice(reply);
-                    self.waiting_bytes -= reply.len();
-                }
-                Some(Early::Long(reply)) => {
-                    output.extend_from_slice(reply);
-                    self.waiting_bytes -= reply.len();
-                }
+    fn drain(&mut self, output: &mut Output) {
+        while !matches!(self.waiting.front(), Some(Early::Missing)) {
+            let Some(reply) = self.waiting.pop_front() else {
+                self.waiting.shrink_to(PLACES_KEPT);
+                return;
+            };
+            let bytes = match &reply {
+                Early::Inline(length, bytes) => &bytes[..usize::from(*length)],
+                Early::Long(bytes) => bytes,
+                Early::Missing | Early::Large(_) => &[],
+            };
+            output.bytes.extend_from_slice(bytes);
+            self.waiting_bytes -= bytes.len();
+            if let Early::Large(reply) = reply {
+                output.put_large(*reply);
             }
-            self.waiting.pop_front();
             self.head = self.head.wrapping_add(1);
         }
     }
@@ -142,14 +174,14 @@ mod tests {
                 order.swap(from % count, to % count);
             }
             let reply = |place: usize| vec![place as u8; lengths[place]];
-            let (mut output, mut scratch) = (Vec::new(), Vec::new());
+            let (mut output, mut scratch) = (Output::default(), Vec::new());
             for &place in &order {
-                let out_before = output.len();
+                let out_before = output.bytes.len();
                 ordered.answer(numbers[place], &mut output, &mut scratch, |out| out.extend_from_slice(&reply(place)));
-                prop_assert!(output.len() >= out_before);
+                prop_assert!(output.bytes.len() >= out_before);
             }
             let expected: Vec<u8> = (0..lengths.len()).flat_map(reply).collect();
-            prop_assert_eq!(output, expected);
+            prop_assert_eq!(output.bytes, expected);
             prop_assert_eq!(ordered.waiting_bytes(), 0);
             prop_assert!(ordered.is_settled());
         }
@@ -160,7 +192,7 @@ mod tests {
     fn a_second_answer_is_a_bug() {
         let mut ordered = OrderedReplies::default();
         let (first, _) = (ordered.take_number(), ordered.take_number());
-        let (mut output, mut scratch) = (Vec::new(), Vec::new());
+        let (mut output, mut scratch) = (Output::default(), Vec::new());
         ordered.answer(first, &mut output, &mut scratch, |_| {});
         ordered.answer(first, &mut output, &mut scratch, |_| {});
     }

@@ -14,13 +14,14 @@ use std::collections::VecDeque;
 use eyot_protocol::command::{Command, Condition, EntryBuilder};
 use eyot_protocol::request::KeyQuery;
 use eyot_protocol::response::{SetOutcome, StoredValue};
+use eyot_protocol::value_part::UploadId;
 use eyot_protocol::ErrorCode;
 use eyot_raft_glue::{EntryPosition, Index, ShardLog, Standalone, Version};
 
 use super::foreseen::{UnappliedMemory, ENTRY_OVERHEAD_BYTES};
 use crate::router::{Reply, ReplySink, ReplyTo};
 use crate::shard::access::{AccessClock, Tracking};
-use crate::shard::{Answer, Outcome, Place, Shard, Stored};
+use crate::shard::{Answer, Outcome, Place, Shard, Stored, WholeValue};
 
 /// Bytes at which an open entry is sealed before the turn ends: bounds what one record of the log has to hold beside a
 /// single larger command, and what is copied at once.
@@ -141,6 +142,7 @@ struct Waiter {
 #[derive(Debug)]
 struct PendingEntry {
     index: Index,
+    /// Its commands; empty for a part of a large value, which changes nothing when it is applied.
     payload: Vec<u8>,
     waiters: Vec<Waiter>,
 }
@@ -404,6 +406,20 @@ impl ShardDriver {
         self.pending.push_back(PendingEntry { index: position.index, payload, waiters });
     }
 
+    /// Hands a part of a large value to `log`, as an entry of its own. The open entry must be sealed: its index is
+    /// promised to those who wait for it.
+    pub fn part(&mut self, log: impl FnOnce(EntryPosition)) {
+        assert!(self.open.is_empty(), "the open entry comes first");
+        let position = self.log.propose();
+        log(position);
+        self.pending.push_back(PendingEntry { index: position.index, payload: Vec::new(), waiters: Vec::new() });
+    }
+
+    /// Keeps a large value whose parts are all logged for the SET that is written next.
+    pub fn put_upload(&mut self, upload: UploadId, value: WholeValue) {
+        self.shard.put_upload(upload, value);
+    }
+
     /// Entries up to `index` are on disk: applies what is committed by that, and answers who waited.
     pub fn persisted(&mut self, index: Index, now_us: i64, replies: &mut impl ReplySink) {
         self.log.persisted(index);
@@ -416,6 +432,10 @@ impl ShardDriver {
     }
 
     fn apply(&mut self, mut entry: PendingEntry, replies: &mut impl ReplySink) {
+        if entry.payload.is_empty() {
+            self.log.applied(entry.index);
+            return;
+        }
         let (waiters, memory) = (&entry.waiters, &mut self.memory);
         self.pending_bytes -= pending_bytes(&entry.payload, waiters);
         self.shard
@@ -467,14 +487,14 @@ fn pending_bytes(payload: &Vec<u8>, waiters: &Vec<Waiter>) -> usize {
 #[inline]
 fn answer_read(shard: &Shard, read: &Read<'_>, now_us: i64, reply_to: &ReplyTo, replies: &mut impl ReplySink) {
     if read.query == KeyQuery::Value {
-        replies.reply(reply_to, Reply::Value(stored_value(shard.get_at(read.place, read.key, now_us))));
+        replies.reply(reply_to, value_reply(shard.get_at(read.place, read.key, now_us)));
         return;
     }
     let answer = shard.query(read.place, read.key, read.query, now_us);
     replies.reply(
         reply_to,
         match &answer {
-            Answer::Value(found) => Reply::Value(stored_value(*found)),
+            Answer::Value(found) => value_reply(*found),
             Answer::Boolean(value) => Reply::Boolean(*value),
             Answer::Integer(number) => Reply::Integer(*number),
             Answer::Bytes(text) => Reply::Text(text.as_bytes()),
@@ -487,6 +507,13 @@ fn answer_read(shard: &Shard, read: &Read<'_>, now_us: i64, reply_to: &ReplyTo, 
     );
 }
 
+#[inline]
+fn value_reply(found: Option<Stored<'_>>) -> Reply<'_> {
+    let Some(Stored { value, version, large, .. }) = found else { return Reply::Value(None) };
+    let found = StoredValue { value, version: version.0 };
+    large.map_or(Reply::Value(Some(found)), |large| Reply::Large(found, large))
+}
+
 /// What is known of a key's use, if the eviction policy keeps what is asked for.
 fn use_of(clock: AccessClock, query: KeyQuery, word: u32) -> Reply<'static> {
     match (query, clock.frequency(word)) {
@@ -495,10 +522,6 @@ fn use_of(clock: AccessClock, query: KeyQuery, word: u32) -> Reply<'static> {
         (_, Some(_)) => Reply::Error(ErrorCode::InvalidArgument, NO_IDLE_TIME),
         (_, None) => Reply::Integer((clock.idle_us(word) / 1_000_000) as i64),
     }
-}
-
-fn stored_value(found: Option<Stored<'_>>) -> Option<StoredValue<'_>> {
-    found.map(|stored| StoredValue { value: stored.value, version: stored.version.0 })
 }
 
 fn reply_of(outcome: Outcome<'_>) -> Reply<'_> {
@@ -510,7 +533,7 @@ fn reply_of(outcome: Outcome<'_>) -> Reply<'_> {
         Outcome::Previous { value, version, .. } => {
             Reply::Value(value.map(|value| StoredValue { value, version: version.0 }))
         }
-        Outcome::Value(found) => Reply::Value(stored_value(found)),
+        Outcome::Value(found) => value_reply(found),
         Outcome::Deleted(existed) | Outcome::Expired(existed) => Reply::Boolean(existed),
         Outcome::Changed(changed) => Reply::Boolean(changed),
         Outcome::Integer(number) => Reply::Integer(number),

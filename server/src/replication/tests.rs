@@ -22,7 +22,7 @@ impl ReplySink for Replies {
     fn reply(&mut self, to: &ReplyTo, reply: Reply<'_>) {
         let text = match reply {
             Reply::Value(None) => "none".to_owned(),
-            Reply::Value(Some(found)) => format!("{:?}", found.value),
+            Reply::Value(Some(found)) | Reply::Large(found, _) => format!("{:?}", found.value),
             Reply::Set(SetOutcome::Stored { version }) => format!("stored {}", Version(version)),
             Reply::Set(SetOutcome::NotStored { current }) => {
                 format!("kept {:?}", current.map(|v| Version(v).to_string()))

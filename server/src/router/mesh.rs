@@ -18,11 +18,11 @@ use crossbeam_channel::{Receiver, Sender, TrySendError};
 use eyot_protocol::command::Command;
 use eyot_protocol::request::KeyQuery;
 use eyot_protocol::ErrorCode;
-use eyot_ring::Waker;
+use eyot_ring::{MappedBytes, Waker};
 
 use super::keyspace::KeyspaceRequest;
 use super::questions::{Answer, Question};
-use super::reply_to::{Reply, ReplyTo};
+use super::reply_to::{LargeReply, Reply, ReplyTo};
 use super::scatter::REPLY_IS_FULL;
 use crate::replication::WriteAck;
 
@@ -54,6 +54,8 @@ pub enum ForwardedKind {
     Query,
     /// A write; the bytes are the command as it stands in an entry.
     Write,
+    /// A SET of a large value, the next of the batch's; the bytes are the command, which names no upload yet.
+    Large,
     /// A request on all keys of the core, the next of the batch's; it has no bytes.
     Keyspace,
 }
@@ -92,6 +94,8 @@ pub struct RequestBatch {
     pub queries: Vec<KeyQuery>,
     /// Requests on all keys, in their order.
     pub keyspace: Vec<KeyspaceRequest>,
+    /// Large values that are to be set, in the order of their heads.
+    pub large: VecDeque<MappedBytes>,
 }
 
 impl RequestBatch {
@@ -109,6 +113,20 @@ pub struct ReplyBatch {
     pub heads: Vec<(ReplyTo, u32, bool)>,
     /// The encoded results.
     pub bytes: Vec<u8>,
+    /// Results that refer to large values.
+    pub large: Vec<(ReplyTo, LargeReply)>,
+}
+
+impl ReplyBatch {
+    /// How many results there are.
+    pub fn len(&self) -> usize {
+        self.heads.len() + self.large.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.heads.is_empty() && self.large.is_empty()
+    }
 }
 
 impl ReplyBatch {
@@ -251,6 +269,16 @@ impl Mesh {
         requests.heads.push(head);
     }
 
+    /// Adds a SET of a large value to this turn's batch for `core`: its `command` as bytes, the value by reference.
+    pub fn forward_large(&mut self, core: u16, mut head: ForwardedRequest, command: &[u8], value: MappedBytes) {
+        let requests = self.requests_for(core);
+        head.bytes = command.len() as u32;
+        head.kind = ForwardedKind::Large;
+        requests.heads.push(head);
+        requests.bytes.extend_from_slice(command);
+        requests.large.push_back(value);
+    }
+
     /// Adds a request on all keys of `core` to this turn's batch for it.
     pub fn forward_keyspace(&mut self, core: u16, mut head: ForwardedRequest, request: KeyspaceRequest) {
         let requests = self.requests_for(core);
@@ -278,12 +306,12 @@ impl Mesh {
             if (outbox.gather.0, outbox.gather.1) != (to.key, to.generation) {
                 outbox.gather = (to.key, to.generation, 0);
             }
-            if outbox.gather.2 >= gathered_bytes_max && matches!(reply, Reply::Value(Some(_))) {
+            if outbox.gather.2 >= gathered_bytes_max && reply.value().is_some() {
                 reply = Reply::Error(ErrorCode::BatchTooLarge, REPLY_IS_FULL);
             }
         }
         let batch = &mut outbox.replies;
-        if let Reply::Value(Some(found)) = &reply {
+        if let Some(found) = reply.value() {
             if found.value.len() >= LARGE_VALUE_BYTES {
                 // All gathers of a batch share what one of them may have: each keeps its parts until the last has come.
                 let (holder, holder_bytes_max) =
@@ -302,6 +330,13 @@ impl Mesh {
         let length = batch.bytes.len() - start;
         outbox.gather.2 += if to.gathered { length } else { 0 };
         batch.heads.push((*to, length as u32, reply.is_error()));
+    }
+
+    /// Adds a reply that refers to a large value. It is not copied, so no bound of bytes is touched; a connection takes
+    /// nothing more until it has gone.
+    pub fn large_reply(&mut self, to: &ReplyTo, reply: LargeReply) {
+        self.mark(to.core);
+        self.outboxes[usize::from(to.core)].replies.large.push((*to, reply));
     }
 
     /// Adds a result that is written already. Larger than usual ones are bounded by whoever wrote them.
@@ -328,7 +363,7 @@ impl Mesh {
     #[inline]
     fn mark(&mut self, core: u16) {
         let outbox = &self.outboxes[usize::from(core)];
-        if outbox.requests.heads.is_empty() && outbox.replies.heads.is_empty() && outbox.others.is_empty() {
+        if outbox.requests.heads.is_empty() && outbox.replies.is_empty() && outbox.others.is_empty() {
             self.dirty.push(core);
         }
     }
@@ -342,7 +377,7 @@ impl Mesh {
             while let (true, Some(message)) = (room, outbox.others.pop_front()) {
                 room = send(&outbox.inbox, message, |message| outbox.others.push_front(message));
             }
-            if room && !outbox.replies.heads.is_empty() {
+            if room && !outbox.replies.is_empty() {
                 outbox.large.clear();
                 let batch = std::mem::replace(&mut outbox.replies, spare_replies.pop().unwrap_or_default());
                 room = send(&outbox.inbox, Message::Replies(*own, batch), |message| {

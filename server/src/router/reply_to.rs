@@ -4,13 +4,19 @@
 //! travels with a request to the core that owns its key and comes back unread; that core writes the result in the form
 //! that the client wants, so the core that holds the connection only passes bytes on.
 
+use std::ops::Range;
+
 use eyot_protocol::native::reply::{
-    put_boolean, put_error, put_error_reply, put_integer, put_reply, put_set, put_text, put_value,
+    put_boolean, put_error, put_error_reply, put_integer, put_reply, put_set, put_text, put_value, value_reply_around,
 };
 use eyot_protocol::request::Operation;
 use eyot_protocol::resp::{error_line, RespVersion, Writer};
 use eyot_protocol::response::{SetOutcome, StoredValue};
+use eyot_protocol::tlv::text_place;
 use eyot_protocol::ErrorCode;
+use eyot_ring::MappedBytes;
+
+use crate::shard::LargeValue;
 
 /// In which form a result is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +60,8 @@ const _: () = assert!(size_of::<ReplyTo>() <= 32, "half a cache line: it moves b
 pub enum Reply<'a> {
     /// The key's value, or that there is none.
     Value(Option<StoredValue<'a>>),
+    /// The key's value, which is a large one: sent from where it is, if it is a reply of its own.
+    Large(StoredValue<'a>, LargeValue<'a>),
     /// What became of a write with or without a condition.
     Set(SetOutcome),
     /// Whether something is, or was done.
@@ -99,6 +107,7 @@ impl Reply<'_> {
     fn put_native(&self, out: &mut Vec<u8>) {
         match *self {
             Self::Value(found) => put_value(out, found),
+            Self::Large(found, _) => put_value(out, Some(found)),
             Self::Set(outcome) => put_set(out, outcome),
             Self::Boolean(value) => put_boolean(out, value),
             Self::Integer(number) => put_integer(out, number),
@@ -113,7 +122,7 @@ impl Reply<'_> {
     fn put_resp(&self, version: RespVersion, flag: bool, out: &mut Vec<u8>) {
         let mut writer = Writer { out, version };
         match *self {
-            Self::Value(Some(found)) => writer.value(found.value),
+            Self::Value(Some(found)) | Self::Large(found, _) => writer.value(found.value),
             Self::Value(None) | Self::Null => writer.null(),
             Self::Set(SetOutcome::Stored { .. }) if flag => writer.integer(1),
             Self::Set(SetOutcome::Stored { .. }) => writer.status("OK"),
@@ -127,10 +136,56 @@ impl Reply<'_> {
         }
     }
 
+    /// The value that it is, if it is one.
+    #[inline]
+    pub fn value(&self) -> Option<StoredValue<'_>> {
+        match self {
+            Self::Value(found) => *found,
+            Self::Large(found, _) => Some(*found),
+            _ => None,
+        }
+    }
+
+    /// The result as a reply of its own that refers to the value instead of copying it; `None` where that cannot be, and
+    /// [`Reply::put`] is to be used.
+    pub fn by_reference(&self, to: &ReplyTo) -> Option<LargeReply> {
+        let Self::Large(found, large) = self else { return None };
+        if to.gathered {
+            return None;
+        }
+        let (head, range, tail) = match to.form {
+            Form::Native => {
+                let bytes = found.value.len();
+                let (head, tail) = value_reply_around(to.operation.code(), to.number, bytes, found.version);
+                (head, 0..bytes, tail)
+            }
+            Form::Resp(_) | Form::RespFlag(_) => {
+                // Only a text is the same bytes on both sides.
+                let range = text_place(large.head())?;
+                (format!("${}\r\n", range.len()).into_bytes(), range, b"\r\n".to_vec())
+            }
+            Form::Silent => return None,
+        };
+        Some(LargeReply { head, value: large.pin(), range, tail })
+    }
+
     /// Whether the result is an error.
     pub fn is_error(&self) -> bool {
         matches!(self, Self::Error(..))
     }
+}
+
+/// A reply that consists of a value by reference, and what stands before and behind it.
+#[derive(Debug)]
+pub struct LargeReply {
+    /// What comes first.
+    pub head: Vec<u8>,
+    /// The value, pinned until it is sent.
+    pub value: MappedBytes,
+    /// Which of its bytes come then.
+    pub range: Range<usize>,
+    /// What comes last.
+    pub tail: Vec<u8>,
 }
 
 /// Where results go: to connections, gathers and other cores in the server; into a list in tests.

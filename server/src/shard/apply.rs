@@ -19,7 +19,7 @@ use eyot_protocol::limits::MAX_COMMANDS_PER_ENTRY;
 use eyot_raft_glue::{Index, Version};
 
 use super::access::AccessClock;
-use super::entry::{Entry, Expiry, OwnedEntry};
+use super::entry::{Entry, Expiry, NewValue, OwnedEntry};
 use super::expiry::Wheel;
 use super::graveyard::GRAVES_PER_PLACE;
 use super::table::Place;
@@ -86,13 +86,16 @@ impl Shard {
             if position == MAX_COMMANDS_PER_ENTRY {
                 return Err(error("more commands than an entry has positions"));
             }
-            let Self { tables, places, .. } = self;
+            let Self { tables, places, uploads, .. } = self;
             let mut add = |key| {
                 let place = tables.place(key::slot(key), key).ok_or_else(|| error("a key of another shard"))?;
                 places.push(place);
                 Ok(())
             };
             match command {
+                Command::Set { value: Value::Upload(upload), .. } if !uploads.is_whole(upload) => {
+                    return Err(error("an upload of which the log has not all parts"));
+                }
                 Command::SetAllIfAbsent { pairs } => pairs.iter().try_for_each(|(key, _)| add(key))?,
                 Command::Rename { from, to, .. } | Command::Copy { from, to, .. } => {
                     add(from)?;
@@ -125,10 +128,10 @@ impl Shard {
     }
 
     #[inline]
-    pub(super) fn set(
+    pub(super) fn set<'v>(
         &mut self,
         key: &[u8],
-        value: &[u8],
+        value: impl Into<NewValue<'v>>,
         expiry: NewExpiry,
         condition: Condition,
         write: Write,
@@ -167,7 +170,13 @@ impl Shard {
 
     /// Adds `key`, which must not be there.
     #[inline]
-    pub(super) fn insert(&mut self, key: &[u8], value: &[u8], expires_at_us: Option<i64>, write: Write) {
+    pub(super) fn insert<'v>(
+        &mut self,
+        key: &[u8],
+        value: impl Into<NewValue<'v>>,
+        expires_at_us: Option<i64>,
+        write: Write,
+    ) {
         let Write { place, version, .. } = write;
         let expiry = new_expiry(&mut self.wheel, None, expires_at_us, write);
         let entry = OwnedEntry::new(place.hash(), key, value, version, expiry);

@@ -6,6 +6,8 @@
 //! ```text
 //! block   | version u64 | hash u32 | access u32 | value_len u32 | shape u32 |      24 bytes, aligned to 8
 //!         | expires_at_us i64 | timer u32 |  (if EXPIRES is set)  | key | value | unused, up to the block's class |
+//! value   the encoded value, value_len bytes; or, if REFERENCE is set, a handle of 8 bytes to one in a value file, and
+//!         that one's first 16 bytes, so that its type and length are told without touching its pages
 //! shape   bits 0..17: key_len    bit 31: EXPIRES    bit 30: REFERENCE    the rest: zero
 //! word    bits 63..48: the table's tag | bits 47..3: the block's address | bits 2..0: the table's marks
 //! ```
@@ -15,21 +17,25 @@
 //!   table owns the blocks of the [`Entry`] words that lie in it.
 //! - A block is as long as [`block_bytes`] says of what its header says is in it, at every time: so the header alone
 //!   describes the layout with which it was allocated, and an entry that changes within its class stays where it is.
+//! - An entry with REFERENCE owns one handle, and gives it up with the value; the last one sends the value's place home.
 //! - Everything that `shape` and `value_len` claim is initialised before the first reference to it is made.
 //! - `access` and the bits of the word beside the address are no part of what is stored: no answer depends on them.
 //!
-//! Deliberately not here: what the value bytes mean (they are one encoded TLV value, or name a large value elsewhere),
-//! what `access` counts, and whether a key has expired.
+//! Deliberately not here: what the value bytes mean (they are one encoded TLV value), what `access` counts, whether a key
+//! has expired, and whether the pages of a large value are in memory: who may not wait for the disk asks before it reads
+//! them.
 
 #![allow(unsafe_code)]
 
 use std::alloc::{alloc, dealloc, handle_alloc_error, Layout};
 use std::cell::Cell;
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
 
 use eyot_protocol::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use eyot_raft_glue::Version;
+use eyot_ring::MappedBytes;
 
 use super::expiry::TimerId;
 
@@ -54,7 +60,7 @@ const EXPIRY_BYTES: usize = size_of::<i64>() + size_of::<u32>();
 const _: () = assert!(HEADER_BYTES == 24 && align_of::<Header>() == 8);
 const _: () = assert!(HEADER_BYTES.is_multiple_of(align_of::<i64>()) && align_of::<i64>() <= align_of::<Header>());
 const _: () = assert!(MAX_KEY_BYTES <= KEY_BYTES_MASK as usize);
-const _: () = assert!(MAX_VALUE_BYTES <= u32::MAX as usize);
+const _: () = assert!(MAX_VALUE_BYTES <= u32::MAX as usize && HANDLE_BYTES == size_of::<usize>());
 const _: () = assert!(size_of::<Option<Entry>>() == size_of::<u64>(), "a table's element is one 64-bit word");
 
 /// The bits of a word that are its block's address. Blocks are aligned to 8; user space ends at 2^47 on x86-64 and at
@@ -89,7 +95,52 @@ pub(super) struct Expiry {
     pub timer: TimerId,
 }
 
-/// The sizes of an entry's block before and after a change, in bytes: what
+/// Bytes of a handle in the place of a value.
+const HANDLE_BYTES: usize = size_of::<u64>();
+/// Bytes of a large value that its entry keeps: more than any TLV head has.
+const LARGE_HEAD_BYTES: usize = 16;
+const LARGE_FIELD_BYTES: usize = HANDLE_BYTES + LARGE_HEAD_BYTES;
+
+/// A value on its way into an entry.
+#[derive(Debug)]
+pub enum NewValue<'a> {
+    /// Its encoded bytes, which are copied into the entry.
+    Memory(&'a [u8]),
+    /// A handle to it, in a value file.
+    Mapped(MappedBytes),
+}
+
+impl<'a> From<&'a [u8]> for NewValue<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self::Memory(bytes)
+    }
+}
+
+impl<'a, const N: usize> From<&'a [u8; N]> for NewValue<'a> {
+    fn from(bytes: &'a [u8; N]) -> Self {
+        Self::Memory(bytes)
+    }
+}
+
+impl NewValue<'_> {
+    /// Calls `then` with what stands in the block, and the flag that says what it is.
+    #[inline]
+    fn put<T>(self, then: impl FnOnce(&[u8], u32) -> T) -> T {
+        match self {
+            Self::Memory(bytes) => then(bytes, 0),
+            Self::Mapped(handle) => {
+                let mut field = [0; LARGE_FIELD_BYTES];
+                let head = handle.bytes();
+                let head = &head[..head.len().min(LARGE_HEAD_BYTES)];
+                field[HANDLE_BYTES..HANDLE_BYTES + head.len()].copy_from_slice(head);
+                field[..HANDLE_BYTES].copy_from_slice(&handle.into_raw().as_ptr().expose_provenance().to_ne_bytes());
+                then(&field, REFERENCE)
+            }
+        }
+    }
+}
+
+/// What an entry takes, block and large value, before and after a change, in bytes: what
 /// [`Tables::resized`](super::table::Tables::resized) wants to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "the tables' byte count must learn of it"]
@@ -109,7 +160,8 @@ pub(super) struct Entry(NonNull<Header>);
 #[repr(transparent)]
 pub(super) struct OwnedEntry(Entry);
 
-// SAFETY: an entry owns its block alone and the block is plain bytes, so moving the entry moves everything there is.
+// SAFETY: an entry owns its block alone and the block is plain bytes, so moving the entry moves everything there is; a
+// handle to a large value may go to any thread.
 unsafe impl Send for OwnedEntry {}
 
 /// A new block's contents.
@@ -160,8 +212,16 @@ impl OwnedEntry {
     ///
     /// # Panics
     /// When the key or the value is over the protocol's limit: the entry's decoder refuses such a command before.
-    pub fn new(hash: u32, key: &[u8], value: &[u8], version: Version, expiry: Option<Expiry>) -> Self {
-        Self(Entry(Parts { hash, access: 0, flags: 0, key, value, version, expiry }.build()))
+    #[inline]
+    pub fn new<'a>(
+        hash: u32,
+        key: &[u8],
+        value: impl Into<NewValue<'a>>,
+        version: Version,
+        expiry: Option<Expiry>,
+    ) -> Self {
+        let build = |value: &[u8], flags| Parts { hash, access: 0, flags, key, value, version, expiry }.build();
+        Self(Entry(value.into().put(build)))
     }
 
     /// Gives the word up to a table, which owns the block from now on.
@@ -199,6 +259,7 @@ impl DerefMut for OwnedEntry {
 
 impl Drop for OwnedEntry {
     fn drop(&mut self) {
+        self.0.give_up_large();
         self.0.free();
     }
 }
@@ -242,9 +303,26 @@ impl Entry {
         unsafe { std::slice::from_raw_parts(self.body(), self.key_bytes()) }
     }
 
-    /// The encoded value, or what [`Entry::is_reference`] says.
+    /// The encoded value. Of a large one, touching a page that is not in memory waits for the disk.
     #[inline]
     pub fn value(&self) -> &[u8] {
+        if self.is_large() {
+            return self.large_value();
+        }
+        self.value_field()
+    }
+
+    #[cold]
+    fn large_value(&self) -> &[u8] {
+        let handle = self.large().expect("a large value");
+        let bytes = handle.bytes();
+        // SAFETY: the entry owns a handle, so the bytes are there and never change while `self` is borrowed.
+        unsafe { std::slice::from_raw_parts(bytes.as_ptr(), bytes.len()) }
+    }
+
+    /// What stands in the block where the value is expected.
+    #[inline]
+    fn value_field(&self) -> &[u8] {
         // SAFETY: the value's initialised bytes follow the key's, and nobody writes them while `self` is borrowed.
         unsafe { std::slice::from_raw_parts(self.body().add(self.key_bytes()), self.header().value_bytes as usize) }
     }
@@ -276,18 +354,53 @@ impl Entry {
         }
     }
 
-    /// Whether the value bytes name a large value that lies elsewhere, instead of being one.
+    /// Whether the value is a large one, in a value file.
     #[inline]
-    pub fn is_reference(&self) -> bool {
+    pub fn is_large(&self) -> bool {
         self.header().shape & REFERENCE != 0
     }
 
-    /// Says what the value bytes are. [`Entry::store`] brings ordinary ones.
+    /// The entry's own handle, not to be dropped.
+    fn large(&self) -> Option<ManuallyDrop<MappedBytes>> {
+        if !self.is_large() {
+            return None;
+        }
+        let address = self.value_field().first_chunk().expect("a handle");
+        let address = usize::from_ne_bytes(*address);
+        let handle = NonNull::new(ptr::with_exposed_provenance_mut(address)).expect("a handle is not null");
+        // SAFETY: these bytes are what a handle's `into_raw` gave, and the entry gives it up but once, since the result
+        // is never dropped where the entry keeps it.
+        Some(ManuallyDrop::new(unsafe { MappedBytes::from_raw(handle) }))
+    }
+
+    /// The value's first bytes, as many as are at hand without touching a page of a large one: at least its TLV head.
     #[inline]
-    pub fn set_reference(&mut self, is_reference: bool) {
-        let shape = self.header().shape & !REFERENCE | if is_reference { REFERENCE } else { 0 };
-        // SAFETY: `&mut self` is the only access to the block.
-        unsafe { (*self.block()).shape = shape };
+    pub fn value_head(&self) -> &[u8] {
+        let field = self.value_field();
+        if self.is_large() {
+            &field[HANDLE_BYTES..]
+        } else {
+            field
+        }
+    }
+
+    /// A handle to a large value, by which it stays where it is, whatever becomes of the entry; `None` of a value in the
+    /// entry.
+    pub fn pin(&self) -> Option<MappedBytes> {
+        self.large().map(|handle| MappedBytes::clone(&handle))
+    }
+
+    /// The same value for another entry.
+    pub fn value_again(&self) -> NewValue<'_> {
+        self.pin().map_or_else(|| NewValue::Memory(self.value_field()), NewValue::Mapped)
+    }
+
+    /// Gives the handle of a large value up. The value field must be written, or the block freed, next.
+    #[inline]
+    fn give_up_large(&mut self) {
+        if let Some(handle) = self.large() {
+            drop(ManuallyDrop::into_inner(handle));
+        }
     }
 
     /// The expiry, if the key has one.
@@ -309,37 +422,43 @@ impl Entry {
     /// # Panics
     /// As [`OwnedEntry::new`].
     #[inline]
-    pub fn store(&mut self, value: &[u8], version: Version, expiry: Option<Expiry>) -> Resized {
+    pub fn store<'a>(&mut self, value: impl Into<NewValue<'a>>, version: Version, expiry: Option<Expiry>) -> Resized {
+        let before = self.allocated_bytes();
+        self.give_up_large();
+        value.into().put(|value, flags| self.store_field(value, flags, version, expiry));
+        Resized { before, after: self.allocated_bytes() }
+    }
+
+    #[inline]
+    fn store_field(&mut self, value: &[u8], flags: u32, version: Version, expiry: Option<Expiry>) {
         assert!(value.len() <= MAX_VALUE_BYTES, "value over the limit");
-        let (before, key_bytes) = (self.allocated_bytes(), self.key_bytes());
-        let after = block_bytes(content_bytes(key_bytes, value.len(), expiry.is_some()));
-        if before != after {
-            let new = self.rebuilt(value, version, expiry, 0);
+        let key_bytes = self.key_bytes();
+        if self.block_bytes() != block_bytes(content_bytes(key_bytes, value.len(), expiry.is_some())) {
+            let new = self.rebuilt(value, version, expiry, flags);
             self.move_to(new);
-            return Resized { before, after };
+            return;
         }
         self.reshape(version, expiry, key_bytes);
         // SAFETY: `&mut self` is the only access to the block, and `value` cannot borrow from it. The block has room
         // for the new content, as the comparison above shows.
         unsafe {
-            (*self.block()).shape &= !REFERENCE;
+            (*self.block()).shape = (*self.block()).shape & !REFERENCE | flags;
             (*self.block()).value_bytes = value.len() as u32;
             ptr::copy_nonoverlapping(value.as_ptr(), self.body().add(key_bytes), value.len());
         }
-        Resized { before, after }
     }
 
     /// Changes version and expiry; the value stays what it is.
     pub fn set_expiry(&mut self, version: Version, expiry: Option<Expiry>) -> Resized {
-        let (before, key_bytes, value_bytes) = (self.allocated_bytes(), self.key_bytes(), self.value().len());
-        let after = block_bytes(content_bytes(key_bytes, value_bytes, expiry.is_some()));
-        if before == after {
+        let (before, key_bytes, value_bytes) = (self.allocated_bytes(), self.key_bytes(), self.value_field().len());
+        if self.block_bytes() == block_bytes(content_bytes(key_bytes, value_bytes, expiry.is_some())) {
             self.reshape(version, expiry, key_bytes + value_bytes);
         } else {
-            let new = self.rebuilt(self.value(), version, expiry, self.header().shape & REFERENCE);
+            // The handle of a large value moves with its bytes.
+            let new = self.rebuilt(self.value_field(), version, expiry, self.header().shape & REFERENCE);
             self.move_to(new);
         }
-        Resized { before, after }
+        Resized { before, after: self.allocated_bytes() }
     }
 
     /// Gives the block room for an expiry, or takes it, by moving the first `moved` bytes of the body; writes version
@@ -375,13 +494,19 @@ impl Entry {
         self.0 = new.map_addr(|address| address | kept);
     }
 
-    /// The size of the block in bytes: see [`block_bytes`].
+    /// What the entry takes, in bytes: its block, and the pages of a large value.
     #[inline]
     pub fn allocated_bytes(&self) -> usize {
+        self.block_bytes() + self.large().map_or(0, |handle| handle.region_bytes())
+    }
+
+    /// The size of the block in bytes: see [`block_bytes`].
+    #[inline]
+    fn block_bytes(&self) -> usize {
         block_bytes(content_bytes(self.key_bytes(), self.header().value_bytes as usize, self.expires()))
     }
 
-    /// Frees the block. Nobody may use the entry after it, unless it is pointed to another block first.
+    /// Frees the block, and nothing of a large value. Nobody may use the entry after it, unless it is pointed to another block first.
     fn free(&mut self) {
         let layout = layout(content_bytes(self.key_bytes(), self.header().value_bytes as usize, self.expires()));
         // SAFETY: the block was allocated with this layout (the header still says so) and nobody else has a pointer to

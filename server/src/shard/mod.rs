@@ -14,6 +14,7 @@
 //! | `entry` | one key with its value, in one heap block |
 //! | `scan` | walks over many keys: SCAN, the keys of a slot, random keys, samples |
 //! | `expiry` | the timing wheel that finds expired keys |
+//! | `uploads` | large values between their first part in the log and their command |
 //! | `graveyard` | what a cleared shard held, until it is freed |
 //! | `access` | when, or how often, a key was used: the meaning of its access word |
 //! | `eviction` | which key goes when memory is short |
@@ -38,23 +39,28 @@ mod outcome;
 mod query;
 mod scan;
 mod table;
+mod uploads;
 
 use std::cell::Cell;
 use std::ops::Range;
 
 use eyot_protocol::key;
+use eyot_protocol::value_part::UploadId;
 use eyot_raft_glue::{ShardId, Version};
+use eyot_ring::{MappedBytes, MappedRegion};
 
 use access::{AccessClock, Tracking};
 use entry::{Entry, Expiry, OwnedEntry};
 use expiry::{Due, Wheel};
 use graveyard::Graveyard;
 use table::Tables;
+use uploads::Uploads;
 
 pub use outcome::{Failure, Outcome};
 pub use query::Answer;
 pub use scan::{Candidate, ScanCursor, SCAN_KEYS_MAX};
 pub use table::Place;
+pub use uploads::{UploadError, WholeValue};
 
 /// A key's value as it is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +71,51 @@ pub struct Stored<'a> {
     pub version: Version,
     /// When the key ceases to exist, in microseconds since the epoch; `None`: never.
     pub expires_at_us: Option<i64>,
+    /// The value, if it is a large one: to be referred to instead of copied, and its pages not to be touched by who may
+    /// not wait.
+    pub large: Option<LargeValue<'a>>,
+}
+
+impl<'a> Stored<'a> {
+    #[inline]
+    fn of(entry: &'a Entry) -> Self {
+        Self {
+            value: entry.value(),
+            version: entry.version(),
+            expires_at_us: entry.expiry().map(|expiry| expiry.at_us),
+            large: entry.is_large().then_some(LargeValue(entry)),
+        }
+    }
+}
+
+/// A value that lies in a value file.
+#[derive(Clone, Copy)]
+pub struct LargeValue<'a>(&'a Entry);
+
+impl LargeValue<'_> {
+    /// A handle by which it stays where it is, whatever becomes of its key.
+    pub fn pin(&self) -> MappedBytes {
+        self.0.pin().expect("a large value")
+    }
+
+    /// Its first bytes, at least its TLV head, at hand without touching its pages.
+    pub fn head(&self) -> &[u8] {
+        self.0.value_head()
+    }
+}
+
+impl PartialEq for LargeValue<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.value() == other.0.value()
+    }
+}
+
+impl Eq for LargeValue<'_> {}
+
+impl std::fmt::Debug for LargeValue<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "LargeValue({:?})", self.head())
+    }
 }
 
 /// The keys of one shard.
@@ -79,6 +130,8 @@ pub struct Shard {
     /// An entry that the latest command took out, for its outcome to borrow; dropped when the log's entry is applied.
     departed: Option<OwnedEntry>,
     graveyard: Graveyard,
+    /// Large values whose commands are still to come.
+    uploads: Uploads,
     /// What access words remember.
     tracking: Tracking,
     /// Reads of values that found a key, and that did not; the former also decide which of them count as uses.
@@ -103,6 +156,7 @@ impl Shard {
             scratch: Vec::new(),
             departed: None,
             graveyard: Graveyard::default(),
+            uploads: Uploads::default(),
             tracking: Tracking::Recency,
             hits: Cell::new(0),
             misses: Cell::new(0),
@@ -176,7 +230,30 @@ impl Shard {
         };
         self.hits.set(self.hits.get() + 1);
         self.touch(entry, now_us);
-        Some(Stored { value: entry.value(), version: entry.version(), expires_at_us })
+        Some(Stored::of(entry))
+    }
+
+    /// Applies a part of a large value: see [`eyot_protocol::value_part`]. Only in recovery: in operation a value is there
+    /// before its parts are logged, and [`Shard::put_upload`] brings it.
+    ///
+    /// # Errors
+    /// See [`UploadError`].
+    pub fn apply_part(
+        &mut self,
+        payload: &[u8],
+        allocate: impl FnOnce(usize) -> std::io::Result<Option<MappedRegion>>,
+    ) -> Result<(), UploadError> {
+        self.uploads.part(payload, allocate)
+    }
+
+    /// Keeps a large value that is whole for the SET that names it, which is the next thing that the caller logs.
+    pub fn put_upload(&mut self, upload: UploadId, value: WholeValue) {
+        self.uploads.put(upload, value);
+    }
+
+    /// Drops large values that will never be stored, since the log ends here. Returns how many there were.
+    pub fn drop_uploads(&mut self) -> usize {
+        self.uploads.drop_unfinished()
     }
 
     /// Notes a use of `entry`.

@@ -8,7 +8,7 @@
 //! - Questions about a text see the text of the value, whatever its type ([`text_of`]).
 
 use eyot_protocol::request::KeyQuery;
-use eyot_protocol::tlv::{parse_integer, text_of, Text, TYPE_LIST, TYPE_MAP};
+use eyot_protocol::tlv::{parse_integer, text_of, text_place, Text, TYPE_LIST, TYPE_MAP};
 
 use super::entry::Entry;
 use super::expiry::TIMER_BYTES;
@@ -56,7 +56,10 @@ impl Shard {
             KeyQuery::Value => Answer::Value(self.get_at(place, key, now_us)),
             KeyQuery::Touch => Answer::Boolean(self.get_at(place, key, now_us).is_some()),
             KeyQuery::Length => match self.get_at(place, key, now_us) {
-                Some(stored) => with_text(stored.value, |text| Answer::Integer(text.len() as i64)),
+                Some(stored) => match stored.large.and_then(|large| text_place(large.head())) {
+                    Some(place) => Answer::Integer(place.len() as i64),
+                    None => with_text(stored.value, |text| Answer::Integer(text.len() as i64)),
+                },
                 None => Answer::Integer(0),
             },
             KeyQuery::Range { start, end } => match self.get_at(place, key, now_us) {
@@ -77,8 +80,8 @@ impl Shard {
                 Some(None) => NEVER_EXPIRES,
                 None => NO_KEY,
             }),
-            KeyQuery::Type => Answer::Status(entry.map_or("none", |entry| type_of(entry.value()))),
-            KeyQuery::Encoding => entry.map_or(Answer::Null, |entry| Answer::Status(encoding_of(entry.value()))),
+            KeyQuery::Type => Answer::Status(entry.map_or("none", |entry| type_of(entry.value_head()))),
+            KeyQuery::Encoding => entry.map_or(Answer::Null, |entry| Answer::Status(encoding_of(entry))),
             KeyQuery::MemoryUsage => entry.map_or(Answer::Null, |entry| Answer::Integer(memory_usage(entry) as i64)),
             KeyQuery::Frequency | KeyQuery::IdleTime => {
                 entry.map_or(Answer::Null, |entry| Answer::Access(entry.access()))
@@ -134,10 +137,11 @@ fn type_of(value: &[u8]) -> &'static str {
 }
 
 /// The form in which Redis would keep the value.
-fn encoding_of(value: &[u8]) -> &'static str {
-    match value.first() {
+fn encoding_of(entry: &Entry) -> &'static str {
+    match entry.value_head().first() {
         Some(&TYPE_LIST | &TYPE_MAP) => "listpack",
-        _ => match text_of(value) {
+        _ if entry.is_large() => "raw",
+        _ => match text_of(entry.value()) {
             Some(text) if parse_integer(text.as_bytes()).is_some() => "int",
             Some(text) if text.len() <= EMBEDDED_TEXT_MAX => "embstr",
             _ => "raw",

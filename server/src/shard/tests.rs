@@ -66,7 +66,9 @@ fn kept(outcome: Outcome<'_>) -> Outcome<'static> {
         Outcome::Stored { version } => Outcome::Stored { version },
         Outcome::NotStored { current } => Outcome::NotStored { current },
         Outcome::Previous { value, stored, version } => Outcome::Previous { value: value.map(leaked), stored, version },
-        Outcome::Value(found) => Outcome::Value(found.map(|stored| Stored { value: leaked(stored.value), ..stored })),
+        Outcome::Value(found) => {
+            Outcome::Value(found.map(|stored| Stored { value: leaked(stored.value), large: None, ..stored }))
+        }
         Outcome::Deleted(existed) => Outcome::Deleted(existed),
         Outcome::Expired(gone) => Outcome::Expired(gone),
         Outcome::Changed(changed) => Outcome::Changed(changed),
@@ -123,7 +125,7 @@ fn what_was_set_is_read_with_its_version() {
     let outcomes = log.apply(&[set(b"k", b"one"), set(b"other", b""), set(b"k", b"two")], NOW_US);
     let version = Version::new(Index(1), 2);
     assert_eq!(outcomes[2], Outcome::Stored { version });
-    assert_eq!(log.get(b"k", NOW_US), Some(Stored { value: b"two", version, expires_at_us: None }));
+    assert_eq!(log.get(b"k", NOW_US), Some(Stored { value: b"two", version, expires_at_us: None, large: None }));
     assert_eq!(log.get(b"other", NOW_US).unwrap().value, b"");
     assert_eq!(log.shard.key_count(), 2);
 }
@@ -180,7 +182,7 @@ fn an_expired_key_is_absent_in_reads_conditions_and_deletes() {
 
     log.one(set_until(b"k", b"v", at_us), NOW_US);
     assert!(matches!(log.one(set_if(b"k", b"w", Condition::IfAbsent), at_us), Outcome::Stored { .. }));
-    let expected = Stored { value: b"w", version: log.latest(), expires_at_us: None };
+    let expected = Stored { value: b"w", version: log.latest(), expires_at_us: None, large: None };
     assert_eq!(log.get(b"k", i64::MAX), Some(expected));
 }
 

@@ -144,9 +144,25 @@ impl LogWriter {
     /// # Panics
     /// When the payload is over [`PAYLOAD_BYTES_MAX`]: admission bounds entries far below.
     pub fn append(&mut self, shard: ShardId, position: EntryPosition, kind: EntryKind, payload: &[u8]) -> Sequence {
-        assert!(payload.len() <= PAYLOAD_BYTES_MAX, "entry of {} bytes", payload.len());
-        let header = record_header(payload.len(), shard, kind as u8, position);
-        let record_bytes = header.len() + payload.len();
+        self.append_gathered(shard, position, kind, [payload, &[]])
+    }
+
+    /// [`Self::append`] of an entry whose payload stands in two places: the only copy of a large value on its way in is
+    /// the one into the batch.
+    ///
+    /// # Panics
+    /// As [`Self::append`].
+    pub fn append_gathered(
+        &mut self,
+        shard: ShardId,
+        position: EntryPosition,
+        kind: EntryKind,
+        payload: [&[u8]; 2],
+    ) -> Sequence {
+        let payload_bytes = payload[0].len() + payload[1].len();
+        assert!(payload_bytes <= PAYLOAD_BYTES_MAX, "entry of {payload_bytes} bytes");
+        let header = record_header(payload_bytes, shard, kind as u8, position);
+        let record_bytes = header.len() + payload_bytes;
         let joins = self.batches.back().is_some_and(|batch| batch.buffer.len() + record_bytes <= self.batch_bytes_max);
         if !joins {
             let buffer = self.fresh_buffer(BATCH_HEADER_BYTES + record_bytes);
@@ -155,7 +171,7 @@ impl LogWriter {
         }
         let batch = self.batches.back_mut().expect("an open batch");
         batch.buffer.extend_from_slice(&header);
-        batch.buffer.extend_from_slice(payload);
+        payload.iter().for_each(|part| batch.buffer.extend_from_slice(part));
         batch.record_count += 1;
         self.pending_bytes += record_bytes;
         self.last_appended()

@@ -9,7 +9,7 @@ use eyot_protocol::command::{Condition, ExpiryCondition, NewExpiry, PairList, Va
 use eyot_raft_glue::Version;
 
 use super::super::apply::{allows, live_version, new_expiry, Write};
-use super::super::entry::{Entry, OwnedEntry};
+use super::super::entry::{Entry, NewValue, OwnedEntry};
 use super::super::graveyard::CLEARED_AT_ONCE_MAX;
 use super::super::{has_expired, Failure, Outcome, Shard, Stored};
 use super::{expires_at_us, live};
@@ -18,12 +18,11 @@ impl Shard {
     pub(super) fn set_returning(
         &mut self,
         key: &[u8],
-        value: Value<'_>,
+        value: NewValue<'_>,
         expiry: NewExpiry,
         condition: Condition,
         write: Write,
     ) -> Outcome<'_> {
-        let Value::Encoded(value) = value else { unreachable!("an entry holds encoded values") };
         let found = live(&self.tables, key, write);
         let current = found.map(Entry::version);
         if !allows(condition, current) {
@@ -86,9 +85,8 @@ impl Shard {
             let entry = self.remove(write.place, from, |_| true).expect("found above");
             self.remove(target.place, to, |_| true);
             let expiry = new_expiry(&mut self.wheel, None, expires_at_us(&entry), target);
-            let mut renamed = OwnedEntry::new(target.place.hash(), to, entry.value(), target.version, expiry);
+            let renamed = OwnedEntry::new(target.place.hash(), to, entry.value_again(), target.version, expiry);
             renamed.set_access(entry.access());
-            renamed.set_reference(entry.is_reference());
             self.tables.insert(target.place, renamed);
         }
         done(true)
@@ -104,7 +102,7 @@ impl Shard {
         self.remove(target.place, to, |_| true);
         let source = live(&self.tables, from, write).expect("found above");
         let expiry = new_expiry(&mut self.wheel, None, expires_at_us(source), target);
-        let copy = OwnedEntry::new(target.place.hash(), to, source.value(), target.version, expiry);
+        let copy = OwnedEntry::new(target.place.hash(), to, source.value_again(), target.version, expiry);
         copy.set_access(source.access());
         self.tables.insert(target.place, copy);
         Outcome::Changed(true)
@@ -145,7 +143,7 @@ impl Shard {
 }
 
 fn stored(entry: &Entry) -> Stored<'_> {
-    Stored { value: entry.value(), version: entry.version(), expires_at_us: expires_at_us(entry) }
+    Stored::of(entry)
 }
 
 /// The outcome of a change of the expiry of a key that is, or was, `entry`.

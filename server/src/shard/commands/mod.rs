@@ -22,13 +22,14 @@ mod texts;
 #[cfg(test)]
 pub(super) use numbers::float_sum_text;
 
-use eyot_protocol::command::{Command, Condition, NewExpiry};
+use eyot_protocol::command::{Command, Condition, NewExpiry, Value};
 use eyot_protocol::limits::MAX_VALUE_BYTES;
 use eyot_protocol::tlv::{encoded_bytes_of_bytes, text_of, Text};
 
 use super::apply::Write;
-use super::entry::Entry;
+use super::entry::{Entry, NewValue};
 use super::table::Tables;
+use super::uploads::WholeValue;
 use super::{has_expired, Failure, Outcome, Shard};
 
 /// Longest text that a command may make: its encoded value is as long as a value may be.
@@ -47,9 +48,22 @@ impl Shard {
     #[inline(never)]
     pub(super) fn execute_rarer(&mut self, command: Command<'_>, write: Write) -> Outcome<'_> {
         match command {
-            Command::Set { key, value, expiry, condition, .. } => {
-                self.set_returning(key, value, expiry, condition, write)
+            Command::Set { key, value: Value::Upload(upload), expiry, condition, return_old } => {
+                let whole = self.uploads.take(upload).expect("checked before the entry was applied");
+                let value = match &whole {
+                    WholeValue::Memory(bytes) => NewValue::Memory(bytes),
+                    WholeValue::Mapped(handle) => NewValue::Mapped(handle.clone()),
+                };
+                if return_old {
+                    self.set_returning(key, value, expiry, condition, write)
+                } else {
+                    self.set(key, value, expiry, condition, write)
+                }
             }
+            Command::Set { key, value: Value::Encoded(value), expiry, condition, .. } => {
+                self.set_returning(key, NewValue::Memory(value), expiry, condition, write)
+            }
+            Command::Set { value: Value::Bytes(_), .. } => unreachable!("an entry holds encoded values"),
             Command::TakeOut { key } => self.take_out(key, write),
             Command::Append { key, bytes } => self.append(key, bytes, write),
             Command::Increment { key, by } => self.increment(key, by, write),
@@ -70,7 +84,7 @@ impl Shard {
     fn store_scratch(&mut self, key: &[u8], expires_at_us: Option<i64>, write: Write) {
         let scratch = std::mem::take(&mut self.scratch);
         let expiry = expires_at_us.map_or(NewExpiry::Never, NewExpiry::At);
-        self.set(key, &scratch, expiry, Condition::Always, write);
+        self.set(key, &scratch[..], expiry, Condition::Always, write);
         self.scratch = scratch;
     }
 }

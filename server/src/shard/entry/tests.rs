@@ -1,5 +1,7 @@
 //! Tests of one entry: every shape keeps what it was given, changes in place and changes that move, sizes.
 
+use eyot_ring::{page_bytes, MappedFile};
+
 use super::*;
 
 const EXPIRY: Expiry = Expiry { at_us: -5, timer: TimerId(7) };
@@ -21,7 +23,7 @@ fn every_shape_keeps_what_it_was_given() {
                 let entry = OwnedEntry::new(11, key, value, Version(99), expiry);
                 assert_eq!((entry.key(), entry.value(), entry.expiry()), (key, value, expiry));
                 assert_eq!((entry.version(), entry.hash(), entry.access()), (Version(99), 11, 0));
-                assert!(!entry.is_reference());
+                assert!(!entry.is_large() && entry.pin().is_none());
                 let content = 24 + expiry_bytes(expiry) + key.len() + value.len();
                 assert!(entry.allocated_bytes() >= content && entry.allocated_bytes() - content <= content / 4 + 15);
                 entry.prefetch();
@@ -57,7 +59,6 @@ fn an_expiry_comes_and_goes_and_the_value_stays() {
     // 24 + 3 + 5 bytes fill their class, so the expiry moves the entry; 24 + 3 + 70 and 12 more share one.
     for value in [&b"12345"[..], &[0xAB; 70]] {
         let mut entry = OwnedEntry::new(3, b"key", value, Version(1), None);
-        entry.set_reference(true);
         entry.set_access(5);
         for (version, expiry) in [(2, Some(EXPIRY)), (3, Some(LATER)), (4, None), (5, None)] {
             let before = entry.allocated_bytes();
@@ -65,24 +66,65 @@ fn an_expiry_comes_and_goes_and_the_value_stays() {
             assert_eq!((resized.before, resized.after), (before, entry.allocated_bytes()));
             assert_eq!((entry.key(), entry.value(), entry.expiry()), (&b"key"[..], value, expiry));
             assert_eq!((entry.version(), entry.access()), (Version(version), 5));
-            assert!(entry.is_reference(), "the value is still what it was");
         }
     }
 }
 
+/// A large value of `bytes`, and the file that it goes home to.
+fn large(bytes: &[u8]) -> (MappedFile, MappedBytes) {
+    let length = bytes.len().next_multiple_of(page_bytes());
+    let (file, mut region) = MappedFile::create(&std::env::temp_dir(), length).unwrap();
+    region.bytes_mut()[..bytes.len()].copy_from_slice(bytes);
+    (file, region.share(bytes.len()))
+}
+
 #[test]
-fn a_stored_value_is_no_reference_until_it_is_said_to_be() {
-    let mut entry = OwnedEntry::new(3, b"key", b"where", Version(1), None);
-    entry.set_reference(true);
-    assert!(entry.is_reference());
-    let _ = entry.store(b"VALUE", Version(2), None);
-    assert!(!entry.is_reference(), "in place");
-    entry.set_reference(true);
-    let _ = entry.store(&[1; 500], Version(2), None);
-    assert!(!entry.is_reference(), "in a new block");
-    entry.set_reference(true);
-    entry.set_reference(false);
-    assert!(!entry.is_reference());
+fn a_large_value_is_read_like_any_and_goes_home_with_its_entry() {
+    let (file, value) = large(&[7; 100_000]);
+    let region_bytes = value.region_bytes();
+    let entry = OwnedEntry::new(3, b"key", NewValue::Mapped(value), Version(1), Some(EXPIRY));
+    assert_eq!((entry.key(), entry.value(), entry.expiry()), (&b"key"[..], &[7; 100_000][..], Some(EXPIRY)));
+    assert!(entry.is_large());
+    assert_eq!(entry.value_head(), [7; 16]);
+    assert_eq!(entry.allocated_bytes(), block_bytes(24 + 12 + 3 + 24) + region_bytes);
+    let pinned = entry.pin().unwrap();
+    let other = OwnedEntry::new(4, b"copy", entry.value_again(), Version(2), None);
+    assert!(other.is_large());
+    drop(entry);
+    drop(pinned);
+    assert_eq!(other.value(), [7; 100_000]);
+    assert!(file.take_returned().is_none(), "the copy has it still");
+    drop(other);
+    assert!(file.take_returned().is_some());
+}
+
+#[test]
+fn a_large_value_comes_and_goes_by_every_change() {
+    for expiry in [None, Some(LATER)] {
+        for small in [&b"small"[..], &[9; 3000]] {
+            let (file, value) = large(&[7; 5000]);
+            let (second_file, second) = large(&[8; 9000]);
+            let mut entry = OwnedEntry::new(3, b"key", small, Version(1), None);
+            let small_bytes = entry.allocated_bytes();
+            let resized = entry.store(NewValue::Mapped(value), Version(2), expiry);
+            assert_eq!((resized.before, resized.after), (small_bytes, entry.allocated_bytes()));
+            assert_eq!((entry.value(), entry.version(), entry.expiry()), (&[7; 5000][..], Version(2), expiry));
+            for (version, expiry) in [(3, Some(EXPIRY)), (4, None), (5, expiry)] {
+                let before = entry.allocated_bytes();
+                let resized = entry.set_expiry(Version(version), expiry);
+                assert_eq!((resized.before, resized.after), (before, entry.allocated_bytes()));
+                assert_eq!((entry.value(), entry.expiry()), (&[7; 5000][..], expiry), "the value is what it was");
+            }
+            let _ = entry.store(NewValue::Mapped(second), Version(6), expiry);
+            assert!(file.take_returned().is_some() && second_file.take_returned().is_none());
+            assert_eq!(entry.value(), [8; 9000]);
+            let before = entry.allocated_bytes();
+            let resized = entry.store(small, Version(7), None);
+            assert_eq!((resized.before, resized.after), (before, small_bytes));
+            assert!(second_file.take_returned().is_some() && !entry.is_large());
+            assert_eq!(entry.value(), small);
+        }
+    }
 }
 
 #[test]

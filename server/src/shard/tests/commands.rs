@@ -160,7 +160,9 @@ fn values_without_a_text_are_of_the_wrong_type() {
     // What is not even a value has no text either.
     let mut log = Log::new();
     log.one(set(KEY, b"no value"), NOW_US);
-    commands_on_texts().into_iter().for_each(|command| log.fails(command, Failure::WrongType));
+    for command in commands_on_texts() {
+        log.fails(command, Failure::WrongType);
+    }
 }
 
 #[test]

@@ -284,16 +284,18 @@ impl Model {
         let Some(held) = self.live(key, now_us) else {
             return if return_value { Outcome::Value(None) } else { Outcome::Changed(false) };
         };
-        let holds = match (condition, held.at_us, at_us) {
-            (_, None, None) => false,
-            (ExpiryCondition::Always, ..) => true,
-            (ExpiryCondition::IfNone, current, _) => current.is_none(),
-            (ExpiryCondition::IfAny, current, _) => current.is_some(),
-            (ExpiryCondition::IfLater, Some(_), None) | (ExpiryCondition::IfSooner, None, Some(_)) => true,
-            (ExpiryCondition::IfLater, Some(current), Some(new)) => new > current,
-            (ExpiryCondition::IfSooner | ExpiryCondition::IfAnySooner, Some(current), Some(new)) => new < current,
-            (ExpiryCondition::IfLater | ExpiryCondition::IfSooner | ExpiryCondition::IfAnySooner, ..) => false,
-        };
+        let is_change = (held.at_us, at_us) != (None, None);
+        let holds = is_change
+            && match (condition, held.at_us, at_us) {
+                (ExpiryCondition::IfNone, current, _) => current.is_none(),
+                (ExpiryCondition::IfAny, current, _) => current.is_some(),
+                (ExpiryCondition::Always, ..)
+                | (ExpiryCondition::IfLater, Some(_), None)
+                | (ExpiryCondition::IfSooner, None, Some(_)) => true,
+                (ExpiryCondition::IfLater, Some(current), Some(new)) => new > current,
+                (ExpiryCondition::IfSooner | ExpiryCondition::IfAnySooner, Some(current), Some(new)) => new < current,
+                (ExpiryCondition::IfLater | ExpiryCondition::IfSooner | ExpiryCondition::IfAnySooner, ..) => false,
+            };
         let mut held = held;
         if holds && at_us.is_some_and(|at_us| at_us <= now_us) {
             self.0.remove(key);
@@ -377,7 +379,7 @@ impl Model {
 }
 
 fn stored(held: Held) -> Stored<'static> {
-    Stored { value: held.value.leak(), version: held.version, expires_at_us: held.at_us }
+    Stored { value: held.value.leak(), version: held.version, expires_at_us: held.at_us, large: None }
 }
 
 /// The entry of `ops`, with what depends on the state filled in: versions that match, or miss by one.
@@ -447,8 +449,12 @@ fn check_content(shard: &Shard, model: &Model, now_us: i64) {
     assert_eq!(shard.key_count(), model.0.len());
     for key in (0..KEYS).map(key_bytes) {
         let held = model.live(&key, now_us);
-        let expected =
-            held.as_ref().map(|held| Stored { value: &held.value, version: held.version, expires_at_us: held.at_us });
+        let expected = held.as_ref().map(|held| Stored {
+            value: &held.value,
+            version: held.version,
+            expires_at_us: held.at_us,
+            large: None,
+        });
         let slot = key::slot(&key);
         assert_eq!(shard.get(slot, &key, now_us), expected, "{key:?}");
         assert_eq!(shard.exists(slot, &key, now_us), expected.is_some());

@@ -1,0 +1,304 @@
+//! Large values on their way into the log: in parts, while there is room for them, and then the command.
+//!
+//! Place in the flow: steps 5 and 6, on the core that owns the key. The value is in a value file already, this core's or
+//! another's; what is copied into the log's buffers is the only copy that is made of it.
+//!
+//! Invariants:
+//! - Parts are appended while less than [`UPLOAD_PENDING_BYTES`] wait for the disk: so neither memory beyond the file nor
+//!   a turn grows with the value, and the entries of others are written between them.
+//! - The command follows its last part in the same shard's log. What never gets one is given up by a part that says so;
+//!   after a crash, recovery drops it.
+//! - A part is copied when its bytes have just come, or after its pages were seen to be in memory: the core does not
+//!   wait for the disk. A value of which pages have left memory meanwhile is read anyway, after the ring brought them.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use eyot_protocol::command::{Command, Value};
+use eyot_protocol::key::slot;
+use eyot_protocol::value_part::{UploadId, ValuePart, MAX_PART_BYTES};
+use eyot_protocol::ErrorCode;
+use eyot_ring::{MappedBytes, Ring};
+
+use super::Work;
+use crate::replication::WriteAck;
+use crate::router::mesh::ForwardedRequest;
+use crate::router::{Reply, ReplySink, ReplyTo};
+use crate::security::admit::DISK_IS_FULL;
+use crate::shard::WholeValue;
+
+/// Bytes that may wait for the disk while parts are added: enough for both writes in flight and the next one.
+pub(super) const UPLOAD_PENDING_BYTES: usize = 4 << 20;
+/// Parts that one turn adds.
+const PARTS_PER_TURN: usize = 2;
+/// Room for a part's own headers in a segment.
+const PART_SLACK_BYTES: u64 = 64 * 1024;
+
+/// Where an upload's bytes are.
+#[derive(Debug)]
+enum Source {
+    /// They still come, by this connection, of this generation.
+    Coming(u32, u32),
+    /// All of them are there.
+    Whole(MappedBytes),
+}
+
+/// What is to be written when all parts are.
+#[derive(Debug)]
+struct Finish {
+    to: ReplyTo,
+    /// The SET as it stands in an entry, naming no upload yet.
+    command: Vec<u8>,
+    ack: WriteAck,
+    deadline_us: u64,
+}
+
+/// A value on its way into the log.
+#[derive(Debug)]
+struct Upload {
+    id: UploadId,
+    local_shard: u16,
+    value_bytes: usize,
+    logged_bytes: usize,
+    source: Source,
+    finish: Option<Finish>,
+    /// Whether pages of it are being brought into memory.
+    paging: bool,
+}
+
+/// The values of one core that are on their way into its log.
+#[derive(Debug, Default)]
+pub(super) struct Uploads {
+    uploads: VecDeque<Upload>,
+    /// Pages that are to be brought into memory.
+    page_ins: Vec<(UploadId, MappedBytes, Range<usize>)>,
+    epoch: u64,
+    next_number: u32,
+}
+
+impl Uploads {
+    /// None yet, of the node's start `epoch`.
+    pub fn new(epoch: u64) -> Self {
+        Self { epoch, ..Self::default() }
+    }
+
+    /// Bytes of the values that have come and are not logged.
+    pub fn whole_bytes(&self) -> u64 {
+        let whole = self.uploads.iter().filter(|upload| matches!(upload.source, Source::Whole(_)));
+        whole.map(|upload| upload.value_bytes as u64).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.uploads.is_empty()
+    }
+}
+
+impl Work {
+    /// Opens the upload of a value that comes by connection `key`.
+    pub(super) fn open_upload(&mut self, key: u32, generation: u32, local_shard: u16, value_bytes: usize) -> UploadId {
+        self.add_upload(local_shard, value_bytes, Source::Coming(key, generation), None)
+    }
+
+    fn add_upload(&mut self, local_shard: u16, value_bytes: usize, source: Source, finish: Option<Finish>) -> UploadId {
+        let Uploads { uploads, epoch, next_number, .. } = &mut self.uploads;
+        *next_number = next_number.wrapping_add(1);
+        let id = UploadId::new(*epoch, *next_number);
+        let (logged_bytes, paging) = (0, false);
+        uploads.push_back(Upload { id, local_shard, value_bytes, logged_bytes, source, finish, paging });
+        id
+    }
+
+    /// All of an upload's value is there, and its command is known.
+    pub(super) fn upload_has_come(
+        &mut self,
+        id: UploadId,
+        to: ReplyTo,
+        command: Vec<u8>,
+        ack: WriteAck,
+        deadline_us: u64,
+        value: MappedBytes,
+    ) {
+        let upload = self.uploads.uploads.iter_mut().find(|upload| upload.id == id);
+        let upload = upload.expect("an upload lives as long as its request");
+        upload.source = Source::Whole(value);
+        upload.finish = Some(Finish { to, command, ack, deadline_us });
+    }
+
+    /// Takes a SET of a large value that another core has received.
+    pub(super) fn large_set_of_other_core(&mut self, head: &ForwardedRequest, command: &[u8], value: MappedBytes) {
+        let ForwardedRequest { reply_to: to, deadline_us, local_shard, ack, .. } = *head;
+        if let Err((code, message)) = self.admit_large(value.len(), true) {
+            self.outlet().reply(&to, Reply::Error(code, message));
+            return;
+        }
+        let finish = Finish { to, command: command.to_vec(), ack, deadline_us };
+        self.add_upload(local_shard, value.len(), Source::Whole(value), Some(finish));
+    }
+
+    /// Logs what may be logged of the uploads, in turn.
+    pub(super) fn log_uploads(&mut self) {
+        let mut idle = 0;
+        let mut parts = 0;
+        while idle < self.uploads.uploads.len() && parts < PARTS_PER_TURN && self.has_room_for_parts() {
+            let Some(mut upload) = self.uploads.uploads.pop_front() else { return };
+            match self.log_part_of(&mut upload) {
+                Progress::Part => {
+                    (idle, parts) = (0, parts + 1);
+                    self.uploads.uploads.push_back(upload);
+                }
+                Progress::Waits => {
+                    idle += 1;
+                    self.uploads.uploads.push_back(upload);
+                }
+                Progress::Over => idle = 0,
+            }
+        }
+        if self.log.blocked().is_some() && !self.uploads.is_empty() && !self.has_room_for_parts() {
+            self.refuse_uploads();
+        }
+    }
+
+    fn has_room_for_parts(&self) -> bool {
+        let room = self.log.blocked().is_none()
+            || self.log.writable_bytes() > self.log.pending_bytes() as u64 + MAX_PART_BYTES as u64 + PART_SLACK_BYTES;
+        self.log.pending_bytes() < UPLOAD_PENDING_BYTES && room
+    }
+
+    /// The disk is full, and it is not known for how long: who waits is told, as with any other write.
+    fn refuse_uploads(&mut self) {
+        for upload in std::mem::take(&mut self.uploads.uploads) {
+            match (upload.source, upload.finish) {
+                (_, Some(finish)) => {
+                    self.outlet().reply(&finish.to, Reply::Error(ErrorCode::NoSpace, DISK_IS_FULL));
+                }
+                (Source::Coming(key, _), None) => {
+                    if let Some(request) = self.large_requests.get_mut(&key) {
+                        (request.upload, request.refused) = (None, Some((ErrorCode::NoSpace, DISK_IS_FULL)));
+                    }
+                }
+                (Source::Whole(_), None) => unreachable!("a value that has come has its command"),
+            }
+        }
+    }
+
+    fn log_part_of(&mut self, upload: &mut Upload) -> Progress {
+        let Upload { id, local_shard, value_bytes, logged_bytes, .. } = *upload;
+        let there = match &upload.source {
+            Source::Whole(value) => value.bytes(),
+            Source::Coming(key, generation) => {
+                let held = self.connections.get_of(*key, *generation).is_some();
+                match self.large_requests.get(key).filter(|request| held && request.upload == Some(id)) {
+                    Some(request) => request.value_filled(),
+                    None => {
+                        self.give_up_upload(upload);
+                        return Progress::Over;
+                    }
+                }
+            }
+        };
+        let part_bytes = (there.len() - logged_bytes).min(MAX_PART_BYTES).min(self.log.part_bytes_max());
+        let is_last = logged_bytes + part_bytes == value_bytes;
+        if part_bytes > 0 && (is_last || part_bytes == MAX_PART_BYTES.min(self.log.part_bytes_max())) {
+            let range = logged_bytes..logged_bytes + part_bytes;
+            if let Source::Whole(value) = &upload.source {
+                if !value.is_resident(range.clone()) {
+                    if !std::mem::replace(&mut upload.paging, true) {
+                        self.uploads.page_ins.push((id, value.clone(), range));
+                    }
+                    return Progress::Waits;
+                }
+            }
+            if self.shards[usize::from(local_shard)].has_open_entry() {
+                self.seal(local_shard);
+            }
+            let Self { shards, log, large_requests, .. } = self;
+            let there = match &upload.source {
+                Source::Whole(value) => value.bytes(),
+                Source::Coming(key, _) => large_requests[key].value_filled(),
+            };
+            let (offset, total) = (logged_bytes as u64, value_bytes as u64);
+            let part = ValuePart::Bytes { upload: id, offset, total, bytes: &there[range] };
+            let driver = &mut shards[usize::from(local_shard)];
+            let shard = driver.shard().id();
+            driver.part(|position| log.append_part(shard, local_shard, position, &part));
+            upload.logged_bytes += part_bytes;
+            self.part_is_logged(local_shard);
+            return Progress::Part;
+        }
+        if logged_bytes == value_bytes && upload.finish.is_some() {
+            self.finish_upload(upload);
+            return Progress::Over;
+        }
+        Progress::Waits
+    }
+
+    /// Without `--sync-writes`, a part is committed when it is appended, like any entry.
+    fn part_is_logged(&mut self, local_shard: u16) {
+        if !self.shared.settings.sync_writes {
+            let now_us = self.clock.wall_us();
+            let (shards, _, mut outlet) = self.parts();
+            let driver = &mut shards[usize::from(local_shard)];
+            let last = driver.last_index();
+            driver.persisted(last, now_us, &mut outlet);
+        }
+    }
+
+    fn finish_upload(&mut self, upload: &mut Upload) {
+        let Some(Finish { to, command, ack, deadline_us }) = upload.finish.take() else { return };
+        if self.is_late(&to, deadline_us) {
+            self.give_up_upload(upload);
+            return;
+        }
+        let Source::Whole(value) = &upload.source else { unreachable!("a value whose command is known has come") };
+        let command = Command::decode(&command).expect("a command of this process decodes");
+        let Command::Set { key, expiry, condition, return_old, .. } = command else {
+            unreachable!("only a SET has a large value")
+        };
+        let command = Command::Set { key, value: Value::Upload(upload.id), expiry, condition, return_old };
+        let driver = &mut self.shards[usize::from(upload.local_shard)];
+        driver.put_upload(upload.id, WholeValue::Mapped(value.clone()));
+        let place = driver.shard().place(slot(key), key);
+        self.enter_write(&to, upload.local_shard, &command, place, ack);
+    }
+
+    /// Tells the log that an upload of which it has parts will never be finished.
+    fn give_up_upload(&mut self, upload: &Upload) {
+        if upload.logged_bytes == 0 {
+            return;
+        }
+        if self.shards[usize::from(upload.local_shard)].has_open_entry() {
+            self.seal(upload.local_shard);
+        }
+        let Self { shards, log, .. } = self;
+        let driver = &mut shards[usize::from(upload.local_shard)];
+        let (shard, part) = (driver.shard().id(), ValuePart::GivenUp { upload: upload.id });
+        driver.part(|position| log.append_part(shard, upload.local_shard, position, &part));
+        self.part_is_logged(upload.local_shard);
+    }
+
+    /// Has the ring bring in what uploads wait for.
+    pub(super) fn page_uploads_in(&mut self, ring: &mut Ring) {
+        for (id, value, range) in self.uploads.page_ins.drain(..) {
+            ring.page_in(id.0, value, range);
+        }
+    }
+
+    /// Pages of an upload are in memory, or cannot be read. In that case the disk is broken, and the process ends where
+    /// it touches them: what was acknowledged is in the log.
+    pub(super) fn paged_in(&mut self, token: u64) {
+        if let Some(upload) = self.uploads.uploads.iter_mut().find(|upload| upload.id.0 == token) {
+            upload.paging = false;
+        }
+    }
+}
+
+/// What became of an upload in a turn.
+enum Progress {
+    /// A part of it was logged.
+    Part,
+    /// Nothing is there to be logged.
+    Waits,
+    /// Its command follows, or it was given up.
+    Over,
+}
