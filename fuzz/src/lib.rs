@@ -53,7 +53,5 @@ mod tests {
         };
     }
 
-    over_the_corpora!(
-        tlv_decode, entry_commands, value_part, native_frame, native_response, resp_request, wal_batch
-    );
+    over_the_corpora!(tlv_decode, entry_commands, value_part, native_frame, native_response, resp_request, wal_batch);
 }

@@ -105,9 +105,14 @@ impl Work {
     /// Executes a read of a key of this core.
     #[inline]
     pub(super) fn read(&mut self, to: &ReplyTo, local_shard: u16, read: &Read<'_>, deadline_us: u64) {
-        if self.is_late(to, deadline_us) {
-            return;
+        if !self.is_late(to, deadline_us) && !self.waits_for_pages(to, local_shard, read, deadline_us) {
+            self.read_now(to, local_shard, read);
         }
+    }
+
+    /// Executes a read that need not wait for memory.
+    #[inline]
+    pub(super) fn read_now(&mut self, to: &ReplyTo, local_shard: u16, read: &Read<'_>) {
         let now_us = self.clock.wall_us();
         loop {
             let (shards, _, mut outlet) = self.parts();

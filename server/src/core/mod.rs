@@ -25,17 +25,20 @@ mod deferred;
 mod execute;
 mod keyspace;
 mod large_requests;
+mod lifecycle;
 mod log;
 mod memory_pressure;
 mod messages;
 mod native;
 mod outlet;
+mod paging;
 mod random;
 mod requests;
 mod resp;
 mod shared;
 mod slices;
 mod startup;
+mod stopping;
 mod timeouts;
 mod turn;
 mod uploads;
@@ -88,6 +91,8 @@ pub(crate) struct Work {
     large_requests: HashMap<u32, large_requests::LargeRequest>,
     /// Large values on their way into the log.
     uploads: uploads::Uploads,
+    /// Reads that wait for pages of large values.
+    paging: paging::Paging,
     mesh: Mesh,
     gathers: Gathers,
     /// Walks over all keys that are under way.

@@ -37,8 +37,12 @@ use crate::wal::{self, LogIdentity, LogOptions, Recovered, RecoveryError, Recove
 
 /// Memory that the executor registers for direct I/O of its own, which a core does not do: the smallest that it takes.
 const EXECUTOR_IO_MEMORY: usize = 512 * 1024;
-/// How soon the executor looks at its own timers and foreign wakes while a core is busy.
-const EXECUTOR_PREEMPT: Duration = Duration::from_millis(1);
+/// How long the executor lets its tasks run before it looks at its own timers: never, as good as, since the only task
+/// that runs for long is the core's loop, which yields by itself. A short time is a trap: where it passes between the
+/// executor's look at its rings and its look at its tasks (a thread that loses its processor there, on a busy machine),
+/// glommio 0.9 takes "preempted before the first task" for "no task" and sleeps over a task that is ready
+/// (`LocalExecutor::run`, `run_task_queues`).
+const EXECUTOR_PREEMPT: Duration = Duration::from_secs(3600);
 
 /// What a core needs to start.
 #[derive(Debug)]
@@ -180,6 +184,7 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         large_values,
         large_requests: std::collections::HashMap::new(),
         uploads: Uploads::new(epoch),
+        paging: super::paging::Paging::default(),
         mesh: Mesh::new(core, inbox, ways),
         gathers: Gathers::default(),
         walks: std::collections::VecDeque::new(),

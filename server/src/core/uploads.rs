@@ -1,24 +1,23 @@
 //! Large values on their way into the log: in parts, while there is room for them, and then the command.
 //!
-//! Place in the flow: steps 5 and 6, on the core that owns the key. The value is in a value file already, this core's or
-//! another's; what is copied into the log's buffers is the only copy that is made of it.
+//! Place in the flow: steps 5 and 6, on the core that owns the key. The value is in a value file already, this core's
+//! or another's; what is copied into the log's buffers is the only copy that is made of it.
 //!
 //! Invariants:
-//! - Parts are appended while less than [`UPLOAD_PENDING_BYTES`] wait for the disk: so neither memory beyond the file nor
-//!   a turn grows with the value, and the entries of others are written between them.
+//! - Parts are appended while less than [`UPLOAD_PENDING_BYTES`] wait for the disk: so neither memory beyond the file
+//!   nor a turn grows with the value, and the entries of others are written between them.
 //! - The command follows its last part in the same shard's log. What never gets one is given up by a part that says so;
 //!   after a crash, recovery drops it.
 //! - A part is copied when its bytes have just come, or after its pages were seen to be in memory: the core does not
 //!   wait for the disk. A value of which pages have left memory meanwhile is read anyway, after the ring brought them.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 
 use eyot_protocol::command::{Command, Value};
 use eyot_protocol::key::slot;
 use eyot_protocol::value_part::{UploadId, ValuePart, MAX_PART_BYTES};
 use eyot_protocol::ErrorCode;
-use eyot_ring::{MappedBytes, Ring};
+use eyot_ring::MappedBytes;
 
 use super::Work;
 use crate::replication::WriteAck;
@@ -70,8 +69,6 @@ struct Upload {
 #[derive(Debug, Default)]
 pub(super) struct Uploads {
     uploads: VecDeque<Upload>,
-    /// Pages that are to be brought into memory.
-    page_ins: Vec<(UploadId, MappedBytes, Range<usize>)>,
     epoch: u64,
     next_number: u32,
 }
@@ -204,7 +201,7 @@ impl Work {
             if let Source::Whole(value) = &upload.source {
                 if !value.is_resident(range.clone()) {
                     if !std::mem::replace(&mut upload.paging, true) {
-                        self.uploads.page_ins.push((id, value.clone(), range));
+                        self.paging.bring(id.0, value.clone(), range);
                     }
                     return Progress::Waits;
                 }
@@ -277,16 +274,8 @@ impl Work {
         self.part_is_logged(upload.local_shard);
     }
 
-    /// Has the ring bring in what uploads wait for.
-    pub(super) fn page_uploads_in(&mut self, ring: &mut Ring) {
-        for (id, value, range) in self.uploads.page_ins.drain(..) {
-            ring.page_in(id.0, value, range);
-        }
-    }
-
-    /// Pages of an upload are in memory, or cannot be read. In that case the disk is broken, and the process ends where
-    /// it touches them: what was acknowledged is in the log.
-    pub(super) fn paged_in(&mut self, token: u64) {
+    /// Pages that an upload waits for are in memory, or cannot be read.
+    pub(super) fn upload_paged_in(&mut self, token: u64) {
         if let Some(upload) = self.uploads.uploads.iter_mut().find(|upload| upload.id.0 == token) {
             upload.paging = false;
         }

@@ -7,8 +7,12 @@
 //! - A key whose expiry has passed at the asker's time does not exist.
 //! - Questions about a text see the text of the value, whatever its type ([`text_of`]).
 
+use std::ops::Range;
+
 use eyot_protocol::request::KeyQuery;
 use eyot_protocol::tlv::{parse_integer, text_of, text_place, Text, TYPE_LIST, TYPE_MAP};
+
+use eyot_ring::MappedBytes;
 
 use super::entry::Entry;
 use super::expiry::TIMER_BYTES;
@@ -70,6 +74,21 @@ impl Shard {
         }
     }
 
+    /// The bytes of a large value that answering `query` would read, all of them for [`KeyQuery::Value`]; `None` where
+    /// no large value is read. So that who may not wait for their pages brings them first.
+    pub fn large_part(&self, place: Place, key: &[u8], query: KeyQuery) -> Option<(MappedBytes, Range<usize>)> {
+        let entry = self.tables.find(place, key)?;
+        let value = entry.pin()?;
+        let range = match (query, text_place(entry.value_head())) {
+            (KeyQuery::Range { start, end }, Some(text)) => {
+                let part = range_of(text.len(), start, end);
+                text.start + part.start..text.start + part.end
+            }
+            _ => 0..value.len(),
+        };
+        Some((value, range))
+    }
+
     /// Answers what is no use of the key.
     fn inspect(&self, place: Place, key: &[u8], query: KeyQuery, now_us: i64) -> Answer<'_> {
         let entry = self.tables.find(place, key).filter(|entry| !has_expired(expires_at_us(entry), now_us));
@@ -114,17 +133,21 @@ fn time_to_live(expires_at_us: i64, milliseconds: bool, absolute: bool, now_us: 
 
 /// The bytes of `text` from `start` to `end`, the last one included; negative ones count from its end.
 fn range(text: Text<'_>, start: i64, end: i64) -> Text<'_> {
-    let length = text.len() as i64;
+    text.slice(range_of(text.len(), start, end))
+}
+
+fn range_of(length: usize, start: i64, end: i64) -> Range<usize> {
+    let length = length as i64;
     let from_start = |at: i64| if at < 0 { at.saturating_add(length).max(0) } else { at };
     // Both behind the end, in the wrong order: nothing, although both would become the first byte.
     if start < 0 && end < 0 && start > end {
-        return Text::Bytes(&[]);
+        return 0..0;
     }
     let (start, end) = (from_start(start), from_start(end).min(length - 1));
     if start > end {
-        return Text::Bytes(&[]);
+        return 0..0;
     }
-    text.slice(start as usize..end as usize + 1)
+    start as usize..end as usize + 1
 }
 
 /// The type in Redis's words: a scalar is a string, a map is a hash.

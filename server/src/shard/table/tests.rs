@@ -127,7 +127,7 @@ impl Pair {
                     let found = self.tables.find_mut(place, &key_of(id));
                     assert_eq!(found.is_some(), self.model.contains_key(&id));
                     if let Some(entry) = found {
-                        let resized = entry.store(&vec![1; value_bytes], Version(8), None);
+                        let resized = entry.store(&vec![1; value_bytes][..], Version(8), None);
                         self.tables.resized(resized);
                         self.model.insert(id, value_bytes);
                     }

@@ -160,9 +160,7 @@ fn values_without_a_text_are_of_the_wrong_type() {
     // What is not even a value has no text either.
     let mut log = Log::new();
     log.one(set(KEY, b"no value"), NOW_US);
-    for command in commands_on_texts() {
-        log.fails(command, Failure::WrongType);
-    }
+    commands_on_texts().into_iter().for_each(|command| log.fails(command, Failure::WrongType));
 }
 
 #[test]
@@ -203,7 +201,7 @@ fn a_set_returns_what_was_there() {
     assert_eq!(log.one(set(b"b", NewExpiry::Never, Condition::IfAbsent), NOW_US), refused);
     let outcome = log.one(set(b"longer", NewExpiry::Keep, Condition::Always), NOW_US);
     assert_eq!(outcome, Outcome::Previous { value: Some(b"a"), stored: true, version: log.latest() });
-    let expected = Stored { value: b"longer", version: log.latest(), expires_at_us: Some(LATER_US) };
+    let expected = Stored { value: b"longer", version: log.latest(), expires_at_us: Some(LATER_US), large: None };
     assert_eq!(log.get(KEY, NOW_US), Some(expected));
     // Dead on arrival: the old value comes back, and nothing is left.
     let outcome = log.one(set(b"c", NewExpiry::At(NOW_US), Condition::Always), NOW_US);
@@ -215,7 +213,7 @@ fn a_set_returns_what_was_there() {
 fn a_key_taken_out_is_gone_and_known() {
     let mut log = Log::holding("v");
     let value = encoded("v");
-    let stored = Stored { value: &value, version: log.latest(), expires_at_us: Some(LATER_US) };
+    let stored = Stored { value: &value, version: log.latest(), expires_at_us: Some(LATER_US), large: None };
     assert_eq!(log.one(Command::TakeOut { key: KEY }, NOW_US), Outcome::Value(Some(stored)));
     assert_eq!(log.one(Command::TakeOut { key: KEY }, NOW_US), Outcome::Value(None));
     assert_eq!((log.shard.key_count(), log.shard.expiring_key_count()), (0, 0));
@@ -223,7 +221,7 @@ fn a_key_taken_out_is_gone_and_known() {
     log.apply(&[set(b"a", b"1"), set(b"b", b"2")], NOW_US);
     let taken = log.apply(&[Command::TakeOut { key: b"a" }, Command::TakeOut { key: b"b" }], NOW_US);
     let version = |position| Version::new(Index(log.index - 1), position);
-    let stored = |value, position| Stored { value, version: version(position), expires_at_us: None };
+    let stored = |value, position| Stored { value, version: version(position), expires_at_us: None, large: None };
     assert_eq!(taken, [Outcome::Value(Some(stored(b"1", 0))), Outcome::Value(Some(stored(b"2", 1)))]);
 }
 
@@ -264,7 +262,7 @@ fn an_expiry_is_set_under_its_condition() {
         assert_eq!(log.one(at(new, condition), NOW_US), Outcome::Changed(expected), "{case}");
         let version = if expected { log.latest() } else { before };
         let expires_at_us = if expected { new } else { current };
-        assert_eq!(log.get(KEY, NOW_US), Some(Stored { value: b"v", version, expires_at_us }), "{case}");
+        assert_eq!(log.get(KEY, NOW_US), Some(Stored { value: b"v", version, expires_at_us, large: None }), "{case}");
     }
 }
 
@@ -285,13 +283,13 @@ fn an_expiry_that_has_passed_removes_the_key_if_its_condition_holds() {
         log.one(set(KEY, b"v"), NOW_US);
         let version = log.latest();
         let taken = log.one(at(Some(at_us), ExpiryCondition::Always, true), NOW_US);
-        assert_eq!(taken, Outcome::Value(Some(Stored { value: b"v", version, expires_at_us: None })));
+        assert_eq!(taken, Outcome::Value(Some(Stored { value: b"v", version, expires_at_us: None, large: None })));
         assert_eq!(log.shard.key_count(), 0);
     }
     let mut log = Log::new();
     log.one(set(KEY, b"v"), NOW_US);
     let value = log.one(at(Some(LATER_US), ExpiryCondition::Always, true), NOW_US);
-    let stored = Stored { value: b"v", version: log.latest(), expires_at_us: Some(LATER_US) };
+    let stored = Stored { value: b"v", version: log.latest(), expires_at_us: Some(LATER_US), large: None };
     assert_eq!(value, Outcome::Value(Some(stored)));
 }
 
@@ -324,7 +322,7 @@ fn a_renamed_key_keeps_value_and_expiry() {
     assert_eq!(log.one(rename(b"to", true), NOW_US), Outcome::Changed(false));
     assert_eq!(log.shard.digest(), digest);
     assert_eq!(log.one(rename(b"to", false), NOW_US), Outcome::Done);
-    let stored = Stored { value: b"v", version: log.latest(), expires_at_us: Some(LATER_US) };
+    let stored = Stored { value: b"v", version: log.latest(), expires_at_us: Some(LATER_US), large: None };
     assert_eq!((log.get(KEY, NOW_US), log.get(b"to", NOW_US)), (None, Some(stored)));
     assert_eq!((log.shard.key_count(), log.shard.expiring_key_count()), (1, 1));
     // The timer is that of the new name: the sweep finds it there.
@@ -344,13 +342,13 @@ fn a_copy_is_independent() {
     log.one(set_until(KEY, b"v", LATER_US), NOW_US);
     assert_eq!(log.one(copy(KEY, KEY, true), NOW_US), Outcome::Changed(false));
     assert_eq!(log.one(copy(KEY, b"to", false), NOW_US), Outcome::Changed(true));
-    let stored = Stored { value: b"v", version: log.latest(), expires_at_us: Some(LATER_US) };
+    let stored = Stored { value: b"v", version: log.latest(), expires_at_us: Some(LATER_US), large: None };
     assert_eq!(log.get(b"to", NOW_US), Some(stored));
     log.one(set(KEY, b"new"), NOW_US);
     assert_eq!(log.get(b"to", NOW_US), Some(stored));
     assert_eq!(log.one(copy(KEY, b"to", false), NOW_US), Outcome::Changed(false));
     assert_eq!(log.one(copy(KEY, b"to", true), NOW_US), Outcome::Changed(true));
-    let stored = Stored { value: b"new", version: log.latest(), expires_at_us: None };
+    let stored = Stored { value: b"new", version: log.latest(), expires_at_us: None, large: None };
     assert_eq!(log.get(b"to", NOW_US), Some(stored));
     assert_eq!((log.shard.key_count(), log.shard.expiring_key_count()), (2, 0));
 }
@@ -368,7 +366,7 @@ fn several_keys_are_set_together_or_not_at_all() {
     assert_eq!(log.apply(&commands, NOW_US + 1)[1..], [Outcome::Changed(true), Outcome::Deleted(true)]);
     let version = Version::new(Index(log.index), 1);
     for (key, value) in [(b"a", "3"), (b"b", "2")] {
-        let stored = Stored { value: &text(value), version, expires_at_us: None };
+        let stored = Stored { value: &text(value), version, expires_at_us: None, large: None };
         assert_eq!(log.get(key, NOW_US), Some(stored));
     }
 }

@@ -64,7 +64,7 @@ fn a_key_that_does_not_exist_or_has_expired_has_no_answers() {
 #[test]
 fn a_value_comes_with_version_and_expiry() {
     let log = holding("v");
-    let stored = Stored { value: b"\x01\x01v", version: log.latest(), expires_at_us: None };
+    let stored = Stored { value: b"\x01\x01v", version: log.latest(), expires_at_us: None, large: None };
     assert_eq!(log.ask(KeyQuery::Value), Answer::Value(Some(stored)));
     assert_eq!(log.ask(KeyQuery::Exists), Answer::Boolean(true));
     assert_eq!(log.ask(KeyQuery::Touch), Answer::Boolean(true));
