@@ -249,6 +249,7 @@ impl Work {
     }
 
     /// The pages for a part of the large value of connection `key` are there, or cannot be.
+    #[allow(clippy::needless_pass_by_value)] // As the event brings it.
     pub(super) fn populated(&mut self, key: u32, region: MappedRegion, result: std::io::Result<()>) {
         self.connections.get_mut(key).region_with_ring = false;
         self.connections.review(key);
@@ -334,6 +335,7 @@ impl Work {
     }
 
     /// What a request says beside its value. An error is what it is to be answered with; `None`: its stream has failed.
+    #[allow(clippy::type_complexity)] // A command and its terms, or why not.
     fn finished(
         &mut self,
         key: u32,

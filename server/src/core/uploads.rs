@@ -68,6 +68,7 @@ struct Upload {
 /// The values of one core that are on their way into its log.
 #[derive(Debug, Default)]
 pub(super) struct Uploads {
+    #[allow(clippy::struct_field_names)] // What else could they be.
     uploads: VecDeque<Upload>,
     epoch: u64,
     next_number: u32,
