@@ -34,9 +34,9 @@ use crate::shard::entry::{prefetch_line, Entry, OwnedEntry};
 /// slot.
 pub(super) const SEGMENT_BUCKETS_MAX: usize = 256;
 
-/// Entries per bucket, in quarters, at which a segment gets more buckets: 29 of 32 words. Longer chains than at this
+/// Entries per bucket, in quarters, at which a segment gets more buckets: 26 of 32 words. Longer chains than at this
 /// load would cost every look-up more than a smaller table saves.
-const FULL_QUARTERS: usize = 29;
+const FULL_QUARTERS: usize = 26;
 
 /// Entries per bucket below which a segment gets fewer buckets: half of where it stands after growing, so that keys
 /// which come and go around one size do not move it each time.
