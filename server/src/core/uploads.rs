@@ -27,7 +27,7 @@ use crate::security::admit::DISK_IS_FULL;
 use crate::shard::WholeValue;
 
 /// Bytes that may wait for the disk while parts are added: enough for both writes in flight and the next one.
-pub(super) const UPLOAD_PENDING_BYTES: usize = 3 << 20;
+pub const UPLOAD_PENDING_BYTES: usize = 3 << 20;
 /// Parts that one turn adds.
 const PARTS_PER_TURN: usize = 2;
 /// Room for a part's own headers in a segment.

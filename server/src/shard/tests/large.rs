@@ -1,4 +1,4 @@
-//! Large values in the shard: from their parts, by whatever command, told from small ones by nothing but where they are.
+//! Large values in the shard: from their parts, by any command, told from small ones by nothing but where they are.
 //!
 //! Place in the flow: tests of the shard engine.
 
