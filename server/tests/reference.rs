@@ -238,7 +238,7 @@ fn every_example_of_the_protocol_is_a_golden_vector() {
 /// The constants of a Rust file, with the expressions that they are.
 fn constants(source: &str) -> Vec<(&str, &str)> {
     let definitions = source.lines().filter_map(|line| {
-        let public = line.strip_prefix("pub(crate) ").or_else(|| line.strip_prefix("pub "));
+        let public = ["pub(crate) ", "pub(super) ", "pub "].into_iter().find_map(|start| line.strip_prefix(start));
         let line = public.unwrap_or(line).strip_prefix("const ")?;
         let (name, rest) = line.split_once(':')?;
         Some((name, rest.split_once('=')?.1.trim().trim_end_matches(';')))
