@@ -28,6 +28,14 @@ pub fn entry_commands(input: &[u8]) {
     };
     let bytes: usize = commands.iter().map(Command::encoded_bytes).sum();
     assert_eq!(ENTRY_HEADER_BYTES + bytes, input.len());
+    let mut alone = Vec::new();
+    for command in &commands {
+        assert!(command.is_within_limits(), "what was read can be written");
+        alone.clear();
+        command.encode(&mut alone);
+        assert_eq!(Command::decode(&alone).as_ref(), Ok(command), "a command says the same without its entry");
+        assert_eq!(command.keys().next(), command.key());
+    }
     // The builder forms no entry without a command, and none with more than it has positions.
     if commands.is_empty() || commands.len() > MAX_COMMANDS_PER_ENTRY {
         return;

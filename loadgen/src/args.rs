@@ -307,6 +307,9 @@ impl Args {
             let option = if self.route { "--route" } else { "--foreign-share" };
             return refuse(format!("{option} needs --protocol native or resp: memcached has no shard map"));
         }
+        if self.protocol == Protocol::Memcached && self.ttl.is_some() {
+            return refuse("--ttl needs --protocol native or resp: it is not written over memcached's wire".to_owned());
+        }
         if self.protocol != Protocol::Native && self.ack != Ack::Default {
             return refuse("--ack needs --protocol native".to_owned());
         }
@@ -373,6 +376,7 @@ mod tests {
             ("--ttl 0s", "--ttl"),
             ("--protocol resp --ack fsync", "--ack"),
             ("--protocol memcached --route", "--route"),
+            ("--protocol memcached --ttl 5s", "--ttl needs"),
             ("--protocol memcached --foreign-share 0.5", "--foreign-share"),
             ("--protocol memcached --ack fsync", "--ack"),
             ("--protocol memcached --key-prefix é", "--key-prefix"),

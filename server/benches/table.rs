@@ -3,7 +3,8 @@
 //!
 //! `cargo bench -p eyot-server --bench table -- speed 10000000`: look-ups, overwrites, inserts, deletes, memory.
 //! `... -- memory 10000000`: memory and inserts alone.
-//! `... -- growth 10000000` and `... -- growth-one-slot 2000000`: the slowest insert while the tables grow from nothing.
+//! `... -- growth 10000000` and `... -- growth-one-slot 2000000`: the slowest insert while the tables grow from
+//! nothing.
 //!
 //! Times are the thread's processor time, so other processes on the machine disturb them little. `EYOT_BENCH_ALLOCATOR=
 //! system` takes `malloc` instead of mimalloc; with `LD_PRELOAD` of its library, jemalloc is measured the same way.

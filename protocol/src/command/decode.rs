@@ -5,8 +5,8 @@
 //!
 //! Invariants:
 //! - No length is believed before it was compared with its limit and with the bytes that are there.
-//! - What encoding would not have written is refused: bits without a meaning, combinations that say nothing, bytes
-//!   that are left.
+//! - What encoding would not have written is refused: bits without a meaning, combinations that say nothing, bytes that
+//!   are left.
 
 use super::{
     kind, option, Command, Condition, ExpiryCondition, NewExpiry, PairList, Value, COMMAND_HEADER_BYTES,

@@ -25,6 +25,10 @@ pub fn matches_ignoring_case(pattern: &[u8], text: &[u8]) -> bool {
 
 #[inline]
 fn matches_with(pattern: &[u8], text: &[u8], fold: impl Fn(u8) -> u8 + Copy) -> bool {
+    if text.is_empty() {
+        // As Redis 7.0 has it: a second star is not looked at when there is nothing to match.
+        return pattern.is_empty() || pattern == b"*";
+    }
     let (mut in_pattern, mut in_text) = (0, 0);
     // Behind the last star: where the pattern goes on, and how much of the text it leaves to the rest.
     let mut last_star: Option<(usize, usize)> = None;

@@ -1,6 +1,7 @@
 //! The run-time settings of memory, as CONFIG reads and changes them.
 //!
-//! Place in the flow: between `config_names`, which knows Redis's names, and `config::Tunables`, which every core reads.
+//! Place in the flow: between `config_names`, which knows Redis's names, and `config::Tunables`, which every core
+//! reads.
 
 use super::config_names::MemoryTunables;
 use crate::config::Tunables;

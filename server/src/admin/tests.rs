@@ -13,7 +13,7 @@ use super::slowlog::SlowLog;
 use super::words::Words;
 use super::*;
 use crate::config::{Config, ServerTunables, Settings};
-use crate::memory::CoreMemory;
+use crate::memory::{CoreMemory, Ledger};
 use crate::metrics::Metrics;
 
 const NOW_US: i64 = 1_795_262_303_540_906;
@@ -82,7 +82,7 @@ impl CoreSide for FakeCore {
 
     fn report(&mut self) -> CoreReport {
         CoreReport {
-            memory: CoreMemory::default(),
+            memory: CoreMemory { ledger: Ledger { entries: 100, ..Ledger::default() }, ..CoreMemory::default() },
             core: self.core,
             processor: 0,
             keys: 5,

@@ -50,8 +50,8 @@ pub struct Config {
     #[arg(long, env = "EYOT_CORE_PORT_BASE", value_name = "PORT")]
     pub core_port_base: Option<u16>,
 
-    /// Address of the Redis protocol (RESP2 and RESP3). Every core listens on it; port 0 takes a free one; empty: do not
-    /// listen
+    /// Address of the Redis protocol (RESP2 and RESP3). Every core listens on it; port 0 takes a free one; empty: do
+    /// not listen
     #[arg(long, env = "EYOT_RESP_ADDRESS", value_name = "IP:PORT", default_value = "127.0.0.1:6379")]
     pub resp_address: String,
 

@@ -1,8 +1,8 @@
 //! Reads that wait for their memory: found in one pass, answered together a little later in the same turn.
 //!
 //! Place in the flow: step 5 (execute). A look-up waits for two cache lines, the table's and the entry's, and a turn
-//! brings many of them, of one pipeline or of many connections. So a read asks for the first line when it is found; when
-//! the turn's requests are all found, each asks for its second line; then they are answered. The waits overlap
+//! brings many of them, of one pipeline or of many connections. So a read asks for the first line when it is found;
+//! when the turn's requests are all found, each asks for its second line; then they are answered. The waits overlap
 //! instead of adding up.
 //!
 //! ```text
@@ -12,8 +12,8 @@
 //! ```
 //!
 //! Invariants:
-//! - A read that has to see its connection's own unapplied writes is not deferred; every other one sees what is applied,
-//!   which does not change before the reads are flushed: sealing an entry flushes first.
+//! - A read that has to see its connection's own unapplied writes is not deferred; every other one sees what is
+//!   applied, which does not change before the reads are flushed: sealing an entry flushes first.
 //! - At most [`DEFERRED_MAX`] wait, with their keys, and none across turns.
 
 use eyot_protocol::request::KeyQuery;

@@ -67,7 +67,9 @@ impl Work {
 
     /// Executes the whole requests of `input`, until the connection is full. Returns how many bytes were consumed.
     fn parse(&mut self, key: u32, input: &[u8]) -> usize {
-        match self.connections.get_mut(key).session {
+        let connection = self.connections.get_mut(key);
+        connection.yields = false;
+        match connection.session {
             Session::Native => self.parse_native(key, input),
             Session::Resp(_) => self.parse_resp(key, input),
         }
@@ -89,6 +91,7 @@ impl Work {
     pub(super) fn must_yield(&mut self, key: u32) -> bool {
         let over = self.clock.is_over();
         if over {
+            self.connections.get_mut(key).yields = true;
             self.connections.review(key);
         }
         over

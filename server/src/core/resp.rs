@@ -331,8 +331,8 @@ impl Work {
     }
 }
 
-/// Whether a request is on one key: so short that looking at the clock would cost a good part of it. It is never slow by
-/// itself.
+/// Whether a request is on one key: so short that looking at the clock would cost a good part of it. It is never slow
+/// by itself.
 #[inline]
 fn is_quick(request: &RespRequest<'_>) -> bool {
     matches!(request, RespRequest::Read { .. } | RespRequest::Write { .. } | RespRequest::Ping(_))

@@ -2,20 +2,17 @@
 //!
 //! Place in the flow: see the module's head.
 
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::atomic::Ordering;
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use eyot_protocol::ErrorCode;
 use eyot_raft_glue::ShardId;
-use eyot_ring::{Event, MappedEvent, Received, Wait};
+use eyot_ring::{Event, MappedEvent, Wait};
 
-use super::{Core, Stopping, Work, EVENTS_PER_TURN, MESSAGES_PER_TURN};
+use super::{Core, Work, EVENTS_PER_TURN, MESSAGES_PER_TURN};
 use crate::admin::latency::Event as LatencyEvent;
 use crate::error::{Stop, StopReason};
 use crate::memory::LargeValues;
-use crate::net::connection::{LargeInput, Receiving, Stage, HOLD_US, LINGER_BYTES};
-use crate::net::session::Wire;
+use crate::net::connection::HOLD_US;
 use crate::replication::ShardDriver;
 use crate::security::admit::WriteBudget;
 use crate::shard::Shard;
@@ -29,23 +26,13 @@ const JUDGE_INTERVAL: Duration = Duration::from_millis(500);
 /// Keys that one shard's sweep may remove in a turn: a few dozen microseconds.
 const SWEEP_BUDGET: usize = 200;
 /// Completions between two looks at the clock: each look costs as much as a small part of a request.
-const EVENTS_PER_LOOK: usize = 8;
+pub(super) const EVENTS_PER_LOOK: usize = 8;
 /// Keys of a cleared shard that are freed in one turn.
 const FREED_PER_TURN: usize = 1000;
 /// How many times as often it looks while memory is short.
 const SWEEP_HASTE: u32 = 10;
-/// How long after a failed accept (out of file descriptors, mostly) the next one is tried.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-/// How long a stopping node waits for clients that do not take their replies.
-const STOP_GRACE: Duration = Duration::from_secs(10);
-/// How long a stopping node tries to make the segment that its last writes need: a few attempts.
-const DISK_FULL_GRACE: Duration = Duration::from_secs(3);
-/// Connections that linger at most, beside those of a node that stops: they hold file descriptors.
-const MAX_LINGERING: usize = 256;
-/// How long a connection that was told why it ends may linger.
-const LINGER: Duration = Duration::from_secs(1);
 /// While the executor has work of its own, it gets a turn at least this often.
-const EXECUTOR_TURN: Duration = Duration::from_millis(1);
+pub(super) const EXECUTOR_TURN: Duration = Duration::from_millis(1);
 /// A stopping core looks this often whether the others have settled, should a wake-up be lost to a dying one.
 const STOP_TURN: Duration = Duration::from_millis(20);
 
@@ -131,6 +118,7 @@ impl Core {
             || !self.work.walks.is_empty()
             || !self.work.sliced.is_empty()
             || self.work.has_graves
+            || !self.work.open_shards.is_empty()
             || self.work.memory.has_work()
             || (self.stopping.is_none() && self.work.shared.is_stopping())
     }
@@ -233,148 +221,6 @@ impl Core {
         work.page_in(ring);
     }
 
-    fn accepted(&mut self, token: u32, socket: std::io::Result<OwnedFd>, armed: bool) {
-        let wire = self.listeners[token as usize].wire;
-        match socket {
-            Ok(_) if self.stopping.is_some() => return,
-            Ok(socket) if self.work.shared.take_connection() => {
-                self.work.metrics.accepted += 1;
-                let id = self.work.shared.next_connection_id.fetch_add(1, Ordering::Relaxed);
-                let now_us = self.work.clock.monotonic_us();
-                self.work.connections.open(&mut self.ring, socket, wire, id, now_us);
-            }
-            // Beyond this many that are being told so, a further one is closed without a word.
-            Ok(_) if self.lingering.len() >= MAX_LINGERING => self.work.metrics.refused += 1,
-            Ok(socket) => {
-                self.work.metrics.refused += 1;
-                self.work.shared.connections.fetch_add(1, Ordering::Relaxed);
-                let message = match wire {
-                    Wire::Native => "the connection limit is reached (--max-connections); retry later",
-                    // What Redis clients know it by.
-                    Wire::Resp => "max number of clients reached",
-                };
-                self.work.connections.refuse(socket, wire, ErrorCode::TooManyConnections, message);
-            }
-            Err(error) if self.stopping.is_none() => {
-                tracing::warn!(%error, "a connection could not be accepted; trying again in {ACCEPT_RETRY:?}");
-            }
-            Err(_) => {}
-        }
-        if !armed && self.stopping.is_none() {
-            self.accept_again = Some(self.work.clock.now() + ACCEPT_RETRY);
-            self.listeners_stopped.push(token);
-        }
-    }
-
-    fn received(&mut self, key: u32, received: Received, armed: bool) {
-        if !armed {
-            self.work.connections.get_mut(key).receiving = Receiving::Stopped;
-        }
-        match received {
-            Received::Bytes(bytes) => {
-                self.work.connections.get_mut(key).discard(bytes.len());
-                self.work.metrics.counters.net_input_bytes += bytes.len() as u64;
-                self.work.metrics.counters.reads_processed += 1;
-                self.work.received(key, self.ring.bytes(&bytes));
-                self.ring.recycle(bytes);
-            }
-            Received::NoBuffer | Received::Cancelled => {}
-            Received::Closed => {
-                // The client may have closed only its half: what it asked before is still answered.
-                self.work.connections.get_mut(key).peer_closed = true;
-            }
-            Received::Failed(_) => self.work.connections.end(key),
-        }
-        let connection = self.work.connections.get_mut(key);
-        if connection.receiving != Receiving::Armed || connection.is_full() || connection.stage != Stage::Open {
-            self.work.connections.review(key);
-        }
-    }
-
-    /// Decides for each connection whose state may have changed: read on, pause, end, or give up its slot.
-    fn review_connections(&mut self) {
-        let reviews = self.work.connections.take_reviews();
-        for (place, &key) in reviews.iter().enumerate() {
-            self.review(key);
-            if place % EVENTS_PER_LOOK == EVENTS_PER_LOOK - 1 && self.work.clock.is_over() {
-                reviews[place + 1..].iter().for_each(|&key| self.work.connections.review(key));
-                break;
-            }
-        }
-        self.work.connections.give_reviews_back(reviews);
-    }
-
-    fn review(&mut self, key: u32) {
-        let Some(connection) = self.work.connections.find(key) else { return };
-        if connection.large == LargeInput::Coming {
-            self.work.drive_large(&mut self.ring, key);
-        }
-        let connection = self.work.connections.get_mut(key);
-        if connection.peer_closed && !connection.is_full() {
-            self.work.parse_kept(key);
-        }
-        let connection = self.work.connections.get_mut(key);
-        if connection.peer_closed && !connection.is_full() {
-            connection.finish();
-        }
-        if connection.stage == Stage::Finishing && connection.is_settled() {
-            if connection.lingers && !connection.peer_closed {
-                connection.linger();
-                self.lingering.push_back((self.work.clock.now() + LINGER, key, connection.generation));
-            } else {
-                self.work.connections.end(key);
-            }
-        }
-        let connection = self.work.connections.get_mut(key);
-        if connection.stage == Stage::Lingering && (connection.peer_closed || connection.discarded_bytes > LINGER_BYTES)
-        {
-            self.work.connections.end(key);
-        }
-        let connection = self.work.connections.get_mut(key);
-        match (connection.stage, connection.receiving) {
-            (Stage::Open, Receiving::Armed) if connection.is_full() => {
-                connection.receiving = Receiving::Stopping;
-                self.ring.cancel_receive(key);
-            }
-            (Stage::Open, _) if connection.peer_closed => {}
-            (Stage::Open, Receiving::Stopped) if !connection.is_full() && connection.input.is_empty() => {
-                connection.receiving = Receiving::Armed;
-                self.ring.receive(connection.socket.as_raw_fd(), key);
-            }
-            // It was full within this turn only. No answer has it reviewed again while it is armed, so it goes on now.
-            (Stage::Open, Receiving::Armed) if !connection.input.is_empty() => self.resume(key),
-            (Stage::Open, _) if connection.has_drained() && !connection.input.is_empty() => self.resume(key),
-            (Stage::Finishing, Receiving::Armed) if connection.lingers => {}
-            (Stage::Finishing | Stage::Ended, Receiving::Armed) => {
-                connection.receiving = Receiving::Stopping;
-                self.ring.cancel_receive(key);
-            }
-            (Stage::Lingering, Receiving::Stopped) => {
-                connection.receiving = Receiving::Armed;
-                self.ring.receive(connection.socket.as_raw_fd(), key);
-            }
-            _ => {}
-        }
-        if self.work.connections.get_mut(key).is_over() {
-            self.work.connections.remove(key);
-            self.work.shared.give_connection_back();
-        }
-    }
-
-    /// Goes on with a connection that was paused: first with what it had sent, then with what it sends.
-    fn resume(&mut self, key: u32) {
-        let before = self.work.connections.get_mut(key).input.len();
-        self.work.parse_kept(key);
-        let connection = self.work.connections.get_mut(key);
-        let progressed = connection.input.len() < before;
-        if connection.stage == Stage::Open && connection.receiving == Receiving::Stopped && !connection.is_full() {
-            connection.receiving = Receiving::Armed;
-            self.ring.receive(connection.socket.as_raw_fd(), key);
-        } else if progressed {
-            self.work.connections.review(key);
-        }
-    }
-
     fn sweep(&mut self) {
         let now = self.work.clock.now();
         while self.lingering.front().is_some_and(|(until, ..)| now >= *until) {
@@ -399,70 +245,6 @@ impl Core {
         if self.stopping.is_none() && self.work.shared.is_stopping() {
             self.begin_to_stop();
         }
-    }
-
-    fn begin_to_stop(&mut self) {
-        self.stopping = Some(Stopping { give_up_at: self.work.clock.now() + STOP_GRACE, settled: false });
-        for number in 0..self.listeners.len() {
-            self.ring.cancel_accept(number as u32);
-        }
-        for key in self.work.connections.keys() {
-            // Closing over what a client still sends would reset the connection, and cut off replies on their way.
-            self.work.connections.finish_and_linger(key);
-        }
-    }
-
-    /// Whether the core may end: it has answered everything, and so has every other, which may have asked it.
-    fn is_done(&mut self) -> bool {
-        let Some(stopping) = &mut self.stopping else { return false };
-        let given_up = self.work.clock.now() >= stopping.give_up_at;
-        if !stopping.settled && (given_up || (self.work.connections.is_empty() && self.work.is_settled())) {
-            stopping.settled = true;
-            if given_up && !self.work.connections.is_empty() {
-                let connections = self.work.connections.len();
-                tracing::warn!(connections, "closing connections that did not take their replies in {STOP_GRACE:?}");
-            }
-            self.work.shared.core_settled();
-        }
-        stopping.settled && self.work.shared.all_settled()
-    }
-
-    /// Writes what is not on disk yet, then the log's end.
-    async fn flush_everything(&mut self) -> Result<(), Stop> {
-        self.flush().await?;
-        self.work.log.close();
-        match self.flush().await {
-            // Only the end itself does not fit: everything that was acknowledged is on disk.
-            Err(stop) if stop.reason == StopReason::DiskFull => Ok(()),
-            outcome => outcome,
-        }
-    }
-
-    async fn flush(&mut self) -> Result<(), Stop> {
-        let mut events = Vec::new();
-        let give_up_at = Instant::now() + DISK_FULL_GRACE;
-        while !self.work.log.is_settled() {
-            if self.work.log.blocked().is_some() && Instant::now() >= give_up_at {
-                return Err(Stop::new(
-                    StopReason::DiskFull,
-                    "the disk is full, and writes that wait for space are given up; with --sync-writes none of them was \
-                     acknowledged",
-                    "free space, then start the node again",
-                ));
-            }
-            if self.work.log.maintain(Instant::now()) {
-                glommio::executor().yield_task_queue_now().await;
-            }
-            self.work.log.submit(&mut self.ring, Instant::now(), true);
-            self.ring.enter(Wait::For(EXECUTOR_TURN)).map_err(|error| ring_failed(&error))?;
-            self.ring.reap(EVENTS_PER_TURN, &mut events);
-            for event in events.drain(..) {
-                if let Event::Written { token, buffer, result } = event {
-                    self.work.log.written(token, buffer, result)?;
-                }
-            }
-        }
-        Ok(())
     }
 }
 
@@ -554,7 +336,7 @@ impl Work {
     }
 
     /// Whether nothing waits for the disk or for another core.
-    fn is_settled(&self) -> bool {
+    pub(super) fn is_settled(&self) -> bool {
         let shards_settled = self.shards.iter().all(|driver| driver.waiting() == 0);
         shards_settled
             && self.mesh.under_way() == 0
@@ -572,7 +354,7 @@ fn shorter(wait: Wait, limit: Duration) -> Wait {
     }
 }
 
-fn ring_failed(error: &std::io::Error) -> Stop {
+pub(super) fn ring_failed(error: &std::io::Error) -> Stop {
     Stop::new(
         StopReason::RingFailed,
         format!("io_uring_enter: {error}"),

@@ -140,6 +140,8 @@ pub struct Connection {
     /// Nothing more is parsed until everything before is answered: what comes next looks at more than one key's shard,
     /// or is answered in more than one turn.
     pub barrier: bool,
+    /// The turn was over before everything that it sent was looked at.
+    pub yields: bool,
     /// Bytes of results that wait for the rest of their BATCH.
     pub gathered_bytes: usize,
     /// Since when its replies wait for those.
@@ -177,6 +179,7 @@ impl Connection {
             awaited_reads: 0,
             awaited_reply_bytes: FIRST_AWAITED_REPLY_BYTES,
             barrier: false,
+            yields: false,
             gathered_bytes: 0,
             held_since_us: None,
         }

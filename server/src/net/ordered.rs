@@ -1,8 +1,8 @@
 //! Replies in the order of their requests, for wires that match them by order alone (RESP).
 //!
-//! Place in the flow: step 9 (reply). Each request of a connection takes a number; its reply goes straight to the output
-//! when all before it have left, and waits here when it came early: results of several shards, of the disk and of other
-//! cores come in any order.
+//! Place in the flow: step 9 (reply). Each request of a connection takes a number; its reply goes straight to the
+//! output when all before it have left, and waits here when it came early: results of several shards, of the disk and
+//! of other cores come in any order.
 //!
 //! Invariants:
 //! - Every number is answered exactly once; a reply may be empty (a client that wants none).

@@ -13,15 +13,15 @@ use std::collections::VecDeque;
 
 use eyot_protocol::command::{Command, Condition, EntryBuilder};
 use eyot_protocol::request::KeyQuery;
-use eyot_protocol::response::{SetOutcome, StoredValue};
+use eyot_protocol::response::SetOutcome;
 use eyot_protocol::value_part::UploadId;
-use eyot_protocol::ErrorCode;
 use eyot_raft_glue::{EntryPosition, Index, ShardLog, Standalone, Version};
 
+use super::answers::{answer_read, reply_of};
 use super::foreseen::{UnappliedMemory, ENTRY_OVERHEAD_BYTES};
 use crate::router::{Reply, ReplySink, ReplyTo};
-use crate::shard::access::{AccessClock, Tracking};
-use crate::shard::{Answer, Outcome, Place, Shard, Stored, WholeValue};
+use crate::shard::access::Tracking;
+use crate::shard::{Outcome, Place, Shard, WholeValue};
 
 /// Bytes at which an open entry is sealed before the turn ends: bounds what one record of the log has to hold beside a
 /// single larger command, and what is copied at once.
@@ -30,13 +30,6 @@ pub const MAX_ENTRY_BYTES: usize = 1 << 20;
 const SPARE_PAYLOADS_MAX: usize = 8;
 /// A payload buffer larger than this is given back to the allocator.
 const SPARE_PAYLOAD_BYTES_MAX: usize = 256 * 1024;
-
-/// What OBJECT FREQ is answered without a policy by frequency, and OBJECT IDLETIME with one: Redis's words.
-const NO_FREQUENCY: &str = "An LFU maxmemory policy is not selected, access frequency not tracked. Please note that \
-                            when switching between policies at runtime LRU and LFU data will take some time to adjust.";
-/// See [`NO_FREQUENCY`].
-const NO_IDLE_TIME: &str = "An LFU maxmemory policy is selected, idle time not tracked. Please note that when \
-                            switching between policies at runtime LRU and LFU data will take some time to adjust.";
 
 /// When a write is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -482,63 +475,4 @@ fn is_wide(command: &Command<'_>) -> bool {
 /// What a pending entry takes.
 fn pending_bytes(payload: &Vec<u8>, waiters: &Vec<Waiter>) -> usize {
     payload.capacity() + waiters.capacity() * size_of::<Waiter>()
-}
-
-#[inline]
-fn answer_read(shard: &Shard, read: &Read<'_>, now_us: i64, reply_to: &ReplyTo, replies: &mut impl ReplySink) {
-    if read.query == KeyQuery::Value {
-        replies.reply(reply_to, value_reply(shard.get_at(read.place, read.key, now_us)));
-        return;
-    }
-    let answer = shard.query(read.place, read.key, read.query, now_us);
-    replies.reply(
-        reply_to,
-        match &answer {
-            Answer::Value(found) => value_reply(*found),
-            Answer::Boolean(value) => Reply::Boolean(*value),
-            Answer::Integer(number) => Reply::Integer(*number),
-            Answer::Bytes(text) => Reply::Text(text.as_bytes()),
-            Answer::Access(word) => use_of(shard.access_clock(now_us), read.query, *word),
-            Answer::Status(word) if read.query == KeyQuery::Encoding => Reply::Text(word.as_bytes()),
-            Answer::Status(word) => Reply::Status(word),
-            Answer::Null => Reply::Null,
-            Answer::Failed(failure) => Reply::Error(failure.code(), failure.message()),
-        },
-    );
-}
-
-#[inline]
-fn value_reply(found: Option<Stored<'_>>) -> Reply<'_> {
-    let Some(Stored { value, version, large, .. }) = found else { return Reply::Value(None) };
-    let found = StoredValue { value, version: version.0 };
-    large.map_or(Reply::Value(Some(found)), |large| Reply::Large(found, large))
-}
-
-/// What is known of a key's use, if the eviction policy keeps what is asked for.
-fn use_of(clock: AccessClock, query: KeyQuery, word: u32) -> Reply<'static> {
-    match (query, clock.frequency(word)) {
-        (KeyQuery::Frequency, Some(frequency)) => Reply::Integer(i64::from(frequency)),
-        (KeyQuery::Frequency, None) => Reply::Error(ErrorCode::InvalidArgument, NO_FREQUENCY),
-        (_, Some(_)) => Reply::Error(ErrorCode::InvalidArgument, NO_IDLE_TIME),
-        (_, None) => Reply::Integer((clock.idle_us(word) / 1_000_000) as i64),
-    }
-}
-
-fn reply_of(outcome: Outcome<'_>) -> Reply<'_> {
-    match outcome {
-        Outcome::Stored { version } => Reply::Set(SetOutcome::Stored { version: version.0 }),
-        Outcome::NotStored { current } => {
-            Reply::Set(SetOutcome::NotStored { current: current.map(|version| version.0) })
-        }
-        Outcome::Previous { value, version, .. } => {
-            Reply::Value(value.map(|value| StoredValue { value, version: version.0 }))
-        }
-        Outcome::Value(found) => value_reply(found),
-        Outcome::Deleted(existed) | Outcome::Expired(existed) => Reply::Boolean(existed),
-        Outcome::Changed(changed) => Reply::Boolean(changed),
-        Outcome::Integer(number) => Reply::Integer(number),
-        Outcome::Text(text) => Reply::Text(text),
-        Outcome::Done => Reply::Status("OK"),
-        Outcome::Failed(failure) => Reply::Error(failure.code(), failure.message()),
-    }
 }

@@ -12,6 +12,7 @@
 //!   of its connection's later ones: where such an earlier write is not applied yet, the read waits for it, and the
 //!   writes that come after the read go into another entry.
 
+mod answers;
 mod driver;
 mod foreseen;
 

@@ -16,15 +16,15 @@ use super::entry::Entry;
 use super::table::{mixed, Position};
 use super::{has_expired, Shard, Stored};
 
-/// Keys that one step of a walk visits at most (and the rest of a bucket): with entries that are in no cache, a few tenths of a
-/// millisecond.
+/// Keys that one step of a walk visits at most (and the rest of a bucket): with entries that are in no cache, a few
+/// tenths of a millisecond.
 pub const SCAN_KEYS_MAX: usize = 2048;
 
 /// How many random keys are tried for one that has not expired.
 const LIVE_TRIES: u64 = 32;
 
-/// Where a walk over keys stands, in a number that a client can keep: `slot << 32 | hash`. Any number is a valid cursor;
-/// one that no walk gave begins somewhere.
+/// Where a walk over keys stands, in a number that a client can keep: `slot << 32 | hash`. Any number is a valid
+/// cursor; one that no walk gave begins somewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ScanCursor(pub u64);
 
@@ -78,8 +78,8 @@ fn live(entry: &Entry, now_us: i64) -> Option<Stored<'_>> {
 }
 
 impl Shard {
-    /// Visits keys that exist at `now_us`, from `cursor` on; returns where to go on, `None` when the shard's last key was
-    /// visited. A cursor before the shard's slots begins at their first.
+    /// Visits keys that exist at `now_us`, from `cursor` on; returns where to go on, `None` when the shard's last key
+    /// was visited. A cursor before the shard's slots begins at their first.
     ///
     /// The walk stops after `budget` keys (at most [`SCAN_KEYS_MAX`]; those that have expired count, too), and the rest
     /// of a bucket, which is a handful.
@@ -111,8 +111,8 @@ impl Shard {
         keys.unwrap_or_else(|| panic!("slot {slot} is not of shard {}", self.id.0))
     }
 
-    /// Visits up to `count` keys of `slot` (at most [`SCAN_KEYS_MAX`]) that exist at `now_us`; none for a slot of another
-    /// shard.
+    /// Visits up to `count` keys of `slot` (at most [`SCAN_KEYS_MAX`]) that exist at `now_us`; none for a slot of
+    /// another shard.
     pub fn keys_of_slot(&self, slot: u16, count: usize, now_us: i64, mut visit: impl FnMut(&[u8])) {
         let mut left = count.min(SCAN_KEYS_MAX);
         let mut hash = Some(0);

@@ -1,4 +1,5 @@
-//! One test with every kind of client that a server fears, and well-behaved ones beside them, whose waiting is measured.
+//! One test with every kind of client that a server fears, and well-behaved ones beside them, whose waiting is
+//! measured.
 //!
 //! The well-behaved ones are connections of one thread: it writes a request to each, then reads the reply of each, and
 //! again. So the measuring takes the same time with and without the others, and only the server's part differs.

@@ -26,7 +26,7 @@ fn eyot_says(eyot: &Reply, start: &str) -> bool {
 }
 
 /// All of them.
-pub const KNOWN: [Difference; 11] = [
+pub const KNOWN: [Difference; 12] = [
     Difference {
         commands: "`RENAME` `RENAMENX` `COPY` `MSETNX`",
         redis: "takes any keys",
@@ -154,6 +154,17 @@ pub const KNOWN: [Difference; 11] = [
         covers: |_, redis, eyot| match (redis, eyot) {
             (Reply::Integer(redis), Reply::Integer(eyot)) => *redis > LAST_MS && *eyot == LAST_MS,
             _ => false,
+        },
+    },
+    Difference {
+        commands: "`OBJECT ENCODING` of a short text that was changed in place",
+        redis: "`raw` after APPEND or SETRANGE",
+        eyot: "`embstr` or `int`, by what it is",
+        reason: "it tells how Eyot keeps the value now, which does not depend on how it came about",
+        example: &["SETRANGE a 1 x", "OBJECT ENCODING a"],
+        covers: |line, redis, eyot| {
+            let raw = *redis == Reply::Bulk(b"raw".to_vec());
+            line.word(1) == "ENCODING" && raw && matches!(eyot, Reply::Bulk(_))
         },
     },
 ];

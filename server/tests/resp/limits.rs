@@ -54,7 +54,8 @@ fn errors_of_the_protocol_end_the_connection_with_the_words_of_redis() {
     for endless in [vec![b'a'; 70_000], [b"*1\r\n".to_vec(), vec![b'1'; 70_000]].concat(), vec![b'*'; 70_000]] {
         let expected = last_words(&mut RespClient::connect(redis.address), &endless);
         let said = last_words(&mut subject.connect(), &endless);
-        // Redis may reset before its words are read, and says which end of the line it misses; that it ends is what counts.
+        // Redis may reset before its words are read, and says which end of the line it misses; that it ends is what
+        // counts.
         let names_it = |bytes: &[u8]| bytes.starts_with(b"-ERR Protocol error: ");
         assert!(expected.is_empty() || names_it(&expected), "{}", expected.escape_ascii());
         assert!(said.is_empty() || names_it(&said), "{}", said.escape_ascii());

@@ -76,7 +76,7 @@ def keys(db):
     assert db.delete("many:1", "many:2", "nothing") == 2
     assert db.unlink("many:3", "many:4") == 2
     try:
-        db.rename("nothing", "{tag}q")
+        db.rename("{tag}nothing", "{tag}q")
         raise AssertionError("nothing was renamed")
     except redis.ResponseError as error:
         assert "no such key" in str(error), error

@@ -2,6 +2,8 @@
 
 use super::sections::human;
 use super::*;
+use eyot_protocol::request::Operation;
+
 use crate::admin::figures::{CoreFigures, MemoryParts, Moment, NodeFacts};
 use crate::admin::process::ProcessFigures;
 use crate::memory::CoreMemory;
@@ -181,13 +183,13 @@ fn the_fields_that_dashboards_read_are_there_once() {
 fn reports_of_cores_are_summed() {
     let report = |core: u16, counted: u64| {
         let mut metrics = Metrics::new(true);
-        metrics.counters.keyspace_hits = counted;
         metrics.accepted = 1;
         metrics.sample_rates(0);
         metrics.commands.called_for(CommandId::Get as usize, 1000);
+        metrics.answered(Operation::Get, 0, 5);
         metrics.sample_rates(1_000_000);
         CoreReport {
-            memory: CoreMemory::default(),
+            memory: CoreMemory { hits: counted, ..CoreMemory::default() },
             core,
             processor: usize::from(core),
             keys: 3,

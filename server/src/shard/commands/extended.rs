@@ -2,10 +2,10 @@
 //!
 //! Place in the flow: step 8 (apply), for that one command.
 //!
-//! Redis counts in the `long double` of x86-64, whose texts its clients see (0.1 + 0.2 is 0.3, 3.0e3 + 200 is 3200). The
-//! same arithmetic is done here in integers, so a log gives the same state on every machine, and the state that Redis
-//! would have: a text is read to the nearest number (ties to even), a sum is rounded in the same way, and the text of a
-//! number is its exact value rounded to 17 decimals, without trailing zeros.
+//! Redis counts in the `long double` of x86-64, whose texts its clients see (0.1 + 0.2 is 0.3, 3.0e3 + 200 is 3200).
+//! The same arithmetic is done here in integers, so a log gives the same state on every machine, and the state that
+//! Redis would have: a text is read to the nearest number (ties to even), a sum is rounded in the same way, and the
+//! text of a number is its exact value rounded to 17 decimals, without trailing zeros.
 //!
 //! Deliberately not here: hexadecimal texts, NaN (which INCRBYFLOAT refuses), and numbers below 1e-100, which are taken
 //! for zero: they change no text of 17 decimals.
@@ -53,11 +53,8 @@ impl Number {
         if text.len() > TEXT_BYTES_MAX {
             return None;
         }
-        let (negative, unsigned) = match text {
-            [b'-', rest @ ..] => (true, rest),
-            [b'+', rest @ ..] => (false, rest),
-            rest => (false, rest),
-        };
+        let negative = text.first() == Some(&b'-');
+        let unsigned = text.strip_prefix(b"-").or_else(|| text.strip_prefix(b"+")).unwrap_or(text);
         if unsigned.eq_ignore_ascii_case(b"inf") || unsigned.eq_ignore_ascii_case(b"infinity") {
             return Some(Self::Infinite);
         }

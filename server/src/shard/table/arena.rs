@@ -3,9 +3,10 @@
 //! Place in the flow: whenever a segment changes its size (step 8, apply).
 //!
 //! The slots of a shard have about as many keys each, so their segments outgrow a size at about the same time. An
-//! allocator that cannot move blocks is left with pages in which a few late ones lie among holes: measured with mimalloc,
-//! holes took more memory than tables. Here a hole is filled at once, by the last block of its size. That is possible
-//! because a block has one pointer to it, in its segment, and easy because any entry in it says which segment that is.
+//! allocator that cannot move blocks is left with pages in which a few late ones lie among holes: measured with
+//! mimalloc, holes took more memory than tables. Here a hole is filled at once, by the last block of its size. That is
+//! possible because a block has one pointer to it, in its segment, and easy because any entry in it says which segment
+//! that is.
 //!
 //! Invariants:
 //! - The blocks of one size lie in its chunks without a gap, except between [`Arena::give_back`] and [`Arena::settle`].

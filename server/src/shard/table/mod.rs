@@ -1,5 +1,5 @@
-//! The shard's tables: one for each slot, made of 64-byte buckets, so that growth moves few entries at a time, and a slot
-//! can be walked, counted or handed over by itself.
+//! The shard's tables: one for each slot, made of 64-byte buckets, so that growth moves few entries at a time, and a
+//! slot can be walked, counted or handed over by itself.
 //!
 //! Place in the flow: step 5 (execute) finds keys here, step 8 (apply) changes them.
 //!
@@ -231,8 +231,8 @@ impl Tables {
         self.slot(place).segment(place.hash).prefetch(place.hash);
     }
 
-    /// [`Tables::prefetch_bucket`] of all places, and then [`Tables::prefetch`]: two passes, in each of which the fetches
-    /// overlap.
+    /// [`Tables::prefetch_bucket`] of all places, and then [`Tables::prefetch`]: two passes, in each of which the
+    /// fetches overlap.
     pub fn prefetch_all(&self, places: &[Place]) {
         for &place in places {
             self.prefetch_bucket(place);

@@ -157,8 +157,8 @@ impl Tables {
         found
     }
 
-    /// Visits up to `count` entries that lie one behind another from a random place on. Since entries lie in the order of
-    /// their hashes, they are a random sample.
+    /// Visits up to `count` entries that lie one behind another from a random place on. Since entries lie in the order
+    /// of their hashes, they are a random sample.
     pub fn sample<'a>(&'a self, at: u64, count: usize, mut visit: impl FnMut(&'a Entry)) {
         let Some(mut position) = self.pick(mixed(at)) else { return };
         let (mut left, mut skipped) = (count, mixed(at.wrapping_add(1)) as usize % BUCKET_WORDS);

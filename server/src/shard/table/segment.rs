@@ -7,7 +7,8 @@
 //! home   = tag * bucket_count / 2^16: any count of buckets will do, and the order of homes is the order of hashes
 //! ```
 //!
-//! An entry lies in its home bucket or, when that was full, in the next one with a free word, around the end if need be.
+//! An entry lies in its home bucket or, when that was full, in the next one with a free word, around the end if need
+//! be.
 //!
 //! Invariants:
 //! - Every bucket between an entry's home and the one in which it lies is marked as passed. So a look-up ends at the
@@ -288,8 +289,8 @@ impl Segment {
         Some(entry)
     }
 
-    /// Moves an entry that passed bucket `gap` into its free word `index`, another one into the place of that, and so on;
-    /// takes the mark from a bucket that no entry has passed.
+    /// Moves an entry that passed bucket `gap` into its free word `index`, another one into the place of that, and so
+    /// on; takes the mark from a bucket that no entry has passed.
     fn close_gap(&mut self, mut gap: usize, mut index: usize) {
         while self.buckets()[gap].is_passed() {
             let Some((from, from_index)) = self.passed(gap) else {
@@ -330,8 +331,8 @@ impl Segment {
     /// Takes the next larger size.
     ///
     /// # Panics
-    /// When hundreds of thousands of keys share a hash of 32 bits: chance does not bring that about, and who does not know
-    /// the seed cannot either.
+    /// When hundreds of thousands of keys share a hash of 32 bits: chance does not bring that about, and who does not
+    /// know the seed cannot either.
     pub fn grow(&mut self, arena: &mut Arena) {
         let count = larger(usize::from(self.bucket_count));
         assert!(count <= BLOCK_BUCKETS_MAX, "{} keys whose hashes cannot be told apart", self.keys);
@@ -388,7 +389,8 @@ impl Segment {
         right
     }
 
-    /// Takes the entries of the segment with the next range of hashes, which shares all but the last bit with this one's.
+    /// Takes the entries of the segment with the next range of hashes, which shares all but the last bit with this
+    /// one's.
     pub fn merge(&mut self, mut right: Self, arena: &mut Arena) {
         assert!(self.depth == right.depth && self.depth > 0);
         let keys = self.keys() + right.keys();

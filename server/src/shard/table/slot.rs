@@ -1,7 +1,7 @@
 //! The table of one slot: one segment, or, when it has thousands of keys, a directory of segments.
 //!
-//! Place in the flow: between the shard's tables and the segments: it chooses the segment by the first bits of the hash,
-//! and sees to it that segments stay small.
+//! Place in the flow: between the shard's tables and the segments: it chooses the segment by the first bits of the
+//! hash, and sees to it that segments stay small.
 //!
 //! ```text
 //! directory, depth 2      00 ──► segment, depth 1 (hashes 0...)

@@ -284,16 +284,18 @@ impl Model {
         let Some(held) = self.live(key, now_us) else {
             return if return_value { Outcome::Value(None) } else { Outcome::Changed(false) };
         };
-        let holds = match (condition, held.at_us, at_us) {
-            (_, None, None) => false,
-            (ExpiryCondition::Always, ..) => true,
-            (ExpiryCondition::IfNone, current, _) => current.is_none(),
-            (ExpiryCondition::IfAny, current, _) => current.is_some(),
-            (ExpiryCondition::IfLater, Some(_), None) | (ExpiryCondition::IfSooner, None, Some(_)) => true,
-            (ExpiryCondition::IfLater, Some(current), Some(new)) => new > current,
-            (ExpiryCondition::IfSooner | ExpiryCondition::IfAnySooner, Some(current), Some(new)) => new < current,
-            (ExpiryCondition::IfLater | ExpiryCondition::IfSooner | ExpiryCondition::IfAnySooner, ..) => false,
-        };
+        let is_change = (held.at_us, at_us) != (None, None);
+        let holds = is_change
+            && match (condition, held.at_us, at_us) {
+                (ExpiryCondition::IfNone, current, _) => current.is_none(),
+                (ExpiryCondition::IfAny, current, _) => current.is_some(),
+                (ExpiryCondition::Always, ..)
+                | (ExpiryCondition::IfLater, Some(_), None)
+                | (ExpiryCondition::IfSooner, None, Some(_)) => true,
+                (ExpiryCondition::IfLater, Some(current), Some(new)) => new > current,
+                (ExpiryCondition::IfSooner | ExpiryCondition::IfAnySooner, Some(current), Some(new)) => new < current,
+                (ExpiryCondition::IfLater | ExpiryCondition::IfSooner | ExpiryCondition::IfAnySooner, ..) => false,
+            };
         let mut held = held;
         if holds && at_us.is_some_and(|at_us| at_us <= now_us) {
             self.0.remove(key);
