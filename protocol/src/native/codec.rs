@@ -158,8 +158,8 @@ pub fn large_set(input: &[u8], value_bytes_min: usize, value_bytes_max: usize) -
     (fits && tail_fits).then_some(LargeSet { header, key, value_start, value_bytes, tail_bytes })
 }
 
-/// The frame of a [`LargeSet`] without its value: `head` is what stood before it, `tail` what stood behind it. It decodes
-/// as the same SET of no bytes.
+/// The frame of a [`LargeSet`] without its value: `head` is what stood before it, `tail` what stood behind it. It
+/// decodes as the same SET of no bytes.
 pub fn without_value(head: &[u8], tail: &[u8]) -> Vec<u8> {
     let mut frame = head.to_vec();
     Encoder::new(&mut frame).bytes(&[]);

@@ -161,8 +161,8 @@ impl std::fmt::Write for TextBuffer {
     }
 }
 
-/// Where the text of a string or bytes value begins, and how long it is, from its first bytes alone; `None` of any other
-/// type, or if they are too few to tell.
+/// Where the text of a string or bytes value begins, and how long it is, from its first bytes alone; `None` of any
+/// other type, or if they are too few to tell.
 pub fn text_place(head: &[u8]) -> Option<std::ops::Range<usize>> {
     let (&(TYPE_BYTES | TYPE_STRING), rest) = head.split_first()? else { return None };
     let (length, length_bytes) = varint::read(rest).ok()?;

@@ -4,8 +4,8 @@
 //! value is there. From then on `uploads` carries it into the log.
 //!
 //! ```text
-//! RESP     *3 $3 SET $3 key $67108864 | value ............ | \r\n      what stands before the value is parsed as soon as
-//! native   frame, list, key, 07 len   | value ............ | tail      it is there; the value goes to a region:
+//! RESP     *3 $3 SET $3 key $67108864 | value ............ | \r\n    what stands before the value is parsed as soon as
+//! native   frame, list, key, 07 len   | value ............ | tail    it is there; the value goes to a region:
 //!
 //! region   | 07 len | value ............ | \r\n or tail |      one stored value, and what is left of the request
 //! ```

@@ -3,8 +3,8 @@
 //! Place in the flow: steps 1 (accept) and 2 (decode), as the turn brings their events; and once more at the turn's end
 //! for each connection whose state may have changed.
 //!
-//! Invariant: a connection is read from only while it takes requests, and its slot is given up only when no operation of
-//! it is left.
+//! Invariant: a connection is read from only while it takes requests, and its slot is given up only when no operation
+//! of it is left.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::Ordering;

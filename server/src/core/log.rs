@@ -31,6 +31,8 @@ use crate::wal::{
 
 /// How long after a failed attempt to make a segment the next one is made.
 const SEGMENT_RETRY: Duration = Duration::from_secs(1);
+/// How long the executor may sleep while it has work: what a wake-up that it misses costs at most.
+const EXECUTOR_SLEEP_MAX: Duration = Duration::from_millis(2);
 /// Without `--sync-writes`, bytes that are written before the flush interval has passed.
 const FLUSH_BYTES: usize = 1 << 20;
 
@@ -255,6 +257,9 @@ impl CoreLog {
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         let tasks = Rc::clone(&self.tasks);
         tasks.set(tasks.get() + 1);
+        if tasks.get() == 1 {
+            keep_awake(Rc::clone(&self.tasks));
+        }
         glommio::spawn_local(async move {
             task.await;
             tasks.set(tasks.get() - 1);
@@ -360,6 +365,18 @@ impl CoreLog {
         let flush = self.waiting_since.filter(|_| may_write).map(|since| since + self.flush_interval);
         [flush, self.retry_at].into_iter().flatten().min()
     }
+}
+
+/// Wakes the executor every now and then as long as `tasks` are under way. A thread that loses its processor between the
+/// executor's look at its rings and its look at its tasks can find its time slice over before the first of them ran;
+/// glommio 0.9 (`LocalExecutor::run`) takes that for having none, and sleeps over the core's loop, which is ready.
+fn keep_awake(tasks: Rc<Cell<usize>>) {
+    glommio::spawn_local(async move {
+        while tasks.get() > 0 {
+            glommio::timer::sleep(EXECUTOR_SLEEP_MAX).await;
+        }
+    })
+    .detach();
 }
 
 fn segment_stop(error: &SegmentError) -> Stop {

@@ -1,4 +1,5 @@
-//! Reads that need pages of a large value which are not in memory: they wait for a worker of the kernel's, not the core.
+//! Reads that need pages of a large value which are not in memory: they wait for a worker of the kernel's, not the
+//! core.
 //!
 //! Place in the flow: step 5 (execute). A plain GET needs no page: its reply refers to the value, and the send is a
 //! worker's where pages are missing. A part of a value, or a value in a gathered reply, is copied by the core; so its

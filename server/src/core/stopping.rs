@@ -2,8 +2,8 @@
 //!
 //! Place in the flow: after SIGTERM or SHUTDOWN, beside the turn.
 //!
-//! Invariant: what was acknowledged is on disk when the process ends; what was begun is answered, unless its client does
-//! not take the answer in time.
+//! Invariant: what was acknowledged is on disk when the process ends; what was begun is answered, unless its client
+//! does not take the answer in time.
 
 use std::time::{Duration, Instant};
 

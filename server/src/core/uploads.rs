@@ -1,11 +1,11 @@
 //! Large values on their way into the log: in parts, while there is room for them, and then the command.
 //!
-//! Place in the flow: steps 5 and 6, on the core that owns the key. The value is in a value file already, this core's or
-//! another's; what is copied into the log's buffers is the only copy that is made of it.
+//! Place in the flow: steps 5 and 6, on the core that owns the key. The value is in a value file already, this core's
+//! or another's; what is copied into the log's buffers is the only copy that is made of it.
 //!
 //! Invariants:
-//! - Parts are appended while less than [`UPLOAD_PENDING_BYTES`] wait for the disk: so neither memory beyond the file nor
-//!   a turn grows with the value, and the entries of others are written between them.
+//! - Parts are appended while less than [`UPLOAD_PENDING_BYTES`] wait for the disk: so neither memory beyond the file
+//!   nor a turn grows with the value, and the entries of others are written between them.
 //! - The command follows its last part in the same shard's log. What never gets one is given up by a part that says so;
 //!   after a crash, recovery drops it.
 //! - A part is copied when its bytes have just come, or after its pages were seen to be in memory: the core does not

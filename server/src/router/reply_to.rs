@@ -146,8 +146,8 @@ impl Reply<'_> {
         }
     }
 
-    /// The result as a reply of its own that refers to the value instead of copying it; `None` where that cannot be, and
-    /// [`Reply::put`] is to be used.
+    /// The result as a reply of its own that refers to the value instead of copying it; `None` where that cannot be,
+    /// and [`Reply::put`] is to be used.
     pub fn by_reference(&self, to: &ReplyTo) -> Option<LargeReply> {
         let Self::Large(found, large) = self else { return None };
         if to.gathered {

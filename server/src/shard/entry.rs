@@ -17,13 +17,14 @@
 //!   table owns the blocks of the [`Entry`] words that lie in it.
 //! - A block is as long as [`block_bytes`] says of what its header says is in it, at every time: so the header alone
 //!   describes the layout with which it was allocated, and an entry that changes within its class stays where it is.
-//! - An entry with REFERENCE owns one handle, and gives it up with the value; the last one sends the value's place home.
+//! - An entry with REFERENCE owns one handle, and gives it up with the value; the last one sends the value's place
+//!   home.
 //! - Everything that `shape` and `value_len` claim is initialised before the first reference to it is made.
 //! - `access` and the bits of the word beside the address are no part of what is stored: no answer depends on them.
 //!
-//! Deliberately not here: what the value bytes mean (they are one encoded TLV value), what `access` counts, whether a key
-//! has expired, and whether the pages of a large value are in memory: who may not wait for the disk asks before it reads
-//! them.
+//! Deliberately not here: what the value bytes mean (they are one encoded TLV value), what `access` counts, whether a
+//! key has expired, and whether the pages of a large value are in memory: who may not wait for the disk asks before it
+//! reads them.
 
 #![allow(unsafe_code)]
 
@@ -38,6 +39,13 @@ use eyot_raft_glue::Version;
 use eyot_ring::MappedBytes;
 
 use super::expiry::TimerId;
+
+mod block;
+mod value;
+
+pub(super) use block::{block_bytes, prefetch_line, Resized};
+pub use value::NewValue;
+use value::HANDLE_BYTES;
 
 #[repr(C)]
 struct Header {
@@ -67,25 +75,6 @@ const _: () = assert!(size_of::<Option<Entry>>() == size_of::<u64>(), "a table's
 /// 2^48 on AArch64 unless a process asks for more, and an allocator that did would be stopped by an assert.
 pub(super) const ADDRESS_BITS: usize = 0x0000_FFFF_FFFF_FFF8;
 
-/// Blocks up to this size are rounded to the allocator's classes; larger ones to pages, since what lies behind the last
-/// touched page of a block takes no memory.
-const LARGEST_CLASSED_BYTES: usize = 32 << 10;
-const PAGE_BYTES: usize = 4096;
-
-/// The size of the block in which `bytes` bytes are kept: what the allocator would take for them anyway. mimalloc and
-/// jemalloc both have steps of 16 bytes up to 128 and then four classes for each doubling, so asking for the whole
-/// class costs nothing, lets values change in place, and makes the ledger count what is really taken.
-pub(super) const fn block_bytes(bytes: usize) -> usize {
-    let step = if bytes <= 128 {
-        16
-    } else if bytes <= LARGEST_CLASSED_BYTES {
-        (1 << (bytes - 1).ilog2()) / 4
-    } else {
-        PAGE_BYTES
-    };
-    bytes.next_multiple_of(step)
-}
-
 /// When an entry ceases to exist, and which timer of the wheel watches it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Expiry {
@@ -93,66 +82,6 @@ pub(super) struct Expiry {
     pub at_us: i64,
     /// Never [`TimerId::NONE`].
     pub timer: TimerId,
-}
-
-/// Bytes of a handle in the place of a value.
-const HANDLE_BYTES: usize = size_of::<u64>();
-/// Bytes of a large value that its entry keeps: more than any TLV head has.
-const LARGE_HEAD_BYTES: usize = 16;
-const LARGE_FIELD_BYTES: usize = HANDLE_BYTES + LARGE_HEAD_BYTES;
-
-/// A value on its way into an entry.
-#[derive(Debug)]
-pub enum NewValue<'a> {
-    /// Its encoded bytes, which are copied into the entry.
-    Memory(&'a [u8]),
-    /// A handle to it, in a value file.
-    Mapped(MappedBytes),
-}
-
-impl<'a> From<&'a [u8]> for NewValue<'a> {
-    fn from(bytes: &'a [u8]) -> Self {
-        Self::Memory(bytes)
-    }
-}
-
-impl<'a, const N: usize> From<&'a [u8; N]> for NewValue<'a> {
-    fn from(bytes: &'a [u8; N]) -> Self {
-        Self::Memory(bytes)
-    }
-}
-
-impl NewValue<'_> {
-    /// Calls `then` with what stands in the block, and the flag that says what it is.
-    #[inline]
-    fn put<T>(self, then: impl FnOnce(&[u8], u32) -> T) -> T {
-        match self {
-            Self::Memory(bytes) => then(bytes, 0),
-            Self::Mapped(handle) => {
-                let mut field = [0; LARGE_FIELD_BYTES];
-                let head = handle.bytes();
-                let head = &head[..head.len().min(LARGE_HEAD_BYTES)];
-                field[HANDLE_BYTES..HANDLE_BYTES + head.len()].copy_from_slice(head);
-                field[..HANDLE_BYTES].copy_from_slice(&handle.into_raw().as_ptr().expose_provenance().to_ne_bytes());
-                then(&field, REFERENCE)
-            }
-        }
-    }
-}
-
-/// What an entry takes, block and large value, before and after a change, in bytes: what
-/// [`Tables::resized`](super::table::Tables::resized) wants to know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use = "the tables' byte count must learn of it"]
-pub(super) struct Resized {
-    /// Before.
-    pub before: usize,
-    /// After.
-    pub after: usize,
-    /// What of `before` is a large value.
-    pub large_before: usize,
-    /// What of `after` is.
-    pub large_after: usize,
 }
 
 /// One key with its value, version and optional expiry, where it lies in a table: a word that holds the address of the
@@ -388,8 +317,8 @@ impl Entry {
         }
     }
 
-    /// A handle to a large value, by which it stays where it is, whatever becomes of the entry; `None` of a value in the
-    /// entry.
+    /// A handle to a large value, by which it stays where it is, whatever becomes of the entry; `None` of a value in
+    /// the entry.
     pub fn pin(&self) -> Option<MappedBytes> {
         self.large().map(|handle| MappedBytes::clone(&handle))
     }
@@ -517,7 +446,8 @@ impl Entry {
         block_bytes(content_bytes(self.key_bytes(), self.header().value_bytes as usize, self.expires()))
     }
 
-    /// Frees the block, and nothing of a large value. Nobody may use the entry after it, unless it is pointed to another block first.
+    /// Frees the block, and nothing of a large value. Nobody may use the entry after it, unless it is pointed to
+    /// another block first.
     fn free(&mut self) {
         let layout = layout(content_bytes(self.key_bytes(), self.header().value_bytes as usize, self.expires()));
         // SAFETY: the block was allocated with this layout (the header still says so) and nobody else has a pointer to
@@ -537,19 +467,6 @@ impl Entry {
         prefetch_line(self.block().cast::<u8>());
         prefetch_line(self.block().cast::<u8>().wrapping_add(64));
     }
-}
-
-/// Asks the processor to fetch the line at `address`, whatever it is. Never waits, never faults.
-#[inline]
-pub(super) fn prefetch_line(address: *const u8) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    {
-        use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
-        // SAFETY: a prefetch is a hint that never faults, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast::<i8>()) };
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = address;
 }
 
 /// Writes `expiry` behind a header.

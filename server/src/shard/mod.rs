@@ -71,8 +71,8 @@ pub struct Stored<'a> {
     pub version: Version,
     /// When the key ceases to exist, in microseconds since the epoch; `None`: never.
     pub expires_at_us: Option<i64>,
-    /// The value, if it is a large one: to be referred to instead of copied, and its pages not to be touched by who may
-    /// not wait.
+    /// The value, if it is a large one: to be referred to instead of copied, and its pages not to be touched by who
+    /// may not wait.
     pub large: Option<LargeValue<'a>>,
 }
 
@@ -233,8 +233,8 @@ impl Shard {
         Some(Stored::of(entry))
     }
 
-    /// Applies a part of a large value: see [`eyot_protocol::value_part`]. Only in recovery: in operation a value is there
-    /// before its parts are logged, and [`Shard::put_upload`] brings it.
+    /// Applies a part of a large value: see [`eyot_protocol::value_part`]. Only in recovery: in operation a value is
+    /// there before its parts are logged, and [`Shard::put_upload`] brings it.
     ///
     /// # Errors
     /// See [`UploadError`].

@@ -74,8 +74,8 @@ impl Shard {
         }
     }
 
-    /// The bytes of a large value that answering `query` would read, all of them for [`KeyQuery::Value`]; `None` where no
-    /// large value is read. So that who may not wait for their pages brings them first.
+    /// The bytes of a large value that answering `query` would read, all of them for [`KeyQuery::Value`]; `None` where
+    /// no large value is read. So that who may not wait for their pages brings them first.
     pub fn large_part(&self, place: Place, key: &[u8], query: KeyQuery) -> Option<(MappedBytes, Range<usize>)> {
         let entry = self.tables.find(place, key)?;
         let value = entry.pin()?;

@@ -310,7 +310,7 @@ fn an_idle_server_sleeps() {
 #[test]
 fn unfinished_requests_are_bounded_over_all_connections() {
     let directory = directory();
-    let server = Server::start(directory.path(), &[]);
+    let server = Server::start(directory.path(), &["--enable-mmap=false"]);
     let mut other = server.connect_to_core(0);
     let value = bytes_value(&vec![0; 60 << 20]);
     let mut frame = Vec::new();

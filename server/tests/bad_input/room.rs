@@ -119,7 +119,7 @@ fn a_server_with_a_full_disk_can_be_stopped() {
     client.must_set(b"before", &number_value(1));
     disk.fill();
     // More in one pipeline than the segments that exist have room for.
-    let value = bytes_value(&vec![5; 64 * 1024]);
+    let value = bytes_value(&vec![5; 60 * 1024]);
     let mut frames = Vec::new();
     for number in 0..200 {
         let key = format!("stuck:{number}");

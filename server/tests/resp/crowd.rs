@@ -214,7 +214,10 @@ fn slow_and_hostile_clients_are_no_burden_to_the_others() {
             flooded.store(true, Ordering::Relaxed);
         });
         let beside = measure(&mut normal, numbers.measured, || flooded.load(Ordering::Relaxed));
-        // They were there to the end.
+        // They were let in, and were there to the end.
+        let inside: usize = subject.info("connected_clients").parse().expect("a number");
+        let all = numbers.hardly_read + numbers.idle + NORMAL;
+        assert!(inside >= all, "{inside} connections, of {all} that only wait");
         assert_eq!((never.len(), idle.len()), (numbers.never_reads, numbers.idle));
         stop.store(true, Ordering::Relaxed);
         (beside, hardly.join().expect("the slow readers do not panic"))

@@ -158,13 +158,16 @@ pub const KNOWN: [Difference; 12] = [
     },
     Difference {
         commands: "`OBJECT ENCODING` of a short text that was changed in place",
-        redis: "`raw` after APPEND or SETRANGE",
+        redis: "`raw` after APPEND or SETRANGE, `embstr` after INCRBYFLOAT",
         eyot: "`embstr` or `int`, by what it is",
         reason: "it tells how Eyot keeps the value now, which does not depend on how it came about",
         example: &["SETRANGE a 1 x", "OBJECT ENCODING a"],
         covers: |line, redis, eyot| {
-            let raw = *redis == Reply::Bulk(b"raw".to_vec());
-            line.word(1) == "ENCODING" && raw && matches!(eyot, Reply::Bulk(_))
+            let said = |reply: &Reply, words: &[&str]| match reply {
+                Reply::Bulk(word) => words.iter().any(|known| known.as_bytes() == word),
+                _ => false,
+            };
+            line.word(1) == "ENCODING" && said(redis, &["raw", "embstr"]) && said(eyot, &["embstr", "int"])
         },
     },
 ];
