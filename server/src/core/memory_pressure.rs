@@ -194,8 +194,8 @@ impl Work {
             ledger.log_tail += driver.log_bytes() as u64;
             ledger.in_flight += driver.waiting_read_bytes() as u64;
         }
-        // What is warm for the next values is not counted: an eviction would free nothing, and others would follow it for
-        // nothing. It is the kernel's to take back, and the file's to give back soon.
+        // What is warm for the next values is not counted: an eviction would free nothing, and others would follow it
+        // for nothing. It is the kernel's to take back, and the file's to give back soon.
         ledger.large_values += self.arriving_bytes();
         ledger.log_tail += self.log.memory_bytes() as u64;
         ledger.connections = self.connections.memory_bytes() as u64;

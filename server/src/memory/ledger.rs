@@ -115,8 +115,8 @@ impl Board {
         }
     }
 
-    /// Core `core` has `taken` bytes, those in value files aside, and will have `foreseen`, these included, when what is
-    /// in its log is applied.
+    /// Core `core` has `taken` bytes, those in value files aside, and will have `foreseen`, these included, when what
+    /// is in its log is applied.
     #[inline]
     pub fn publish(&self, core: u16, taken: u64, foreseen: u64) {
         let place = &self.cores[usize::from(core)];
