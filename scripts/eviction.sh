@@ -8,13 +8,13 @@ usage() {
 usage: scripts/eviction.sh [flood | hits | all]     default: all
 
   flood   each policy in turn: a server with --max-memory LIMIT is written to for SECONDS. Resident memory is sampled five
-          times a second; the table holds the largest, as a part of the limit, and what was answered. Every second flood
-          changes the size of its values halfway. Policies for keys with an expiry get keys with one.
+          times a second; the table holds the largest, as a part of the limit, and what was answered. Policies for keys with
+          an expiry get keys with one. VALUE_SIZES may name two sizes, of which the second half of a flood has the other
   hits    allkeys-lru and allkeys-lfu: a client of a cache reads keys of a zipf distribution (0.99) and writes those that are
           missing, FILL requests to fill it and REQUESTS that are measured, against eyot-server and redis-server
 
-environment: SECONDS_EACH=300 LIMIT=256MB FLOOD_RATE=100000 POLICIES="..." KEYS=10000000 FILL=10000000 REQUESTS=8000000
-             SERVER_CPU=0 LOAD_CPU=1
+environment: SECONDS_EACH=300 LIMIT=256MB FLOOD_RATE=100000 VALUE_SIZES="64 64" POLICIES="..." KEYS=10000000 FILL=10000000
+             REQUESTS=8000000 SERVER_CPU=0 LOAD_CPU=1
              FLOOD_RATE is in writes a second: the log is not cut, and takes 100 bytes and more for each on the disk
 HELP
 }
@@ -28,6 +28,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly seconds=${SECONDS_EACH:-300} limit=${LIMIT:-256MB} rate=${FLOOD_RATE:-100000} keys=${KEYS:-10000000}
 readonly fill=${FILL:-10000000} requests=${REQUESTS:-8000000} server_cpu=${SERVER_CPU:-0} load_cpu=${LOAD_CPU:-1}
 readonly policies=${POLICIES:-noeviction allkeys-lru volatile-lru allkeys-lfu volatile-lfu allkeys-random volatile-random volatile-ttl}
+readonly value_sizes=${VALUE_SIZES:-64 64}
 readonly eyot_port=17390 redis_port=17391
 bin=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release
 readonly bin
@@ -76,7 +77,7 @@ load() {
 
 # field FILE NAME: a figure of a report.
 field() {
-    sed -n "s/^ *\"$2\": \(.*[^,]\),\?\$/\1/p" "$1" | head -n 1
+    sed -n "s/^ *\"$2\": \(.*[^,]\),\?\$/\1/p" "$1" | tail -n 1
 }
 
 resident_kib() {
@@ -105,20 +106,20 @@ limit_kib() {
 }
 
 flood_policy() {
-    local policy=$1 value_size=$2 watcher half=$((seconds / 2)) most written=0 refused=0 code=0 part
+    local policy=$1 watcher half=$((seconds / 2)) most written=0 refused=0 code=0 part=0 value_size
     local expiry=()
     case $policy in volatile-*) expiry=(--ttl 600s) ;; esac
     start_eyot "$policy"
     watch "$server" "$work/most" &
     watcher=$!
-    for part in 1 2; do
+    for value_size in $value_sizes; do
+        part=$((part + 1))
         # Errors are answers here: exit code 1.
         load --address "127.0.0.1:$eyot_port" --clients 50 --pipeline 64 --ratio 1:0 --rate "$rate" --duration "${half}s" --seed "$part" \
             --value-size "$value_size" "${expiry[@]}" --json "$work/flood.json" || code=$?
         [ "$code" -le 1 ] || fail "the flood under $policy ended with $code: $(cat "$work/eyot.log")"
         written=$((written + $(field "$work/flood.json" succeeded)))
         refused=$((refused + $(field "$work/flood.json" errors)))
-        value_size=$((value_size == 64 ? 64 : 200))
     done
     kill "$watcher" 2>/dev/null || true
     wait "$watcher" 2>/dev/null || true
@@ -132,12 +133,11 @@ flood_policy() {
 }
 
 flood() {
-    local number=0 policy
-    echo "flood: $seconds s each at $rate writes/s, limit $limit"
+    local policy
+    echo "flood: $seconds s each at $rate writes/s of $value_sizes bytes, limit $limit"
     printf '%-16s %8s %10s %12s %12s  %s\n' policy 'max MiB' 'of limit' written refused 'refused with'
     for policy in $policies; do
-        flood_policy "$policy" $((number % 2 == 0 ? 64 : 400))
-        number=$((number + 1))
+        flood_policy "$policy"
     done
 }
 

@@ -36,6 +36,7 @@ pub enum LogFormat {
 #[command(
     after_help = "Exit codes and their remedies: docs/OPERATIONS.md. With no options every listener is on loopback."
 )]
+#[allow(clippy::struct_excessive_bools)] // Switches, each a setting of its own.
 pub struct Config {
     /// Name of this node, kept in its data directory. Default: the directory's, or a new one
     #[arg(long, env = "EYOT_NODE_ID", value_name = "NAME")]

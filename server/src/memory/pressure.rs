@@ -17,15 +17,22 @@
 //! neighbour. At the limit itself it is whoever wants to grow, so that no write waits for another core's turn.
 //!
 //! What the limit means: resident memory. The ledgers' sum leaves out what the allocator adds and what the program
-//! needs, so the limit for it is lower by the overhead that was learned (see `process`). That correction is bounded by
-//! [`OVERHEAD_SHARE_MAX`]: a program needs some megabytes, and a limit below them still means something for the keys.
+//! needs, so the limit for it is lower by the overhead that was learned (see `process`). That correction is bounded:
+//! the program needs some megabytes, and a limit below them still means something for the keys. Where the sizes of
+//! values change, the memory of the old ones is of no use for the new ones until whole pages of it are free. The
+//! correction then makes keys go faster, at most until half of a large limit is left, and comes back when the allocator
+//! has given those pages back.
 //!
 //! Pure: figures in, a judgement out.
 
 use serde::Serialize;
 
-/// The share of the limit, in thousandths, by which measured overhead may lower it.
-pub const OVERHEAD_SHARE_MAX: u64 = 250;
+/// The share of the limit, in thousandths, by which overhead may lower it.
+const OVERHEAD_SHARE_MAX: u64 = 250;
+/// The same of what a limit has beyond [`LARGE_LIMIT_BYTES`].
+const OVERHEAD_SHARE_OF_LARGE_MAX: u64 = 750;
+/// From here on the program's own needs are a small part of a limit.
+const LARGE_LIMIT_BYTES: u64 = 128 << 20;
 
 /// How short memory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
@@ -102,7 +109,7 @@ impl Pressure {
     pub fn judge(situation: &Situation, thresholds: Thresholds) -> Self {
         let &Situation { limit, overhead, own, node, core_count } = situation;
         let Some(limit) = limit else { return Self::default() };
-        let limit = limit - overhead.min(share_of(limit, OVERHEAD_SHARE_MAX));
+        let limit = limit - overhead.min(overhead_max(limit));
         let high = share_of(limit, u64::from(thresholds.high));
         let level = if node >= limit {
             Level::Over
@@ -117,6 +124,12 @@ impl Pressure {
         let to_evict = node.saturating_sub(high).min(over_fair_share);
         Self { level, room: limit.saturating_sub(node), to_evict, limit }
     }
+}
+
+/// By how much overhead may lower a limit.
+fn overhead_max(limit: u64) -> u64 {
+    share_of(limit.min(LARGE_LIMIT_BYTES), OVERHEAD_SHARE_MAX)
+        + share_of(limit.saturating_sub(LARGE_LIMIT_BYTES), OVERHEAD_SHARE_OF_LARGE_MAX)
 }
 
 /// So many thousandths of `bytes`, without passing through a number that does not fit.
@@ -164,6 +177,7 @@ mod tests {
             Pressure::judge(&situation, THRESHOLDS).limit
         };
         assert_eq!((limit(0), limit(700), limit(1 << 40)), (10_000, 9_300, 7_500));
+        assert_eq!(overhead_max(256 << 20), (32 << 20) + (96 << 20), "half of 256 MiB");
     }
 
     #[test]

@@ -84,6 +84,7 @@ pub enum Stage {
 
 /// One connection.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // Independent facts, most of them true for a moment.
 pub struct Connection {
     /// The socket.
     pub socket: TcpStream,

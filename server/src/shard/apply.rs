@@ -179,7 +179,9 @@ impl Shard {
     ) {
         let Write { place, version, .. } = write;
         let expiry = new_expiry(&mut self.wheel, None, expires_at_us, write);
-        self.tables.insert(place, OwnedEntry::new(place.hash(), key, value, version, expiry));
+        let entry = OwnedEntry::new(place.hash(), key, value, version, expiry);
+        entry.set_access(AccessClock::new(self.tracking, write.now_us).created());
+        self.tables.insert(place, entry);
     }
 
     /// Takes `key` out, with its timer, if it is there and `condition` holds for it.

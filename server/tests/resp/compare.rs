@@ -56,15 +56,11 @@ fn likeness(line: &Line, redis: &Reply, context: &Context) -> Likeness {
             Reply::Integer(millis) if *millis < 0 => Likeness::Exact,
             _ => Likeness::Near(context.slack_ms),
         },
-        ("INFO" | "LOLWUT" | "TIME", _)
-        | ("CLIENT", "ID" | "INFO" | "LIST")
-        | ("COMMAND", "COUNT" | "" | "DOCS" | "LIST")
-        | ("SLOWLOG", "LEN" | "GET")
-        | ("LATENCY", "LATEST" | "RESET" | "DOCTOR" | "HISTORY" | "GRAPH" | "HISTOGRAM")
-        | ("MEMORY", "USAGE" | "STATS" | "DOCTOR" | "PURGE" | "MALLOC-STATS")
-        | ("OBJECT", "IDLETIME" | "FREQ")
-        | ("SCAN", _)
-        | (_, "HELP") => Likeness::Kind,
+        ("INFO" | "LOLWUT" | "TIME" | "SCAN", _) | ("CLIENT", "ID" | "INFO" | "LIST")
+| ("COMMAND", "COUNT" | "" | "DOCS" | "LIST") | ("SLOWLOG", "LEN" | "GET") |
+("LATENCY", "LATEST" | "RESET" | "DOCTOR" | "HISTORY" | "GRAPH" | "HISTOGRAM")
+| ("MEMORY", "USAGE" | "STATS" | "DOCTOR" | "PURGE" | "MALLOC-STATS") |
+("OBJECT", "IDLETIME" | "FREQ") | (_, "HELP") => Likeness::Kind,
         // Without a name it is about all commands, and those are the server's own.
         ("COMMAND", "INFO") if line.arguments.len() == 2 => Likeness::Kind,
         _ => Likeness::Exact,

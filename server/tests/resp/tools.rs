@@ -178,7 +178,7 @@ fn redis_benchmark_knows_the_cores_as_a_cluster() {
     let subject = Subject::start_cluster(directory.path(), &["--sync-writes=false", "--cores", "2", "--shards", "8"]);
     let forwarded = subject.forwarded();
     let arguments = ["--cluster", "-t", "set,get", "-n", "4000", "-c", "10", "-P", "4", "-r", "1000", "-q"];
-    // Whatever the cluster says, it takes the address that it was given for the node that calls itself `myself`: it must
+    // Whatever the cluster says, it takes the address that it was given for the node that is `myself`: it must
     // be a core's own.
     let said = benchmark(subject.core_addresses()[0], &arguments);
     assert!(said.contains("SET: ") && said.contains("GET: "), "{said}");

@@ -1,7 +1,12 @@
 //! The pool by itself, and the policies at work on a simulated cache, against policies that know every key.
 
-use super::*;
 use std::collections::HashMap;
+
+use eyot_protocol::command::{Command, Condition, EntryBuilder, NewExpiry, Value};
+use eyot_protocol::key::slot;
+use eyot_raft_glue::{Index, ShardId};
+
+use super::*;
 
 fn offer(pool: &mut Pool, version: u64, fitness: u64) {
     pool.offer(0, Version(version), fitness, Place::default);
@@ -65,6 +70,41 @@ fn dice_fall_evenly_below_their_bound() {
     }
     assert!(counts.iter().all(|count| (9_500..10_500).contains(count)), "{counts:?}");
     assert_eq!(dice.below(1), 0);
+}
+
+#[test]
+fn writes_and_reads_leave_their_mark_on_a_key() {
+    const SECOND_US: i64 = 1_000_000;
+    let set = |shard: &mut Shard, index: u64, now_us: i64| {
+        let (expiry, condition, return_old) = (NewExpiry::Never, Condition::Always, false);
+        let mut entry = EntryBuilder::default();
+        let value = Value::Bytes(b"value");
+        entry.push(&Command::Set { key: b"key", value, expiry, condition, return_old }, now_us);
+        shard.apply(Index(index), &entry.take(), |_, _| {}).unwrap();
+    };
+    let word = |shard: &Shard| {
+        let mut words = Vec::new();
+        shard.sample(9, 5, false, |seen| words.push(seen.access));
+        words[0]
+    };
+    let idle_us = |shard: &Shard, now_us: i64| shard.access_clock(now_us).idle_us(word(shard));
+    let mut shard = Shard::new(ShardId(0), 1, 7);
+    set(&mut shard, 1, 10 * SECOND_US);
+    assert_eq!(idle_us(&shard, 12 * SECOND_US), 2_000_000, "a new key was used when it was written");
+    assert!(shard.get(slot(b"key"), b"key", 15 * SECOND_US).is_some());
+    assert_eq!(idle_us(&shard, 16 * SECOND_US), 1_000_000, "a read is a use");
+    set(&mut shard, 2, 20 * SECOND_US);
+    assert_eq!(idle_us(&shard, 20 * SECOND_US), 0, "and so is a write");
+    assert!(shard.get(slot(b"other"), b"other", 20 * SECOND_US).is_none());
+    assert_eq!(shard.hits_and_misses(), (1, 1));
+
+    let mut shard = Shard::new(ShardId(0), 1, 7);
+    shard.set_tracking(Policy::AllKeysLfu.tracking(10, 1));
+    set(&mut shard, 1, 10 * SECOND_US);
+    let frequency = |shard: &Shard| shard.access_clock(20 * SECOND_US).frequency(word(shard)).unwrap();
+    assert_eq!(frequency(&shard), 5, "a new key is not the first to go");
+    shard.get(slot(b"key"), b"key", 15 * SECOND_US);
+    assert_eq!(frequency(&shard), 6);
 }
 
 /// A cache of a fixed number of keys, filled on a miss.
