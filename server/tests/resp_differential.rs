@@ -303,13 +303,15 @@ fn short_lives_end_in_both_servers() {
 }
 
 /// `COMMAND INFO` of every command: what routers and libraries read of it.
+/// Fields of COMMAND INFO that are compared.
+const FIELDS: usize = 7;
+
 #[test]
 fn commands_are_described_as_redis_describes_them() {
     let directory = directory();
     let (redis, subject) = (Redis::start(&[]), Subject::start(directory.path(), &[]));
     let mut clients = [support::RespClient::connect(redis.address), subject.connect()];
     // Name, arity, flags, first key, last key, step, categories.
-    const FIELDS: usize = 7;
     for name in COMPARED.split_whitespace() {
         let described = clients.each_mut().map(|client| {
             let mut fields = client.say(&format!("COMMAND INFO {name}")).elements()[0].elements();

@@ -44,8 +44,8 @@
 //! 11    COPY               IF_ABSENT (of the new key)                                    the new key
 //! 12    SET_ALL_IF_ABSENT                                     count u32, at least 1      so many pairs; no key
 //! 13    CLEAR                                                                            none, and no key
-//! 14    SET_UPLOAD         as SET                             as SET                     the upload u64 of its parts in
-//!                                                                                        the log, see `value_part`
+//! 14    SET_UPLOAD         as SET                             as SET                     the upload u64 of its parts
+//!                                                                                        in the log: `value_part`
 //!
 //! pair     | key_len u32 | value_len u32 | key | the encoded value |
 //! ```

@@ -121,6 +121,7 @@ fn golden_bytes() {
             "0e230000 01000000 08000000 0201000000000000 6b 0201000000000000"),
     ];
     for (command, hex) in golden {
+        #[allow(clippy::format_collect)] // A few bytes.
         let written: String = alone(command).iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(written, hex.replace(' ', ""), "{command:?}");
     }

@@ -243,11 +243,14 @@ impl Work {
     /// Drops the large value of connection `key`, which ends with it: what of it was logged is given up.
     pub(super) fn give_up_large(&mut self, key: u32) {
         self.large_requests.remove(&key);
+        // Its upload, if it had one, is given up.
+        self.uploads.note_news();
         self.connections.get_mut(key).large = LargeInput::None;
         self.connections.end(key);
     }
 
     /// The pages for a part of the large value of connection `key` are there, or cannot be.
+    #[allow(clippy::needless_pass_by_value)] // As the event brings it.
     pub(super) fn populated(&mut self, key: u32, region: MappedRegion, result: std::io::Result<()>) {
         self.connections.get_mut(key).region_with_ring = false;
         self.connections.review(key);
@@ -268,6 +271,7 @@ impl Work {
         self.connections.review(key);
         let Some(request) = self.large_requests.get_mut(&key) else { return };
         let (filled, at_most) = request.receiving.take().expect("a receive was under way");
+        self.uploads.note_news();
         match result {
             Ok(count) if request.incoming.received(region, filled, at_most, count) => {}
             // Its pages could not be had: the disk is full.
@@ -281,6 +285,7 @@ impl Work {
     /// rest of it.
     fn large_failed(&mut self, key: u32) {
         let Some(LargeRequest { to, .. }) = self.large_requests.remove(&key) else { return };
+        self.uploads.note_news();
         self.connections.get_mut(key).large = LargeInput::None;
         let message = "there is no disk space for the large value; not applied";
         self.outlet().reply(&to, Reply::Error(ErrorCode::NoSpace, message));
@@ -290,6 +295,7 @@ impl Work {
     /// All of the request is there: it is executed.
     fn finish_large(&mut self, key: u32) {
         let request = self.large_requests.remove(&key).expect("one that comes");
+        self.uploads.note_news();
         self.connections.get_mut(key).large = LargeInput::None;
         let LargeRequest { to, home, rest, incoming, value_bytes, upload, refused, .. } = request;
         let tail = incoming.filled()[value_bytes..].to_vec();
@@ -331,6 +337,7 @@ impl Work {
     }
 
     /// What a request says beside its value. An error is what it is to be answered with; `None`: its stream has failed.
+    #[allow(clippy::type_complexity)] // A command and its terms, or why not.
     fn finished(
         &mut self,
         key: u32,

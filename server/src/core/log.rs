@@ -368,8 +368,8 @@ impl CoreLog {
 }
 
 /// Wakes the executor every now and then as long as `tasks` are under way. A thread that loses its processor between
-/// the executor's look at its rings and its look at its tasks can find its time slice over before the first of them ran;
-/// glommio 0.9 (`LocalExecutor::run`) takes that for having none, and sleeps over the core's loop, which is ready.
+/// the executor's look at its rings and its look at its tasks can find its time slice over before the first of them
+/// ran; glommio 0.9 (`LocalExecutor::run`) takes that for having none, and sleeps over the core's loop, which is ready.
 fn keep_awake(tasks: Rc<Cell<usize>>) {
     glommio::spawn_local(async move {
         while tasks.get() > 0 {

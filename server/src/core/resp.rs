@@ -269,11 +269,11 @@ impl Work {
         if !to.gathered {
             self.connections.get_mut(to.key).awaited_reads += 1;
         }
-        let head = self.keyspace_head(to, route, ForwardedKind::Keyspace);
+        let head = Self::keyspace_head(to, route, ForwardedKind::Keyspace);
         self.mesh.forward_keyspace(route.core, head, request);
     }
 
-    fn keyspace_head(&self, to: &ReplyTo, route: Route, kind: ForwardedKind) -> ForwardedRequest {
+    fn keyspace_head(to: &ReplyTo, route: Route, kind: ForwardedKind) -> ForwardedRequest {
         ForwardedRequest {
             reply_to: *to,
             deadline_us: u64::MAX,

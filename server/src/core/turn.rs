@@ -77,6 +77,7 @@ impl Core {
             self.review_connections();
             self.keep_house();
             self.work.flush_reads();
+            self.work.page_in(&mut self.ring);
             self.work.mesh.flush();
             self.work.connections.send_all(&mut self.ring, self.work.clock.monotonic_us());
             self.work.end_turn();
@@ -115,6 +116,7 @@ impl Core {
             || self.work.mesh.has_unsent()
             || self.work.connections.has_work()
             || self.work.log.has_work()
+            || self.work.uploads.has_work()
             || !self.work.walks.is_empty()
             || !self.work.sliced.is_empty()
             || self.work.has_graves
@@ -220,7 +222,6 @@ impl Core {
         if let Some(region) = work.large_values.as_mut().and_then(|values| values.maintain(work.clock.now())) {
             ring.give_back(0, region);
         }
-        work.page_in(ring);
     }
 
     fn sweep(&mut self) {

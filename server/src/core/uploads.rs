@@ -27,7 +27,7 @@ use crate::security::admit::DISK_IS_FULL;
 use crate::shard::WholeValue;
 
 /// Bytes that may wait for the disk while parts are added: enough for both writes in flight and the next one.
-pub(super) const UPLOAD_PENDING_BYTES: usize = 4 << 20;
+pub(super) const UPLOAD_PENDING_BYTES: usize = 3 << 20;
 /// Parts that one turn adds.
 const PARTS_PER_TURN: usize = 2;
 /// Room for a part's own headers in a segment.
@@ -68,15 +68,29 @@ struct Upload {
 /// The values of one core that are on their way into its log.
 #[derive(Debug, Default)]
 pub(super) struct Uploads {
+    #[allow(clippy::struct_field_names)] // What else could they be.
     uploads: VecDeque<Upload>,
     epoch: u64,
     next_number: u32,
+    /// Whether something has come since the parts of this turn were logged: another turn finds it.
+    has_news: bool,
 }
 
 impl Uploads {
     /// None yet, of the node's start `epoch`.
     pub fn new(epoch: u64) -> Self {
         Self { epoch, ..Self::default() }
+    }
+
+    /// Whether a turn would find something to log.
+    #[inline]
+    pub fn has_work(&self) -> bool {
+        self.has_news
+    }
+
+    /// Notes that bytes of a value have come.
+    pub fn note_news(&mut self) {
+        self.has_news = true;
     }
 
     /// Bytes of the values that have come and are not logged.
@@ -98,8 +112,9 @@ impl Work {
     }
 
     fn add_upload(&mut self, local_shard: u16, value_bytes: usize, source: Source, finish: Option<Finish>) -> UploadId {
-        let Uploads { uploads, epoch, next_number, .. } = &mut self.uploads;
+        let Uploads { uploads, epoch, next_number, has_news } = &mut self.uploads;
         *next_number = next_number.wrapping_add(1);
+        *has_news = true;
         let id = UploadId::new(*epoch, *next_number);
         let (logged_bytes, paging) = (0, false);
         uploads.push_back(Upload { id, local_shard, value_bytes, logged_bytes, source, finish, paging });
@@ -116,6 +131,7 @@ impl Work {
         deadline_us: u64,
         value: MappedBytes,
     ) {
+        self.uploads.has_news = true;
         let upload = self.uploads.uploads.iter_mut().find(|upload| upload.id == id);
         let upload = upload.expect("an upload lives as long as its request");
         upload.source = Source::Whole(value);
@@ -137,6 +153,7 @@ impl Work {
     pub(super) fn log_uploads(&mut self) {
         let mut idle = 0;
         let mut parts = 0;
+        self.uploads.has_news = false;
         while idle < self.uploads.uploads.len() && parts < PARTS_PER_TURN && self.has_room_for_parts() {
             let Some(mut upload) = self.uploads.uploads.pop_front() else { return };
             match self.log_part_of(&mut upload) {
@@ -151,6 +168,8 @@ impl Work {
                 Progress::Over => idle = 0,
             }
         }
+        // What waits for the disk is looked at when a write has ended, which is a turn.
+        self.uploads.has_news |= parts == PARTS_PER_TURN;
         if self.log.blocked().is_some() && !self.uploads.is_empty() && !self.has_room_for_parts() {
             self.refuse_uploads();
         }
@@ -279,6 +298,7 @@ impl Work {
         if let Some(upload) = self.uploads.uploads.iter_mut().find(|upload| upload.id.0 == token) {
             upload.paging = false;
         }
+        self.uploads.has_news = true;
     }
 }
 

@@ -32,6 +32,8 @@ use super::value_file::{Extent, Extents};
 const RESERVED_BYTES: usize = 256 << 30;
 /// How long memory that was freed is kept for the next value at most twice.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// How soon a core that has nothing else to do takes home what another core has dropped.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// What goes back to the system in one operation: keeps others, who change the same file, from waiting long.
 const GIVE_BACK_BYTES: usize = 16 << 20;
 /// Regions that are taken home in one turn.
@@ -134,10 +136,11 @@ impl LargeValues {
         match self.interval_ends {
             Some(end) if now >= end => {
                 self.extents.end_interval();
-                self.interval_ends = self.extents.has_warm().then(|| now + INTERVAL);
+                self.interval_ends = self.next_interval(now);
             }
-            None if self.extents.has_warm() => self.interval_ends = Some(now + INTERVAL),
-            _ => {}
+            None => self.interval_ends = self.next_interval(now),
+            Some(end) if self.extents.has_warm() => self.interval_ends = Some(end.min(now + INTERVAL)),
+            Some(_) => {}
         }
         if self.giving_back {
             return None;
@@ -145,6 +148,16 @@ impl LargeValues {
         let region = self.extents.take_to_give_back(GIVE_BACK_BYTES)?;
         self.giving_back = true;
         Some(region)
+    }
+
+    fn next_interval(&self, now: Instant) -> Option<Instant> {
+        if self.extents.has_warm() {
+            Some(now + INTERVAL)
+        } else if self.extents.live_bytes() > 0 {
+            Some(now + LOOK_INTERVAL)
+        } else {
+            None
+        }
     }
 
     /// The space of `region` went back to the system, or could not.

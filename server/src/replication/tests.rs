@@ -6,11 +6,12 @@ use eyot_protocol::command::{Command, Condition, NewExpiry, Value};
 use eyot_protocol::key::slot;
 use eyot_protocol::request::{KeyQuery, Operation};
 use eyot_protocol::response::SetOutcome;
+use eyot_protocol::value_part::UploadId;
 use eyot_raft_glue::{EntryPosition, Index, ShardId, Version};
 
 use super::*;
 use crate::router::{Reply, ReplySink, ReplyTo};
-use crate::shard::Shard;
+use crate::shard::{Shard, WholeValue};
 
 const NOW_US: i64 = 1_000_000;
 
@@ -108,6 +109,29 @@ fn a_read_sees_its_connections_earlier_writes_and_none_of_the_later_ones() {
     driver.persisted(Index(3), NOW_US, &mut replies);
     let expected = [(1, "stored 1.0"), (2, "[1]"), (3, "stored 2.0"), (4, "[2]"), (5, "stored 3.0")];
     assert_eq!(replies.take(), expected.map(|(number, text)| (number, text.to_owned())));
+    assert_eq!(driver.waiting(), 0);
+}
+
+#[test]
+fn parts_of_a_large_value_change_nothing_until_the_command_that_names_them() {
+    let (mut driver, mut replies) = (driver(), Replies::default());
+    let mut indexes = Vec::new();
+    write(&mut driver, &set(b"k", &[1]), WriteAck::Applied, to(1));
+    driver.seal(&mut replies, |entry| indexes.push(entry.position.index));
+    driver.part(|position| indexes.push(position.index));
+    driver.part(|position| indexes.push(position.index));
+    assert_eq!(indexes, [Index(1), Index(2), Index(3)]);
+    let upload = UploadId(7);
+    driver.put_upload(upload, WholeValue::Memory(vec![9]));
+    let value = Value::Upload(upload);
+    let (expiry, condition) = (NewExpiry::Never, Condition::Always);
+    let command = Command::Set { key: b"k", value, expiry, condition, return_old: false };
+    write(&mut driver, &command, WriteAck::Applied, to(2));
+    read(&mut driver, b"k", true, 3, &mut replies);
+    driver.persisted(Index(3), NOW_US, &mut replies);
+    assert_eq!(replies.take(), [(1, "stored 1.0".to_owned())]);
+    driver.persisted(Index(4), NOW_US, &mut replies);
+    assert_eq!(replies.take(), [(2, "stored 4.0".to_owned()), (3, "[9]".to_owned())]);
     assert_eq!(driver.waiting(), 0);
 }
 

@@ -119,6 +119,7 @@ impl Reply<'_> {
     }
 
     #[inline]
+    #[allow(clippy::match_same_arms)] // In the order of the outcomes, not of their forms.
     fn put_resp(&self, version: RespVersion, flag: bool, out: &mut Vec<u8>) {
         let mut writer = Writer { out, version };
         match *self {

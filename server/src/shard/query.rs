@@ -67,7 +67,14 @@ impl Shard {
                 None => Answer::Integer(0),
             },
             KeyQuery::Range { start, end } => match self.get_at(place, key, now_us) {
-                Some(stored) => with_text(stored.value, |text| Answer::Bytes(range(text, start, end))),
+                Some(stored) => match stored.large.and_then(|large| text_place(large.head())) {
+                    // Nothing but the part is touched: its pages are there, those of the value's head may not be.
+                    Some(place) => {
+                        let part = range_of(place.len(), start, end);
+                        Answer::Bytes(Text::Bytes(&stored.value[place][part]))
+                    }
+                    None => with_text(stored.value, |text| Answer::Bytes(range(text, start, end))),
+                },
                 None => Answer::Bytes(Text::Bytes(&[])),
             },
             _ => self.inspect(place, key, query, now_us),

@@ -9,6 +9,7 @@ use super::*;
 
 mod clearing;
 mod commands;
+mod large;
 mod model;
 mod queries;
 

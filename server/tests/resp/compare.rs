@@ -56,11 +56,14 @@ fn likeness(line: &Line, redis: &Reply, context: &Context) -> Likeness {
             Reply::Integer(millis) if *millis < 0 => Likeness::Exact,
             _ => Likeness::Near(context.slack_ms),
         },
-        ("INFO" | "LOLWUT" | "TIME" | "SCAN", _) | ("CLIENT", "ID" | "INFO" | "LIST")
-| ("COMMAND", "COUNT" | "" | "DOCS" | "LIST") | ("SLOWLOG", "LEN" | "GET") |
-("LATENCY", "LATEST" | "RESET" | "DOCTOR" | "HISTORY" | "GRAPH" | "HISTOGRAM")
-| ("MEMORY", "USAGE" | "STATS" | "DOCTOR" | "PURGE" | "MALLOC-STATS") |
-("OBJECT", "IDLETIME" | "FREQ") | (_, "HELP") => Likeness::Kind,
+        ("INFO" | "LOLWUT" | "TIME" | "SCAN", _)
+        | ("CLIENT", "ID" | "INFO" | "LIST")
+        | ("COMMAND", "COUNT" | "" | "DOCS" | "LIST")
+        | ("SLOWLOG", "LEN" | "GET")
+        | ("LATENCY", "LATEST" | "RESET" | "DOCTOR" | "HISTORY" | "GRAPH" | "HISTOGRAM")
+        | ("MEMORY", "USAGE" | "STATS" | "DOCTOR" | "PURGE" | "MALLOC-STATS")
+        | ("OBJECT", "IDLETIME" | "FREQ")
+        | (_, "HELP") => Likeness::Kind,
         // Without a name it is about all commands, and those are the server's own.
         ("COMMAND", "INFO") if line.arguments.len() == 2 => Likeness::Kind,
         _ => Likeness::Exact,
@@ -122,6 +125,7 @@ pub fn agree(line: &Line, redis: &Reply, eyot: &Reply, before: &[Reply], context
 mod planted {
     use super::*;
 
+    #[allow(clippy::needless_pass_by_value)] // Each is made for the call.
     fn judged(line: &str, redis: Reply, eyot: Reply) -> bool {
         agree(&Line::of(line), &redis, &eyot, &[], &Context { slack_ms: 1_500, ghosts: 1 })
     }

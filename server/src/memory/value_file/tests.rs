@@ -69,7 +69,7 @@ fn the_smallest_that_fits_is_taken_and_what_is_warm_before_what_is_cold() {
     let taken = extents.allocate(11 * PAGE).unwrap();
     assert_eq!(taken.start, 19 * PAGE, "no warm extent is large enough");
     assert_eq!(extents.warm_bytes(), 11 * PAGE);
-    drop((b, d));
+    let _ = (b, d);
 }
 
 #[test]

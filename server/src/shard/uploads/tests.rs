@@ -17,6 +17,7 @@ fn part(upload: UploadId, offset: usize, total: usize, bytes: &[u8]) -> Vec<u8> 
     [&part.header()[..], bytes].concat()
 }
 
+#[allow(clippy::unnecessary_wraps)] // As the engine wants it.
 fn on_heap(_: usize) -> io::Result<Option<MappedRegion>> {
     Ok(None)
 }
