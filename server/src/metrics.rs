@@ -48,6 +48,18 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Counts a receive that went to the place of a large value.
+    pub fn received(&mut self, result: &std::io::Result<usize>) {
+        self.net_input_bytes += result.as_ref().map_or(0, |&count| count as u64);
+        self.reads_processed += 1;
+    }
+
+    /// Counts a send.
+    pub fn sent(&mut self, result: &std::io::Result<usize>) {
+        self.net_output_bytes += result.as_ref().map_or(0, |&count| count as u64);
+        self.writes_processed += 1;
+    }
+
     /// Adds what another core counted.
     pub fn add(&mut self, other: &Self) {
         self.net_input_bytes += other.net_input_bytes;

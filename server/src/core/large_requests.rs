@@ -173,6 +173,7 @@ impl Work {
         if owned && !self.log.has_segment_for(bytes) {
             return Err((ErrorCode::NoSpace, DISK_IS_FULL));
         }
+        // Of the log it takes nothing at once: its parts enter as there is room for them.
         self.budget.take(bytes, 0);
         Ok(())
     }
@@ -266,6 +267,7 @@ impl Work {
         let connection = self.connections.get_mut(key);
         connection.region_with_ring = false;
         connection.heard_us = now_us;
+        self.metrics.counters.received(&result);
         self.connections.review(key);
         let Some(request) = self.large_requests.get_mut(&key) else { return };
         let (filled, at_most) = request.receiving.take().expect("a receive was under way");

@@ -23,7 +23,7 @@ use eyot_protocol::key::slot;
 use super::{Shared, Work};
 use crate::memory::ledger::Foreseen;
 use crate::memory::pressure::Situation;
-use crate::memory::{CoreMemory, LargeValues, Ledger, Level, Overhead, Pressure, ProcessMemory};
+use crate::memory::{CoreMemory, Ledger, Level, Overhead, Pressure, ProcessMemory};
 use crate::metrics::Metrics;
 use crate::replication::ShardDriver;
 use crate::shard::access::{AccessClock, Tracking};
@@ -118,9 +118,11 @@ impl Work {
         }
         self.memory.ledger = self.take_ledger();
         let (charged, foreseen) = (self.memory.ledger.charged(), self.foreseen());
+        let of_files = self.memory.ledger.large_values;
         let board = &self.shared.memory;
         let own = foreseen.of(charged);
-        board.publish(self.core, charged, own);
+        // What is taken is compared with the kernel's figure of private memory, in which pages of files are not.
+        board.publish(self.core, charged - of_files, own);
         self.look_at_process();
         let board = &self.shared.memory;
         let situation = Situation {
@@ -185,14 +187,16 @@ impl Work {
         let mut ledger = Ledger { fixed: self.memory.fixed_bytes, ..Ledger::default() };
         for driver in &self.shards {
             let (all, entries) = (driver.shard().memory_bytes() as u64, driver.shard().entry_bytes() as u64);
-            ledger.entries += entries;
+            let large_values = driver.shard().large_value_bytes() as u64;
+            ledger.entries += entries - large_values;
+            ledger.large_values += large_values;
             ledger.table += all - entries;
             ledger.log_tail += driver.log_bytes() as u64;
             ledger.in_flight += driver.waiting_read_bytes() as u64;
         }
-        // What is stored is counted with its entries.
-        let warm_bytes = self.large_values.as_ref().map_or(0, LargeValues::warm_bytes);
-        ledger.large_values = self.arriving_bytes() + warm_bytes as u64;
+        // What is warm for the next values is not counted: an eviction would free nothing, and others would follow it
+        // for nothing. It is the kernel's to take back, and the file's to give back soon.
+        ledger.large_values += self.arriving_bytes();
         ledger.log_tail += self.log.memory_bytes() as u64;
         ledger.connections = self.connections.memory_bytes() as u64;
         ledger.in_flight += (self.mesh.memory_bytes() + self.gathers.memory_bytes()) as u64;

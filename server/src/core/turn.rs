@@ -181,8 +181,7 @@ impl Core {
             Event::Received { token, received, armed } => self.received(token, received, armed),
             Event::Mapped(event) => self.mapped(event),
             Event::Sent { token, buffer, result } => {
-                self.work.metrics.counters.net_output_bytes += result.as_ref().map_or(0, |&count| count as u64);
-                self.work.metrics.counters.writes_processed += 1;
+                self.work.metrics.counters.sent(&result);
                 self.work.connections.sent(token, buffer, result);
             }
             Event::Written { token, buffer, result } => {
@@ -204,7 +203,10 @@ impl Core {
         let work = &mut self.work;
         match event {
             MappedEvent::ReceivedInto { token, region, result } => work.received_into(token, region, result),
-            MappedEvent::SentPieces { token, pieces, result } => work.connections.sent_pieces(token, pieces, result),
+            MappedEvent::SentPieces { token, pieces, result } => {
+                work.metrics.counters.sent(&result);
+                work.connections.sent_pieces(token, pieces, result);
+            }
             MappedEvent::Populated { token, region, result } => work.populated(token as u32, region, result),
             MappedEvent::PagedIn { token, result, .. } => work.paged_in(token, result),
             MappedEvent::GivenBack { region, result, .. } => {

@@ -115,7 +115,8 @@ impl Board {
         }
     }
 
-    /// Core `core` has `taken` bytes, and will have `foreseen` when what is in its log is applied.
+    /// Core `core` has `taken` bytes, those in value files aside, and will have `foreseen`, these included, when what
+    /// is in its log is applied.
     #[inline]
     pub fn publish(&self, core: u16, taken: u64, foreseen: u64) {
         let place = &self.cores[usize::from(core)];
@@ -123,7 +124,7 @@ impl Board {
         place.foreseen.store(foreseen, Ordering::Relaxed);
     }
 
-    /// What all cores have together.
+    /// What all cores have together, pages of value files aside.
     pub fn taken(&self) -> u64 {
         self.cores.iter().map(|place| place.taken.load(Ordering::Relaxed)).sum()
     }

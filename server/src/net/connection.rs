@@ -247,7 +247,7 @@ impl Connection {
     /// Memory of its buffers now.
     #[inline]
     pub fn buffer_bytes(&self) -> usize {
-        self.input.capacity() + self.output.bytes.capacity() + self.sending_capacity
+        self.input.capacity() + self.output.memory_bytes() + self.sending_capacity
     }
 
     /// Whether its replies should wait a little, at `now_us`, for those of another core.

@@ -63,6 +63,8 @@ fn send_pieces(ring: &mut Ring, key: u32, connection: &mut Connection) {
         Piece::Mapped(value, range) => needs_worker(value, range.clone()),
     });
     connection.sending_bytes = pieces.iter().map(Piece::len).sum();
+    let own_bytes = |piece: &Piece| if let Piece::Bytes(bytes) = piece { bytes.capacity() } else { 0 };
+    connection.sending_capacity = pieces.iter().map(own_bytes).sum();
     ring.send_pieces(connection.socket.as_raw_fd(), key, pieces, in_worker);
 }
 

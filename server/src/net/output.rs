@@ -107,6 +107,12 @@ impl Output {
         pieces
     }
 
+    /// Memory of its own: the bytes, and the list of what is referred to.
+    #[inline]
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes.capacity() + self.references.capacity() * size_of::<Reference>()
+    }
+
     /// Drops everything.
     pub fn clear(&mut self) {
         *self = Self::default();

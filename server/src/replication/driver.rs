@@ -410,6 +410,8 @@ impl ShardDriver {
 
     /// Keeps a large value whose parts are all logged for the SET that is written next.
     pub fn put_upload(&mut self, upload: UploadId, value: WholeValue) {
+        // Until its command is applied no key has it, and the command itself only names it.
+        self.memory.wrote(value.bytes().len() as u64);
         self.shard.put_upload(upload, value);
     }
 

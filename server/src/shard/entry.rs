@@ -356,10 +356,10 @@ impl Entry {
     /// As [`OwnedEntry::new`].
     #[inline]
     pub fn store<'a>(&mut self, value: impl Into<NewValue<'a>>, version: Version, expiry: Option<Expiry>) -> Resized {
-        let before = self.allocated_bytes();
+        let (before, large_before) = (self.allocated_bytes(), self.large_value_bytes());
         self.give_up_large();
         value.into().put(|value, flags| self.store_field(value, flags, version, expiry));
-        Resized { before, after: self.allocated_bytes() }
+        Resized { before, after: self.allocated_bytes(), large_before, large_after: self.large_value_bytes() }
     }
 
     #[inline]
@@ -391,7 +391,8 @@ impl Entry {
             let new = self.rebuilt(self.value_field(), version, expiry, self.header().shape & REFERENCE);
             self.move_to(new);
         }
-        Resized { before, after: self.allocated_bytes() }
+        let large = self.large_value_bytes();
+        Resized { before, after: self.allocated_bytes(), large_before: large, large_after: large }
     }
 
     /// Gives the block room for an expiry, or takes it, by moving the first `moved` bytes of the body; writes version
@@ -430,7 +431,13 @@ impl Entry {
     /// What the entry takes, in bytes: its block, and the pages of a large value.
     #[inline]
     pub fn allocated_bytes(&self) -> usize {
-        self.block_bytes() + self.large().map_or(0, |handle| handle.region_bytes())
+        self.block_bytes() + self.large_value_bytes()
+    }
+
+    /// What of it is the pages of a large value.
+    #[inline]
+    pub fn large_value_bytes(&self) -> usize {
+        self.large().map_or(0, |handle| handle.region_bytes())
     }
 
     /// The size of the block in bytes: see [`block_bytes`].

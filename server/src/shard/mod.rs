@@ -333,9 +333,14 @@ impl Shard {
         self.graveyard.free_some(budget)
     }
 
-    /// The part of [`Shard::memory_bytes`] that is entries: keys and values.
+    /// The part of [`Shard::memory_bytes`] that is entries: keys and values, large ones included.
     pub fn entry_bytes(&self) -> usize {
         self.tables.entry_bytes()
+    }
+
+    /// The part of [`Shard::entry_bytes`] that is large values, in value files.
+    pub fn large_value_bytes(&self) -> usize {
+        self.tables.large_value_bytes()
     }
 
     /// A number that is the same for the same content (keys, values, versions, expiries), in whatever order it came and

@@ -43,4 +43,8 @@ pub(in crate::shard) struct Resized {
     pub before: usize,
     /// After.
     pub after: usize,
+    /// What of `before` is a large value.
+    pub large_before: usize,
+    /// What of `after` is.
+    pub large_after: usize,
 }

@@ -73,6 +73,8 @@ pub(super) struct Tables {
     hasher: RandomState,
     keys: usize,
     entry_bytes: usize,
+    /// What of `entry_bytes` is large values.
+    large_value_bytes: usize,
     table_bytes: usize,
 }
 
@@ -99,6 +101,7 @@ impl Tables {
             hasher,
             keys: 0,
             entry_bytes: 0,
+            large_value_bytes: 0,
             table_bytes,
         }
     }
@@ -151,6 +154,7 @@ impl Tables {
     #[inline]
     pub fn resized(&mut self, resized: Resized) {
         self.entry_bytes = self.entry_bytes - resized.before + resized.after;
+        self.large_value_bytes = self.large_value_bytes - resized.large_before + resized.large_after;
     }
 
     /// Adds `entry`, whose key must not be there yet. `place` is that of its key.
@@ -161,6 +165,7 @@ impl Tables {
         self.keys += 1;
         self.group_keys[usize::from(place.table) / SLOTS_PER_GROUP] += 1;
         self.entry_bytes += entry.allocated_bytes();
+        self.large_value_bytes += entry.large_value_bytes();
         let slot = &mut self.by_slot[usize::from(place.table)];
         if slot.is_full(place.hash) {
             self.table_bytes -= slot.bytes();
@@ -188,6 +193,7 @@ impl Tables {
         self.keys -= 1;
         self.group_keys[usize::from(place.table) / SLOTS_PER_GROUP] -= 1;
         self.entry_bytes -= entry.allocated_bytes();
+        self.large_value_bytes -= entry.large_value_bytes();
         if slot.is_sparse(place.hash) {
             self.table_bytes -= slot.bytes();
             slot.shrink(place.hash, &mut self.arena);
@@ -213,7 +219,7 @@ impl Tables {
         let bytes = self.memory_bytes();
         self.group_keys.fill(0);
         self.table_bytes = fixed_bytes(&by_slot, &self.group_keys);
-        (self.keys, self.entry_bytes) = (0, 0);
+        (self.keys, self.entry_bytes, self.large_value_bytes) = (0, 0, 0);
         let arena = std::mem::replace(&mut self.arena, Arena::new());
         Emptied::new(std::mem::replace(&mut self.by_slot, by_slot), arena, bytes - self.table_bytes)
     }
@@ -258,6 +264,11 @@ impl Tables {
         self.entry_bytes
     }
 
+    /// Bytes of all large values, a part of [`Tables::entry_bytes`].
+    pub fn large_value_bytes(&self) -> usize {
+        self.large_value_bytes
+    }
+
     /// Bytes of all entries and tables.
     pub fn memory_bytes(&self) -> usize {
         self.entry_bytes + self.table_bytes
@@ -268,6 +279,7 @@ impl Tables {
     pub fn recount_bytes(&self) -> usize {
         let tables: usize = self.by_slot.iter().map(SlotTable::check).sum();
         let entries: usize = self.iter().map(Entry::allocated_bytes).sum();
+        assert_eq!(self.iter().map(Entry::large_value_bytes).sum::<usize>(), self.large_value_bytes);
         for (group, keys) in self.by_slot.chunks(SLOTS_PER_GROUP).zip(&*self.group_keys) {
             assert_eq!(group.iter().map(SlotTable::keys).sum::<usize>(), *keys as usize);
         }
