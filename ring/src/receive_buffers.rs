@@ -126,6 +126,7 @@ impl ReceiveBuffers {
     }
 }
 
+/// Memory with its pages: they are taken once, at the start, and by no request.
 fn map_anonymous(bytes: usize) -> io::Result<*mut u8> {
     // SAFETY: a fresh anonymous mapping; nothing else refers to it.
     let address = unsafe {
@@ -133,7 +134,7 @@ fn map_anonymous(bytes: usize) -> io::Result<*mut u8> {
             ptr::null_mut(),
             bytes,
             libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE,
             -1,
             0,
         )

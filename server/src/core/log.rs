@@ -12,6 +12,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use eyot_protocol::value_part::ValuePart;
 use eyot_raft_glue::{EntryKind, EntryPosition, Index, ShardId};
-use eyot_ring::{AlignedBuffer, Ring};
+use eyot_ring::{AlignedBuffer, MappedBytes, Ring};
 
 use crate::error::{Stop, StopReason};
 use crate::replication::Sealed;
@@ -46,6 +47,19 @@ struct Unsynced {
 
 type Created = Result<SegmentFile, SegmentError>;
 
+/// The pages of the next write, where it is copied out of a value file.
+#[derive(Debug)]
+enum PartPages {
+    /// Nobody has looked.
+    Unknown,
+    /// Some are missing.
+    Wanted(MappedBytes, Range<usize>),
+    /// The ring brings them.
+    Coming,
+    /// They came.
+    Came,
+}
+
 /// The log of one core.
 #[derive(Debug)]
 pub struct CoreLog {
@@ -71,6 +85,7 @@ pub struct CoreLog {
     flush_interval: Duration,
     /// Without `--sync-writes`: since when something waits for its write.
     waiting_since: Option<Instant>,
+    paging: PartPages,
 }
 
 impl CoreLog {
@@ -123,6 +138,7 @@ impl CoreLog {
             sync_writes,
             flush_interval,
             waiting_since: None,
+            paging: PartPages::Unknown,
         })
     }
 
@@ -144,6 +160,23 @@ impl CoreLog {
         }
     }
 
+    /// Appends a part of a large value of a shard whose bytes are `range` of `value`; they are copied when their write
+    /// starts.
+    pub fn append_part_of(
+        &mut self,
+        shard: ShardId,
+        local_shard: u16,
+        position: EntryPosition,
+        part_header: &[u8],
+        (value, range): (MappedBytes, Range<usize>),
+    ) {
+        let kind = EntryKind::ValuePart;
+        let sequence = self.writer.append_referring(shard, position, kind, part_header, (value, range));
+        if self.sync_writes {
+            self.unsynced.push_back(Unsynced { sequence, local_shard, index: position.index });
+        }
+    }
+
     /// Most bytes of a part that fit a usual segment.
     pub fn part_bytes_max(&self) -> usize {
         usize::try_from(self.segment_bytes - LOG_SLACK_BYTES).unwrap_or(usize::MAX)
@@ -155,7 +188,8 @@ impl CoreLog {
         if !self.sync_writes && !flush && !self.is_flush_due(now) {
             return;
         }
-        while let Some(write) = self.writer.next_write() {
+        while !self.waits_for_pages(flush) {
+            let Some(write) = self.writer.next_write() else { break };
             let file = self.file(write.segment);
             ring.write(file, write.sequence.0, write.buffer, write.offset);
         }
@@ -165,6 +199,41 @@ impl CoreLog {
         if !self.writer.has_open_records() {
             self.waiting_since = None;
         }
+    }
+
+    /// Whether the next write has to wait for pages of a large value that have left memory. They are asked for once:
+    /// whatever the system does with them after they came, the write goes on. `flush`: the core may wait.
+    fn waits_for_pages(&mut self, flush: bool) -> bool {
+        let Some((value, range)) = self.writer.next_reference() else { return false };
+        match self.paging {
+            PartPages::Unknown if flush || value.is_resident(range.clone()) => false,
+            PartPages::Unknown => {
+                self.paging = PartPages::Wanted(value.clone(), range);
+                true
+            }
+            PartPages::Wanted(..) | PartPages::Coming => !flush,
+            PartPages::Came => {
+                self.paging = PartPages::Unknown;
+                false
+            }
+        }
+    }
+
+    /// Pages that the next write waits for and that nobody has asked for yet: their coming is told by
+    /// [`CoreLog::paged_in`].
+    pub fn take_wanted_pages(&mut self) -> Option<(MappedBytes, Range<usize>)> {
+        match std::mem::replace(&mut self.paging, PartPages::Coming) {
+            PartPages::Wanted(value, range) => Some((value, range)),
+            other => {
+                self.paging = other;
+                None
+            }
+        }
+    }
+
+    /// The pages came, or cannot be read: then the process ends when it touches them.
+    pub fn paged_in(&mut self) {
+        self.paging = PartPages::Came;
     }
 
     fn file(&self, number: u64) -> i32 {
@@ -332,6 +401,11 @@ impl CoreLog {
     /// Bytes that were appended and are not on disk.
     pub fn pending_bytes(&self) -> usize {
         self.writer.pending_bytes()
+    }
+
+    /// What of them are parts of large values that the log only refers to.
+    pub fn referenced_bytes(&self) -> usize {
+        self.writer.referenced_bytes()
     }
 
     /// Memory of the log's buffers, and of the list of what waits for the disk.

@@ -26,6 +26,8 @@ use crate::shard::Place;
 pub const KEPT_READS_MAX: usize = 1024;
 /// Tells the pages of a read from those of an upload, whose number has this bit only after two thousand million starts.
 const READ_TOKEN: u64 = 1 << 63;
+/// Names the pages of the log's next write. No read has it: so many are never kept.
+pub(super) const LOG_TOKEN: u64 = u64::MAX;
 
 /// A read that waits for pages.
 #[derive(Debug)]
@@ -97,6 +99,10 @@ impl Work {
 
     /// Pages are in memory, or cannot be read.
     pub(super) fn paged_in(&mut self, token: u64, result: std::io::Result<()>) {
+        if token == LOG_TOKEN {
+            self.log.paged_in();
+            return;
+        }
         if token & READ_TOKEN == 0 {
             // Where the disk is broken, the process ends when it touches them: what was acknowledged is in the log.
             self.upload_paged_in(token);

@@ -257,7 +257,8 @@ impl Work {
         self.metrics.turns += 1;
         self.budget = WriteBudget {
             room_bytes: u64::MAX,
-            pending_log_bytes: self.log.pending_bytes(),
+            // Parts of large values that wait in their own place have a bound of their own.
+            pending_log_bytes: self.log.pending_bytes() - self.log.referenced_bytes(),
             writable_log_bytes: self.log.writable_bytes(),
             blocked: self.log.blocked(),
         };
@@ -313,6 +314,9 @@ impl Work {
             }
         }
         self.log.submit(ring, self.clock.now(), false);
+        if let Some((value, range)) = self.log.take_wanted_pages() {
+            self.paging.bring(super::paging::LOG_TOKEN, value, range);
+        }
     }
 
     /// Hands a shard's open entry to the log. Without `--sync-writes`, that commits it.

@@ -4,12 +4,17 @@
 //! or another's; what is copied into the log's buffers is the only copy that is made of it.
 //!
 //! Invariants:
-//! - Parts are appended while less than [`UPLOAD_PENDING_BYTES`] wait for the disk: so neither memory beyond the file
-//!   nor a turn grows with the value, and the entries of others are written between them.
+//! - Parts of a value that still comes are copied into the log's buffers while less than [`UPLOAD_PENDING_BYTES`] wait
+//!   for the disk; those of a value that is there are appended by reference, and copied when their write starts. So
+//!   neither memory beyond the file nor a turn grows with the value.
+//! - Where replies wait for the disk, the same bound holds for both, and the entries of others are written between
+//!   parts. Where they do not, [`REFERENCED_BYTES_MAX`] may wait: the reply is not kept by a disk that is slower than
+//!   the network.
 //! - The command follows its last part in the same shard's log. What never gets one is given up by a part that says so;
 //!   after a crash, recovery drops it.
 //! - A part is copied when its bytes have just come, or after its pages were seen to be in memory: the core does not
-//!   wait for the disk. A value of which pages have left memory meanwhile is read anyway, after the ring brought them.
+//!   wait for the disk. A value of which pages have left memory meanwhile is read anyway, after the ring brought them
+//!   ([`CoreLog::take_wanted_pages`](super::log::CoreLog::take_wanted_pages)).
 
 use std::collections::VecDeque;
 
@@ -28,6 +33,9 @@ use crate::shard::WholeValue;
 
 /// Bytes that may wait for the disk while parts are added: enough for both writes in flight and the next one.
 pub const UPLOAD_PENDING_BYTES: usize = 3 << 20;
+/// Without `--sync-writes`, bytes of parts that may wait for the disk in their value file: one value of the default
+/// limit. Beyond it the disk is that far behind, and the next large value waits.
+pub const REFERENCED_BYTES_MAX: usize = 64 << 20;
 /// Parts that one turn adds.
 const PARTS_PER_TURN: usize = 2;
 /// Room for a part's own headers in a segment.
@@ -151,10 +159,14 @@ impl Work {
 
     /// Logs what may be logged of the uploads, in turn.
     pub(super) fn log_uploads(&mut self) {
+        self.uploads.has_news = false;
+        if !self.uploads.is_empty() && !self.disk_has_room_for_parts() {
+            self.refuse_uploads();
+            return;
+        }
         let mut idle = 0;
         let mut parts = 0;
-        self.uploads.has_news = false;
-        while idle < self.uploads.uploads.len() && parts < PARTS_PER_TURN && self.has_room_for_parts() {
+        while idle < self.uploads.uploads.len() && parts < PARTS_PER_TURN {
             let Some(mut upload) = self.uploads.uploads.pop_front() else { return };
             match self.log_part_of(&mut upload) {
                 Progress::Part => {
@@ -170,15 +182,19 @@ impl Work {
         }
         // What waits for the disk is looked at when a write has ended, which is a turn.
         self.uploads.has_news |= parts == PARTS_PER_TURN;
-        if self.log.blocked().is_some() && !self.uploads.is_empty() && !self.has_room_for_parts() {
-            self.refuse_uploads();
-        }
     }
 
-    fn has_room_for_parts(&self) -> bool {
-        let room = self.log.blocked().is_none()
-            || self.log.writable_bytes() > self.log.pending_bytes() as u64 + MAX_PART_BYTES as u64 + PART_SLACK_BYTES;
-        self.log.pending_bytes() < UPLOAD_PENDING_BYTES && room
+    fn disk_has_room_for_parts(&self) -> bool {
+        self.log.blocked().is_none()
+            || self.log.writable_bytes() > self.log.pending_bytes() as u64 + MAX_PART_BYTES as u64 + PART_SLACK_BYTES
+    }
+
+    /// Whether so little waits for the disk that a further part may.
+    fn may_add_part(&self, source: &Source) -> bool {
+        match source {
+            Source::Whole(_) if !self.shared.settings.sync_writes => self.log.referenced_bytes() < REFERENCED_BYTES_MAX,
+            _ => self.log.pending_bytes() < UPLOAD_PENDING_BYTES,
+        }
     }
 
     /// The disk is full, and it is not known for how long: who waits is told, as with any other write.
@@ -216,6 +232,9 @@ impl Work {
         let part_bytes = (there.len() - logged_bytes).min(MAX_PART_BYTES).min(self.log.part_bytes_max());
         let is_last = logged_bytes + part_bytes == value_bytes;
         if part_bytes > 0 && (is_last || part_bytes == MAX_PART_BYTES.min(self.log.part_bytes_max())) {
+            if !self.may_add_part(&upload.source) {
+                return Progress::Waits;
+            }
             let range = logged_bytes..logged_bytes + part_bytes;
             if let Source::Whole(value) = &upload.source {
                 if !value.is_resident(range.clone()) {
@@ -234,10 +253,15 @@ impl Work {
                 Source::Coming(key, _) => large_requests[key].value_filled(),
             };
             let (offset, total) = (logged_bytes as u64, value_bytes as u64);
-            let part = ValuePart::Bytes { upload: id, offset, total, bytes: &there[range] };
+            let part = ValuePart::Bytes { upload: id, offset, total, bytes: &there[range.clone()] };
             let driver = &mut shards[usize::from(local_shard)];
             let shard = driver.shard().id();
-            driver.part(|position| log.append_part(shard, local_shard, position, &part));
+            driver.part(|position| match &upload.source {
+                Source::Whole(value) => {
+                    log.append_part_of(shard, local_shard, position, &part.header(), (value.clone(), range));
+                }
+                Source::Coming(..) => log.append_part(shard, local_shard, position, &part),
+            });
             upload.logged_bytes += part_bytes;
             self.part_is_logged(local_shard);
             return Progress::Part;

@@ -21,7 +21,7 @@ use super::format::{BLOCK_BYTES, SEGMENT_HEADER_BYTES};
 use super::SegmentEnd;
 
 /// One write of zeros: large enough for a disk's full speed, small enough to have at hand.
-const ZERO_WRITE_BYTES: usize = 1024 * 1024;
+const ZERO_WRITE_BYTES: usize = 256 * 1024;
 const SUFFIX: &str = ".wal";
 const TEMPORARY_SUFFIX: &str = ".tmp";
 

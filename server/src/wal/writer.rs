@@ -11,18 +11,21 @@
 //! - At most `writes_in_flight_max` writes are in flight, and none while a new segment's first write is formed: the
 //!   header of a segment says where its predecessor ends, so every batch before it must be on disk.
 //! - A segment is begun by one write, header and first batch together.
+//! - A part of a large value may be appended by reference: it is a batch of its own, and copied into a buffer only when
+//!   its write starts. So what waits for the disk takes no memory beside the value itself.
 //!
 //! Deliberately not here: admission. [`LogWriter::append`] always takes the record; who calls it asks
 //! [`LogWriter::pending_bytes`] and [`LogWriter::writable_bytes`] first.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use eyot_raft_glue::{EntryKind, EntryPosition, ShardId};
-use eyot_ring::AlignedBuffer;
+use eyot_ring::{AlignedBuffer, MappedBytes};
 
 use super::format::{
     finish_batch, record_header, BatchPlace, SegmentHeader, BATCH_HEADER_BYTES, BLOCK_BYTES, PAYLOAD_BYTES_MAX,
-    SEGMENT_HEADER_BYTES,
+    RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES,
 };
 use super::{LogIdentity, LogOptions, LogStart, SegmentEnd, Sequence};
 
@@ -62,15 +65,42 @@ pub struct SegmentRequest {
 
 /// A batch that gathers records, or waits for its write.
 #[derive(Debug)]
-struct OpenBatch {
+enum OpenBatch {
+    Gathering(GatheringBatch),
+    Referring(ReferringBatch),
+}
+
+/// Records, copied.
+#[derive(Debug)]
+struct GatheringBatch {
     /// The batch's header, left free, and its records.
     buffer: AlignedBuffer,
     record_count: u32,
 }
 
+/// One record whose payload ends with bytes of a value file, which are not copied yet.
+#[derive(Debug)]
+struct ReferringBatch {
+    record_header: [u8; RECORD_HEADER_BYTES],
+    /// The payload's own first bytes: a part's header.
+    payload_head: Vec<u8>,
+    value: MappedBytes,
+    range: Range<usize>,
+}
+
 impl OpenBatch {
+    /// Header and records, without padding.
+    fn byte_length(&self) -> usize {
+        match self {
+            Self::Gathering(batch) => batch.buffer.len(),
+            Self::Referring(batch) => {
+                BATCH_HEADER_BYTES + RECORD_HEADER_BYTES + batch.payload_head.len() + batch.range.len()
+            }
+        }
+    }
+
     fn padded_bytes(&self) -> u64 {
-        self.buffer.len().next_multiple_of(BLOCK_BYTES) as u64
+        self.byte_length().next_multiple_of(BLOCK_BYTES) as u64
     }
 }
 
@@ -106,6 +136,8 @@ pub struct LogWriter {
     /// `<= last_given_out`.
     durable: Sequence,
     pending_bytes: usize,
+    /// What of `pending_bytes` is referred to and not copied yet.
+    referenced_bytes: usize,
     current: Option<CurrentSegment>,
     spare: Option<SegmentRequest>,
     retired: VecDeque<u64>,
@@ -131,6 +163,7 @@ impl LogWriter {
             last_given_out: before_first,
             durable: before_first,
             pending_bytes: 0,
+            referenced_bytes: 0,
             current: None,
             spare: None,
             retired: VecDeque::new(),
@@ -163,18 +196,68 @@ impl LogWriter {
         assert!(payload_bytes <= PAYLOAD_BYTES_MAX, "entry of {payload_bytes} bytes");
         let header = record_header(payload_bytes, shard, kind as u8, position);
         let record_bytes = header.len() + payload_bytes;
-        let joins = self.batches.back().is_some_and(|batch| batch.buffer.len() + record_bytes <= self.batch_bytes_max);
-        if !joins {
-            let buffer = self.fresh_buffer(BATCH_HEADER_BYTES + record_bytes);
-            self.pending_bytes += BATCH_HEADER_BYTES;
-            self.batches.push_back(OpenBatch { buffer, record_count: 0 });
-        }
-        let batch = self.batches.back_mut().expect("an open batch");
+        let batch = self.batch_for(record_bytes);
         batch.buffer.extend_from_slice(&header);
         payload.iter().for_each(|part| batch.buffer.extend_from_slice(part));
         batch.record_count += 1;
         self.pending_bytes += record_bytes;
         self.last_appended()
+    }
+
+    /// The open batch, or a fresh one where it has no room for a record of `record_bytes` with its header.
+    fn batch_for(&mut self, record_bytes: usize) -> &mut GatheringBatch {
+        let joins = match self.batches.back() {
+            Some(OpenBatch::Gathering(batch)) => batch.buffer.len() + record_bytes <= self.batch_bytes_max,
+            _ => false,
+        };
+        if !joins {
+            let buffer = self.fresh_buffer(BATCH_HEADER_BYTES + record_bytes);
+            self.pending_bytes += BATCH_HEADER_BYTES;
+            self.batches.push_back(OpenBatch::Gathering(GatheringBatch { buffer, record_count: 0 }));
+        }
+        match self.batches.back_mut() {
+            Some(OpenBatch::Gathering(batch)) => batch,
+            _ => unreachable!("an open batch was just seen or made"),
+        }
+    }
+
+    /// [`Self::append`] of an entry whose payload is `payload_head` and then `range` of `value`, which is copied when
+    /// its write starts: see [`Self::next_reference`].
+    ///
+    /// # Panics
+    /// As [`Self::append`].
+    pub fn append_referring(
+        &mut self,
+        shard: ShardId,
+        position: EntryPosition,
+        kind: EntryKind,
+        payload_head: &[u8],
+        (value, range): (MappedBytes, Range<usize>),
+    ) -> Sequence {
+        let payload_bytes = payload_head.len() + range.len();
+        assert!(payload_bytes <= PAYLOAD_BYTES_MAX, "entry of {payload_bytes} bytes");
+        assert!(range.end <= value.len(), "a part of the value");
+        let record_header = record_header(payload_bytes, shard, kind as u8, position);
+        let batch = ReferringBatch { record_header, payload_head: payload_head.to_vec(), value, range };
+        let batch = OpenBatch::Referring(batch);
+        self.pending_bytes += batch.byte_length();
+        self.referenced_bytes += batch.byte_length();
+        self.batches.push_back(batch);
+        self.last_appended()
+    }
+
+    /// The bytes that [`Self::next_write`] would copy out of a value file, if it would: who may not wait for the disk
+    /// sees to it that they are in memory.
+    pub fn next_reference(&self) -> Option<(&MappedBytes, Range<usize>)> {
+        match self.batches.front() {
+            Some(OpenBatch::Referring(batch)) if self.may_write() => Some((&batch.value, batch.range.clone())),
+            _ => None,
+        }
+    }
+
+    /// Bytes of [`Self::pending_bytes`] that are referred to: of them the writer holds no copy yet.
+    pub fn referenced_bytes(&self) -> usize {
+        self.referenced_bytes
     }
 
     /// Asks for a last batch without records, which testifies that all batches before it are durable: with it, a bit
@@ -188,7 +271,7 @@ impl LogWriter {
         self.current?;
         let buffer = self.fresh_buffer(BATCH_HEADER_BYTES);
         self.pending_bytes += BATCH_HEADER_BYTES;
-        self.batches.push_back(OpenBatch { buffer, record_count: 0 });
+        self.batches.push_back(OpenBatch::Gathering(GatheringBatch { buffer, record_count: 0 }));
         Some(self.last_appended())
     }
 
@@ -216,24 +299,46 @@ impl LogWriter {
     /// [`Self::written`] when all of it is on disk. `None` when nothing is open, enough is in flight, the segment is
     /// missing, or the writes to the last segment must complete first.
     pub fn next_write(&mut self) -> Option<LogWrite> {
-        let needed = self.batches.front()?.padded_bytes();
-        // The queue is counted, not the writes: a stuck write must not let completed ones gather behind it without
-        // bound.
-        if self.in_flight.len() >= self.options.writes_in_flight_max {
-            return None;
-        }
-        let begins_segment = match self.current {
-            Some(current) => current.bytes - current.offset < needed,
-            None => true,
-        };
-        if begins_segment && !self.may_begin_segment(needed) {
+        if !self.may_write() {
             return None;
         }
         let batch = self.batches.pop_front()?;
+        let begins_segment = self.begins_segment(batch.padded_bytes());
+        let batch = match batch {
+            OpenBatch::Gathering(batch) => batch,
+            OpenBatch::Referring(batch) => self.copied(&batch),
+        };
         let sequence = self.last_given_out.next();
         let write = if begins_segment { self.first_write(batch, sequence) } else { self.later_write(batch, sequence) };
         self.last_given_out = sequence;
         Some(write)
+    }
+
+    /// Whether a batch is open and its write may start.
+    fn may_write(&self) -> bool {
+        // The queue is counted, not the writes: a stuck write must not let completed ones gather behind it without
+        // bound.
+        let Some(batch) = self.batches.front() else { return false };
+        let needed = batch.padded_bytes();
+        self.in_flight.len() < self.options.writes_in_flight_max
+            && (!self.begins_segment(needed) || self.may_begin_segment(needed))
+    }
+
+    /// Whether the present segment has no room for `needed` bytes.
+    fn begins_segment(&self, needed: u64) -> bool {
+        self.current.is_none_or(|current| current.bytes - current.offset < needed)
+    }
+
+    /// The same batch with its bytes in a buffer: the only copy of a large value on its way in.
+    fn copied(&mut self, batch: &ReferringBatch) -> GatheringBatch {
+        let ReferringBatch { record_header, payload_head, value, range } = batch;
+        let byte_length = BATCH_HEADER_BYTES + record_header.len() + payload_head.len() + range.len();
+        self.referenced_bytes -= byte_length;
+        let mut buffer = self.fresh_buffer(byte_length);
+        buffer.extend_from_slice(record_header);
+        buffer.extend_from_slice(payload_head);
+        buffer.extend_from_slice(&value.bytes()[range.clone()]);
+        GatheringBatch { buffer, record_count: 1 }
     }
 
     fn may_begin_segment(&self, needed: u64) -> bool {
@@ -241,7 +346,7 @@ impl LogWriter {
     }
 
     /// Moves to the spare segment: its header and `batch` in one write.
-    fn first_write(&mut self, mut batch: OpenBatch, sequence: Sequence) -> LogWrite {
+    fn first_write(&mut self, mut batch: GatheringBatch, sequence: Sequence) -> LogWrite {
         let spare = self.spare.take().expect("a spare segment was checked");
         let previous_end = match self.current.take() {
             Some(previous) => {
@@ -269,12 +374,12 @@ impl LogWriter {
         self.write_from(batch, sequence, SEGMENT_HEADER_BYTES)
     }
 
-    fn later_write(&mut self, batch: OpenBatch, sequence: Sequence) -> LogWrite {
+    fn later_write(&mut self, batch: GatheringBatch, sequence: Sequence) -> LogWrite {
         self.write_from(batch, sequence, 0)
     }
 
     /// Finishes `batch`, which starts at `lead` bytes of its buffer, and places it at the current offset.
-    fn write_from(&mut self, mut batch: OpenBatch, sequence: Sequence, lead: usize) -> LogWrite {
+    fn write_from(&mut self, mut batch: GatheringBatch, sequence: Sequence, lead: usize) -> LogWrite {
         let current = self.current.as_mut().expect("a current segment");
         let place = BatchPlace { identity: self.identity, segment: current.number, offset: current.offset };
         let byte_length = batch.buffer.len() - lead;
@@ -313,7 +418,10 @@ impl LogWriter {
     /// Memory of the open batches, those in flight, and the spare buffers: a handful, and some dozens when the disk is
     /// behind.
     pub fn memory_bytes(&self) -> usize {
-        let open = self.batches.iter().map(|batch| batch.buffer.capacity());
+        let open = self.batches.iter().map(|batch| match batch {
+            OpenBatch::Gathering(batch) => batch.buffer.capacity(),
+            OpenBatch::Referring(_) => size_of::<OpenBatch>(),
+        });
         let in_flight = self.in_flight.iter().filter(|write| !write.completed).map(|write| write.capacity);
         open.chain(in_flight).chain(self.spare_buffers.iter().map(AlignedBuffer::capacity)).sum()
     }

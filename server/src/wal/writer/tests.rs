@@ -1,6 +1,7 @@
 //! The writer without any file: when it writes, where, and what it calls durable.
 
 use eyot_raft_glue::{Index, Term};
+use eyot_ring::MappedFile;
 use proptest::prelude::*;
 
 use super::super::format::{bytes_at_most, take_record, BatchHeader};
@@ -150,7 +151,7 @@ fn a_batch_is_bounded_while_it_waits() {
     }
     assert!(writer.pending_bytes() >= 3000 * 1024);
     assert_eq!(writer.batches.len(), 3);
-    assert!(writer.batches.iter().all(|batch| batch.buffer.len() <= writer.batch_bytes_max));
+    assert!(writer.batches.iter().all(|batch| batch.byte_length() <= writer.batch_bytes_max));
 }
 
 #[test]
@@ -245,6 +246,64 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0_usize..8).prop_map(Step::Complete),
         1 => Just(Step::Provide),
     ]
+}
+
+#[test]
+fn a_part_that_is_referred_to_is_written_as_a_copied_one_would_be() {
+    const PART: std::ops::Range<usize> = 100..3 * BLOCK_BYTES + 17;
+    let (_file, mut region) = MappedFile::create(&std::env::temp_dir(), 4 * BLOCK_BYTES).unwrap();
+    region.bytes_mut().iter_mut().enumerate().for_each(|(index, byte)| *byte = (index % 251) as u8);
+    let value = region.share(4 * BLOCK_BYTES);
+    let position = EntryPosition { term: Term(1), index: Index(3) };
+    let (mut copying, mut referring) = (running_writer(), running_writer());
+    for writer in [&mut copying, &mut referring] {
+        append(writer, 2, b"before");
+    }
+    // A batch of its own on both sides, so that they are the same to the last byte.
+    copying.batch_bytes_max = 0;
+    let payload = [&b"head"[..], &value.bytes()[PART]];
+    copying.append_gathered(ShardId(0), position, EntryKind::ValuePart, payload);
+    let before = referring.memory_bytes();
+    let source = (value.clone(), PART);
+    let sequence = referring.append_referring(ShardId(0), position, EntryKind::ValuePart, b"head", source);
+    assert_eq!(sequence, Sequence(3));
+    assert!(referring.memory_bytes() < before + BLOCK_BYTES, "nothing is copied yet");
+    assert_eq!(referring.pending_bytes(), copying.pending_bytes());
+    assert!(referring.next_reference().is_none(), "another batch is written first");
+    for writer in [&mut copying, &mut referring] {
+        append(writer, 4, b"after");
+    }
+    for step in 0..3 {
+        assert_eq!(referring.next_reference().is_some(), step == 1);
+        let (copied, referred) = (copying.next_write().unwrap(), referring.next_write().unwrap());
+        assert_eq!((copied.segment, copied.offset), (referred.segment, referred.offset));
+        assert!(copied.buffer[..] == referred.buffer[..], "write {step}");
+        copying.written(copied.sequence, copied.buffer);
+        referring.written(referred.sequence, referred.buffer);
+        assert_eq!(referring.referenced_bytes() > 0, step == 0);
+        if step == 1 {
+            drop(value.clone());
+        }
+    }
+    assert_eq!((referring.pending_bytes(), referring.referenced_bytes()), (0, 0));
+}
+
+#[test]
+fn the_reference_is_named_only_when_its_write_may_start() {
+    let (_file, region) = MappedFile::create(&std::env::temp_dir(), BLOCK_BYTES).unwrap();
+    let value = region.share(BLOCK_BYTES);
+    let mut writer = running_writer();
+    let position = EntryPosition { term: Term(1), index: Index(2) };
+    let mut writes = Vec::new();
+    for _ in 0..2 {
+        writer.append_referring(ShardId(0), position, EntryKind::ValuePart, b"", (value.clone(), 0..10));
+        assert!(writer.next_reference().is_some());
+        writes.push(writer.next_write().unwrap());
+    }
+    writer.append_referring(ShardId(0), position, EntryKind::ValuePart, b"", (value, 0..10));
+    assert!(writer.next_reference().is_none() && writer.next_write().is_none(), "two are in flight");
+    writes.into_iter().for_each(|write| drop(writer.written(write.sequence, write.buffer)));
+    assert!(writer.next_reference().is_some());
 }
 
 proptest! {
