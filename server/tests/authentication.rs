@@ -433,3 +433,21 @@ fn a_node_without_a_password_says_so_to_whoever_has_one() {
     assert_eq!((client.receive(), client.receive()), (Reply::status("RESET"), Reply::status("PONG")));
     wait_until("the refusal is counted", || subject.info("acl_access_denied_auth") == "1");
 }
+
+#[test]
+fn a_browser_that_was_led_to_the_port_is_hung_up_on() {
+    let (with_password, _directory) = node(&[]);
+    let plain_directory = directory();
+    let without = Subject::start(plain_directory.path(), &["--sync-writes=false"]);
+    for subject in [&with_password, &without] {
+        for head in ["POST / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n", "Host: x\r\n"] {
+            let mut client = subject.connect();
+            // What a page makes a browser send behind the head are commands, if anybody reads on.
+            client.send_raw(format!("{head}\r\nSET smuggled 1\r\nAUTH {PASSWORD}\r\nSET smuggled 2\r\n").as_bytes());
+            let said = String::from_utf8(client.rest()).unwrap();
+            assert!(said.ends_with("-ERR this is not an HTTP server\r\n"), "{said}");
+        }
+    }
+    assert_eq!(without.connect().say("GET smuggled"), Reply::NullBulk);
+    assert_eq!(known(&with_password).say("GET smuggled"), Reply::NullBulk);
+}

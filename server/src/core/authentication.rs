@@ -120,10 +120,7 @@ impl Work {
                 self.metrics.commands.called(parsed.id as usize);
                 self.admin_request(key, parsed.id, &parsed.request);
             }
-            Err(error) => {
-                let to = self.begin_resp(key, Operation::Admin, false, 1);
-                self.refuse(&to, &error);
-            }
+            Err(error) => self.refuse_request(key, &error),
         }
     }
 

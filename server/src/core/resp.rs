@@ -144,8 +144,7 @@ impl Work {
         let parsed = match parse(args, self.clock.wall_us()) {
             Ok(parsed) => parsed,
             Err(error) => {
-                let to = self.begin_resp(key, Operation::Admin, false, 1);
-                self.refuse(&to, &error);
+                self.refuse_request(key, &error);
                 return true;
             }
         };
@@ -165,6 +164,16 @@ impl Work {
             self.note_slow(key, args, &parsed.request, started.elapsed());
         }
         true
+    }
+
+    /// Answers what is no request that can be executed; hangs up where nothing behind it can be one.
+    #[cold]
+    pub(super) fn refuse_request(&mut self, key: u32, error: &RespError) {
+        if error.closes_connection() {
+            return self.fail_resp_stream(key, error);
+        }
+        let to = self.begin_resp(key, Operation::Admin, false, 1);
+        self.refuse(&to, error);
     }
 
     /// Enters a request into the slow log if it took long.
