@@ -8,6 +8,7 @@
 //! | [`batch`] | several operations in one call: split by owning core, put back in order |
 //! | [`options`] | every setting with its default and its bounds |
 //! | [`error`] | what can fail, and whether a write that failed may have been applied |
+//! | [`password`] | the password from a file |
 //! | [`topology`] | from a key to the address of the core that owns it |
 //! | [`retry`] | which failures are tried again, and after which pause |
 //! | `pool` | the connections to one address: opened on demand, replaced when they break |
@@ -42,6 +43,7 @@ pub mod client;
 pub mod batch;
 pub mod error;
 pub mod options;
+pub mod password;
 
 pub mod retry;
 pub mod topology;
@@ -53,9 +55,11 @@ pub use batch::{BatchOperation, BatchResult};
 pub use client::{Client, Versioned};
 pub use error::{Error, Outcome};
 pub use options::{Options, SetOptions};
+pub use password::read_password;
 pub use retry::RetryPolicy;
 
 pub use eyot_protocol::command::Condition;
+pub use eyot_protocol::credentials::{Password, PasswordError};
 pub use eyot_protocol::error::ProtocolError;
 pub use eyot_protocol::request::{AckLevel, Expiry, Operation, ReadLevel};
 pub use eyot_protocol::response::{HelloReply, ReplyError, SetOutcome};

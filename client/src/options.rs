@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use eyot_protocol::command::Condition;
+use eyot_protocol::credentials::Password;
 use eyot_protocol::limits::{FRAME_OVERHEAD_BYTES, MAX_VALUE_BYTES};
 use eyot_protocol::request::{AckLevel, Expiry, ReadLevel};
 use eyot_protocol::ErrorCode;
@@ -46,6 +47,9 @@ pub struct Options {
     pub max_reply_bytes: usize,
     /// The name in the server's logs and statistics.
     pub client_name: String,
+    /// The server's password: sent with HELLO on each connection. Default: none. It travels as it is: without TLS, over
+    /// a trusted network only.
+    pub password: Option<Password>,
 }
 
 impl Default for Options {
@@ -62,6 +66,7 @@ impl Default for Options {
             send_deadline: true,
             max_reply_bytes: MAX_VALUE_BYTES + FRAME_OVERHEAD_BYTES,
             client_name: concat!("eyot-client ", env!("CARGO_PKG_VERSION")).to_owned(),
+            password: None,
         }
     }
 }

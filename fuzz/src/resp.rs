@@ -4,8 +4,10 @@ use eyot_protocol::command::Command;
 use eyot_protocol::limits::MAX_KEY_BYTES;
 use eyot_protocol::resp::command_reply::{put_command, put_help};
 use eyot_protocol::resp::glob;
+use eyot_protocol::resp::table::Access;
 use eyot_protocol::resp::{
-    parse, split_request, ArgList, Args, RespLimits, RespRequest, RespVersion, Split, Unfinished, Writer,
+    parse, parse_unauthenticated, split_request, ArgList, Args, RespLimits, RespRequest, RespVersion, Split,
+    Unfinished, Writer,
 };
 use eyot_protocol::tlv::Decoder;
 
@@ -16,6 +18,7 @@ const LIMITS: RespLimits = RespLimits {
     line_bytes_max: 256,
     request_bytes_max: 3000,
     big_bulk_bytes: 64,
+    is_unauthenticated: false,
 };
 /// Any time will do.
 const NOW_US: i64 = 1_700_000_000_000_000;
@@ -80,6 +83,10 @@ impl Reader {
 /// Parses a request, and writes the reply if it needs nothing but the table.
 fn describe(args: Args<'_>) -> String {
     assert!(!args.is_empty(), "a request has a name");
+    match parse_unauthenticated(args) {
+        Ok(first) => assert!(first.id.spec().access() == Access::Anyone, "{:?} before authentication", first.id),
+        Err(error) => check_reply(|writer| writer.error(error.line())),
+    }
     let words: Vec<_> = args.iter().map(|word| word.escape_ascii().to_string()).collect();
     let parsed = match parse(args, NOW_US) {
         Ok(parsed) => parsed,
@@ -145,6 +152,29 @@ fn after_reply(bytes: &[u8]) -> Option<&[u8]> {
     (0..elements).try_fold(rest, |rest, _| after_reply(rest))
 }
 
+/// Before authentication nothing beyond its low limits is waited for, and no value is received apart.
+fn check_unauthenticated(input: &[u8]) {
+    const LIMITS: RespLimits = RespLimits::unauthenticated();
+    let (mut args, mut taken) = (ArgList::default(), 0);
+    while let Ok(split) = split_request(&input[taken..], &LIMITS, &mut args, &mut Unfinished::default()) {
+        match split {
+            Split::Request { consumed, request } => {
+                let request = args.of(request, &input[taken..]);
+                let inline = input[taken] != b'*';
+                assert!(inline || request.len() <= LIMITS.arguments_max);
+                assert!(request.iter().all(|argument| argument.len() <= LIMITS.bulk_bytes_max));
+                taken += consumed;
+            }
+            Split::Empty { consumed } => taken += consumed,
+            Split::Incomplete { needed, big_bulk } => {
+                assert!(needed <= LIMITS.request_bytes_max && big_bulk.is_none());
+                return;
+            }
+        }
+        args.clear();
+    }
+}
+
 /// Reads `input` as a client's stream, at once and byte by byte; and as a stored value, if it is one.
 ///
 /// # Panics
@@ -158,6 +188,8 @@ pub fn resp_request(input: &[u8]) {
         start += by_bytes.take_requests(&input[start..end]);
     }
     assert_eq!(at_once.found, by_bytes.found, "what is found depends on how the bytes arrive");
+
+    check_unauthenticated(input);
 
     if let Ok(value) = Decoder::new(input).raw_value() {
         check_reply(|writer| writer.value(value));

@@ -49,6 +49,10 @@ pub struct Args {
     /// The wire: Eyot's own, RESP as Redis speaks it, or memcached's text
     #[arg(long, value_enum, default_value_t = Protocol::Native)]
     pub protocol: Protocol,
+    /// File with the server's password; only its owner may have access to it. Or set EYOT_PASSWORD to the password
+    /// itself
+    #[arg(long, env = "EYOT_PASSWORD_FILE", value_name = "FILE")]
+    pub password_file: Option<std::path::PathBuf>,
     /// Clients that work at the same time
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=50_000))]
     pub clients: u32,

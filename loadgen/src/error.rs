@@ -12,7 +12,7 @@ pub const EXIT_OK: u8 = 0;
 pub const EXIT_SERVER_ERRORS: u8 = 1;
 /// Wrong usage.
 pub const EXIT_USAGE: u8 = 2;
-/// Cannot connect, or the server refused HELLO.
+/// Cannot connect, or the server refused HELLO or the password.
 pub const EXIT_CANNOT_CONNECT: u8 = 3;
 /// A connection was lost, or a request was not answered in time.
 pub const EXIT_CONNECTION_LOST: u8 = 4;
@@ -44,6 +44,16 @@ pub enum LoadError {
         address: SocketAddr,
         /// Why not.
         error: io::Error,
+    },
+    /// The server does not take the password.
+    #[error("client {client} cannot authenticate at {address}: {message}")]
+    Authentication {
+        /// Which client.
+        client: usize,
+        /// Which server.
+        address: SocketAddr,
+        /// What it said.
+        message: String,
     },
     /// The server did not answer HELLO as it should.
     #[error("HELLO to {address} failed: {message}; does it speak Eyot's native protocol?")]
@@ -87,9 +97,11 @@ impl LoadError {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Output { .. } | Self::Thread { .. } => EXIT_USAGE,
-            Self::Resolve { .. } | Self::Connect { .. } | Self::Hello { .. } | Self::Slots { .. } => {
-                EXIT_CANNOT_CONNECT
-            }
+            Self::Resolve { .. }
+            | Self::Connect { .. }
+            | Self::Authentication { .. }
+            | Self::Hello { .. }
+            | Self::Slots { .. } => EXIT_CANNOT_CONNECT,
             Self::Ring(_) => EXIT_MACHINE,
         }
     }

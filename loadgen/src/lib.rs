@@ -13,7 +13,7 @@
 //! | `closed_loop`, `open_loop` | when requests are sent |
 //! | `workload`, `zipf` | which requests |
 //! | `wire` | their bytes: native, RESP, memcached |
-//! | `topology` | the shard map |
+//! | `topology`, `password` | connections, the password that they say first, the shard map |
 //! | `verify` | values that name themselves, and what a read may return |
 //! | `measure`, `report`, `progress` | what is counted and shown |
 //! | `machine`, `server_process` | facts and CPU time from `/proc` |
@@ -22,8 +22,8 @@
 //! - Waiting is counted: in an open loop latency begins when a request is due, in a closed loop before it is encoded.
 //! - A request counts once: answered, answered with an error, or the run ends with a named trouble.
 //!
-//! Deliberately not here: a client library. This crate speaks only GET, SET and HELLO, and is built to be measured
-//! with.
+//! Deliberately not here: a client library. This crate speaks only GET, SET, HELLO and AUTH, and is built to be
+//! measured with.
 
 #![forbid(unsafe_code)]
 
@@ -34,6 +34,7 @@ pub mod error;
 pub mod machine;
 pub mod measure;
 pub mod open_loop;
+pub mod password;
 pub mod progress;
 pub mod report;
 pub mod run;

@@ -17,16 +17,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use eyot_protocol::request::RequestOptions;
 use hdrhistogram::Histogram;
 
-use crate::args::{Args, OnMiss};
+use crate::args::{Args, OnMiss, Protocol};
 use crate::engine::{Engine, Phase, Progress, Schedule};
 use crate::error::LoadError;
 use crate::machine;
 use crate::measure::Measurement;
 use crate::open_loop::backlog_bound;
+use crate::password::{load_password, PASSWORD_VARIABLE};
 use crate::progress::{ProgressLine, PATIENCE};
 use crate::report::{Report, Window};
 use crate::server_process::Usage;
-use crate::topology::{connect, resolve, ShardMap};
+use crate::topology::{resolve, Door, ShardMap};
 use crate::traffic::{Client, Connection, Setting, Source, Traffic};
 use crate::verify::Ledger;
 use crate::wire::Encoder;
@@ -55,10 +56,15 @@ pub fn run(args: &Args, stop: &Arc<AtomicBool>) -> Result<Report, LoadError> {
     if let Some(pid) = args.server_pid {
         Usage::of(pid).map_err(|error| LoadError::Usage(format!("--server-pid {pid}: {error}")))?;
     }
+    let password = load_password(args.password_file.as_deref(), std::env::var_os(PASSWORD_VARIABLE))?;
+    if password.is_some() && args.protocol == Protocol::Memcached {
+        return Err(LoadError::Usage("a password needs --protocol native or resp: memcached has none".to_owned()));
+    }
+    let door = Door { protocol: args.protocol, password: password.as_ref(), timeout: args.timeout };
     machine::raise_file_limit();
-    let setting = setting(args)?;
+    let setting = setting(args, &door)?;
     let progress = ProgressLine::is_wanted(args.quiet);
-    let mut threads = Threads::start(args, &setting, stop, progress)?;
+    let mut threads = Threads::start(args, &door, &setting, stop, progress)?;
     let mut troubled = Measurement::default();
     for (name, phase) in phases(args) {
         let (before, own_before) = (usage(args.server_pid), usage(Some(own_pid)));
@@ -140,10 +146,10 @@ impl Phase {
     }
 }
 
-fn setting(args: &Args) -> Result<Setting, LoadError> {
+fn setting(args: &Args, door: &Door<'_>) -> Result<Setting, LoadError> {
     let mut form = KeyForm::new(&args.key_prefix);
     let routing = args.route || args.foreign_share.is_some();
-    let shards = routing.then(|| ShardMap::ask(args.protocol, resolve(&args.address)?, args.timeout)).transpose()?;
+    let shards = routing.then(|| ShardMap::ask(door, resolve(&args.address)?)).transpose()?;
     if let (Some(share), Some(shards)) = (args.foreign_share, &shards) {
         let refuse = |why: &str| Err(LoadError::Usage(format!("--foreign-share {share}: {why}")));
         if share > 0.0 && shards.addresses().len() < 2 {
@@ -178,12 +184,18 @@ struct Threads {
 
 impl Threads {
     /// Connects all clients and starts the threads; returns when all of them are ready.
-    fn start(args: &Args, setting: &Setting, stop: &Arc<AtomicBool>, progress: bool) -> Result<Self, LoadError> {
+    fn start(
+        args: &Args,
+        door: &Door<'_>,
+        setting: &Setting,
+        stop: &Arc<AtomicBool>,
+        progress: bool,
+    ) -> Result<Self, LoadError> {
         let (sender, events) = mpsc::channel();
         let mut threads = Self { phases: Vec::new(), events, handles: Vec::new(), progress };
         let count = args.threads as usize;
         for thread in 0..count {
-            let traffic = traffic(args, setting, thread, share(u64::from(args.clients), thread, count))?;
+            let traffic = traffic(args, door, setting, thread, share(u64::from(args.clients), thread, count))?;
             let (phase_sender, phases) = mpsc::channel();
             let job = Job {
                 thread,
@@ -245,7 +257,13 @@ impl Drop for Threads {
     }
 }
 
-fn traffic(args: &Args, setting: &Setting, thread: usize, numbers: std::ops::Range<u64>) -> Result<Traffic, LoadError> {
+fn traffic(
+    args: &Args,
+    door: &Door<'_>,
+    setting: &Setting,
+    thread: usize,
+    numbers: std::ops::Range<u64>,
+) -> Result<Traffic, LoadError> {
     let address = resolve(&args.address)?;
     let (mut clients, mut connections) = (Vec::new(), Vec::new());
     for number in numbers {
@@ -261,7 +279,7 @@ fn traffic(args: &Args, setting: &Setting, thread: usize, numbers: std::ops::Ran
         };
         clients.push(Client::new(number, own_cores[0].0));
         for (_, address) in own_cores {
-            connections.push(Connection::new(connect(number as usize, address, args.timeout)?));
+            connections.push(Connection::new(door.connect(number as usize, address)?));
         }
     }
     let options = RequestOptions { ack: args.ack.into(), ..RequestOptions::default() };

@@ -7,13 +7,14 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
+use eyot_protocol::credentials::Password;
 use eyot_protocol::key::{shard_of_slot, slot, SLOT_COUNT};
 use eyot_protocol::response::HelloReply;
 
 use crate::args::Protocol;
 use crate::error::LoadError;
 use crate::wire::cluster::SlotRange;
-use crate::wire::{cluster, native, WireError};
+use crate::wire::{cluster, native, resp, WireError};
 use crate::workload::KeyForm;
 
 /// The first address that `text`, as HOST:PORT, stands for.
@@ -23,13 +24,38 @@ pub fn resolve(text: &str) -> Result<SocketAddr, LoadError> {
     text.to_socket_addrs().map_err(failed)?.next().ok_or_else(nothing)
 }
 
-/// A connection that is ready for requests.
-pub fn connect(client: usize, address: SocketAddr, timeout: Duration) -> Result<TcpStream, LoadError> {
-    let connection = TcpStream::connect_timeout(&address, timeout).and_then(|socket| {
-        socket.set_nodelay(true)?;
+/// What it takes to be let in.
+#[derive(Debug, Clone, Copy)]
+pub struct Door<'a> {
+    /// The wire.
+    pub protocol: Protocol,
+    /// The server's password.
+    pub password: Option<&'a Password>,
+    /// How long a step may take.
+    pub timeout: Duration,
+}
+
+impl Door<'_> {
+    /// A connection that is ready for requests: the password was said, if there is one.
+    pub fn connect(&self, client: usize, address: SocketAddr) -> Result<TcpStream, LoadError> {
+        let connection = TcpStream::connect_timeout(&address, self.timeout).and_then(|socket| {
+            socket.set_nodelay(true)?;
+            Ok(socket)
+        });
+        let socket = connection.map_err(|error| LoadError::Connect { client, address, error })?;
+        let Some(password) = self.password else { return Ok(socket) };
+        let said = match self.protocol {
+            Protocol::Native => {
+                exchange(&socket, &native::hello(Some(password)), self.timeout, native::hello_reply).map(drop)
+            }
+            Protocol::Resp => exchange(&socket, &resp::auth(password.bytes()), self.timeout, resp::auth_reply),
+            Protocol::Memcached => unreachable!("refused with the arguments"),
+        };
+        // The ring, which takes the socket over, has time-outs of its own.
+        said.and_then(|()| socket.set_read_timeout(None).map_err(|error| error.to_string()))
+            .map_err(|message| LoadError::Authentication { client, address, message })?;
         Ok(socket)
-    });
-    connection.map_err(|error| LoadError::Connect { client, address, error })
+    }
 }
 
 /// Which core owns which keys, and where each core listens.
@@ -41,13 +67,13 @@ pub struct ShardMap {
 
 impl ShardMap {
     /// Asks the server at `address`.
-    pub fn ask(protocol: Protocol, address: SocketAddr, timeout: Duration) -> Result<Self, LoadError> {
-        let socket = connect(0, address, timeout)?;
-        match protocol {
-            Protocol::Native => exchange(socket, &native::hello(), timeout, native::hello_reply)
+    pub fn ask(door: &Door<'_>, address: SocketAddr) -> Result<Self, LoadError> {
+        let (socket, timeout) = (door.connect(0, address)?, door.timeout);
+        match door.protocol {
+            Protocol::Native => exchange(&socket, &native::hello(door.password), timeout, native::hello_reply)
                 .and_then(|reply| Self::new(&reply, address))
                 .map_err(|message| LoadError::Hello { address, message }),
-            Protocol::Resp => exchange(socket, cluster::ASK, timeout, cluster::slots)
+            Protocol::Resp => exchange(&socket, cluster::ASK, timeout, cluster::slots)
                 .and_then(|ranges| Self::of_ranges(&ranges, address))
                 .map_err(|message| LoadError::Slots { address, message }),
             Protocol::Memcached => unreachable!("refused with the arguments"),
@@ -121,7 +147,7 @@ impl ShardMap {
 
 /// Asks, and reads until `parse` has all of the answer.
 fn exchange<T>(
-    mut socket: TcpStream,
+    mut socket: &TcpStream,
     question: &[u8],
     timeout: Duration,
     parse: impl Fn(&[u8]) -> Result<Option<T>, WireError>,

@@ -203,3 +203,33 @@ fn a_foreign_share_is_kept() {
     let alone = Mock::start(Behaviour::default());
     assert!(matches!(load(&alone, "--foreign-share 0.5 --requests 1"), Err(LoadError::Usage(_))));
 }
+
+#[test]
+fn every_connection_says_the_password_first() {
+    if io_uring_is_refused() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("password");
+    std::fs::write(&path, "open sesame\n").unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    for (protocol, resp) in [("native", false), ("resp", true)] {
+        for extra in ["", "--route"] {
+            let behaviour = Behaviour { resp, cores: 2, password: Some("open sesame"), ..Behaviour::default() };
+            let mock = Mock::start(behaviour);
+            let line = format!(
+                "--protocol {protocol} {extra} --password-file {} --clients 3 --pipeline 4 --requests 500",
+                path.display()
+            );
+            let report = load(&mock, &line).unwrap();
+            assert_eq!((report.requests, report.errors, report.exit_code()), (500, 0, 0), "{line}");
+            let other = Mock::start(Behaviour { password: Some("something else"), ..behaviour });
+            let refused = load(&other, &line).unwrap_err();
+            assert!(matches!(refused, LoadError::Authentication { .. }), "{refused}");
+            assert_eq!((refused.exit_code(), refused.to_string().contains("sesame")), (3, false));
+        }
+    }
+    let mock = Mock::start(Behaviour { memcached: true, ..Behaviour::default() });
+    let line = format!("--protocol memcached --password-file {} --requests 5", path.display());
+    assert!(matches!(load(&mock, &line), Err(LoadError::Usage(_))));
+}

@@ -52,11 +52,15 @@ pub enum ErrorCode {
     NoSuchKey = 20,
     /// The operation needs its keys in one shard, and they are not: not applied.
     CrossSlot = 21,
+    /// The server wants a password, and this connection has not said it: not applied.
+    AuthenticationRequired = 22,
+    /// The user or the password is not right.
+    AuthenticationFailed = 23,
 }
 
 impl ErrorCode {
     /// Every code, in the order of its number.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::MalformedFrame,
         Self::FrameTooLarge,
         Self::UnsupportedVersion,
@@ -78,6 +82,8 @@ impl ErrorCode {
         Self::InvalidNumber,
         Self::NoSuchKey,
         Self::CrossSlot,
+        Self::AuthenticationRequired,
+        Self::AuthenticationFailed,
     ];
 
     /// The code of a number from the wire; `None` for one that this version does not know.
@@ -114,6 +120,8 @@ impl ErrorCode {
             Self::InvalidNumber => "INVALID_NUMBER",
             Self::NoSuchKey => "NO_SUCH_KEY",
             Self::CrossSlot => "CROSS_SLOT",
+            Self::AuthenticationRequired => "AUTHENTICATION_REQUIRED",
+            Self::AuthenticationFailed => "AUTHENTICATION_FAILED",
         }
     }
 
@@ -177,6 +185,6 @@ mod tests {
         let names: std::collections::BTreeSet<_> = ErrorCode::ALL.map(ErrorCode::name).into_iter().collect();
         assert_eq!(names.len(), ErrorCode::ALL.len());
         assert_eq!(ErrorCode::from_number(0), None);
-        assert_eq!(ErrorCode::from_number(22), None);
+        assert_eq!(ErrorCode::from_number(24), None);
     }
 }

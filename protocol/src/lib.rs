@@ -10,6 +10,7 @@
 //! | [`resp`] | the protocol of Redis and its clients (port 6379) |
 //! | [`mod@request`], [`response`] | the one closed set of requests and replies, whatever wire they came over |
 //! | [`command`] | what a shard's log entry says: the commands that apply changes state with |
+//! | [`credentials`] | who a client says it is, and the password that it must know |
 //! | [`key`] | slots: CRC-16/XMODEM of a key or of its hash tag |
 //! | [`limits`] | every bound, with its reason |
 //! | [`error`] | the stable error codes |
@@ -26,6 +27,7 @@
 pub mod error;
 pub mod limits;
 
+pub mod credentials;
 pub mod key;
 pub mod tlv;
 

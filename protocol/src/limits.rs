@@ -27,6 +27,14 @@ pub const MAX_BATCH_OPERATIONS: usize = 10_000;
 /// Longest PING payload (it is sent back), so that a PING cannot be used to move bulk data.
 pub const MAX_PING_BYTES: usize = 64 * 1024;
 
+/// Longest password, in bytes: a longer one is a file that was given by mistake. Comparing takes the time of the
+/// longest.
+pub const MAX_PASSWORD_BYTES: usize = 512;
+
+/// Longest frame of a client that has not authenticated, where the server wants a password (16 KiB): a HELLO fits many
+/// times, and nothing larger is worth keeping for somebody unknown.
+pub const MAX_UNAUTHENTICATED_FRAME_BYTES: usize = 16 * 1024;
+
 /// Most commands in one log entry: a command's position is the low 16 bits of a version.
 pub const MAX_COMMANDS_PER_ENTRY: usize = 1 << 16;
 

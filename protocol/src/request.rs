@@ -6,6 +6,7 @@
 //! Invariant: a request that exists is valid: key and value lengths, nesting and text encoding were checked.
 
 use crate::command::Condition;
+use crate::credentials::Credentials;
 use crate::native::batch::Batch;
 
 /// What a client may ask for, in classes as they are counted. The number of the first eight is the operation code of
@@ -206,6 +207,8 @@ impl<'a> Set<'a> {
 pub struct Hello<'a> {
     /// The client's name and version, for the server's logs and statistics.
     pub client: Option<&'a str>,
+    /// Who it is.
+    pub credentials: Option<Credentials<'a>>,
 }
 
 /// One request. See [`Operation`].

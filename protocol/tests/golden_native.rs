@@ -133,10 +133,15 @@ fn write_set(set: &Set<'_>) -> String {
 
 fn write_request(request: &Request<'_>) -> String {
     match request {
-        Request::Hello(hello) => match hello.client {
-            None => "HELLO".to_owned(),
-            Some(client) => format!("HELLO client {client:?}"),
-        },
+        Request::Hello(hello) => {
+            let credentials = hello.credentials;
+            let entries = [
+                hello.client.map(|client| format!(" client {client:?}")),
+                credentials.and_then(|said| said.user).map(|user| format!(" user {}", write_key(user))),
+                credentials.map(|said| format!(" password {}", write_key(said.password))),
+            ];
+            format!("HELLO{}", entries.into_iter().flatten().collect::<Vec<_>>().join(","))
+        }
         Request::Ping { payload } => format!("PING {}", write_encoded(payload)),
         Request::Get { key } => format!("GET {}", write_key(key)),
         Request::Delete { key } => format!("DELETE {}", write_key(key)),

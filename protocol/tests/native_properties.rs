@@ -1,6 +1,7 @@
 //! Properties of the native protocol over random requests, replies, streams and bytes.
 
 use eyot_protocol::command::Condition;
+use eyot_protocol::credentials::Credentials;
 use eyot_protocol::limits::{FRAME_OVERHEAD_BYTES, MAX_DEPTH};
 use eyot_protocol::native::batch::Batch;
 use eyot_protocol::native::codec::encode_batch;
@@ -45,7 +46,8 @@ impl Keyed {
 /// Any request that owns what it names.
 #[derive(Debug, Clone)]
 enum Any {
-    Hello(Option<String>),
+    /// The client's name; its user and its password.
+    Hello(Option<String>, Option<(Option<Vec<u8>>, Vec<u8>)>),
     Ping(Vec<u8>),
     Keyed(Keyed),
     Batch(Vec<Keyed>),
@@ -55,7 +57,11 @@ enum Any {
 impl Any {
     fn encode(&self, out: &mut Vec<u8>, id: u32, options: &RequestOptions) {
         let request = match self {
-            Self::Hello(client) => Request::Hello(Hello { client: client.as_deref() }),
+            Self::Hello(client, credentials) => {
+                let credentials = credentials.as_ref();
+                let credentials = credentials.map(|(user, password)| Credentials { user: user.as_deref(), password });
+                Request::Hello(Hello { client: client.as_deref(), credentials })
+            }
             Self::Ping(payload) => Request::Ping { payload },
             Self::Keyed(keyed) => keyed.request(),
             Self::Stats => Request::Stats,
@@ -70,7 +76,10 @@ impl Any {
     /// Whether `request` says the same.
     fn is(&self, request: &Request<'_>) -> bool {
         match (self, request) {
-            (Self::Hello(client), Request::Hello(hello)) => client.as_deref() == hello.client,
+            (Self::Hello(client, credentials), Request::Hello(hello)) => {
+                let found = hello.credentials.map(|said| (said.user.map(<[u8]>::to_vec), said.password.to_vec()));
+                client.as_deref() == hello.client && *credentials == found
+            }
             (Self::Ping(payload), Request::Ping { payload: found }) => payload == found,
             (Self::Keyed(keyed), found) => keyed.request() == *found,
             (Self::Batch(operations), Request::Batch(batch)) => {
@@ -149,7 +158,11 @@ fn any_keyed() -> impl Strategy<Value = Keyed> {
 
 fn any_request() -> impl Strategy<Value = Any> {
     prop_oneof![
-        1 => proptest::option::of("[ -~é]{0,30}").prop_map(Any::Hello),
+        1 => (
+            proptest::option::of("[ -~é]{0,30}"),
+            proptest::option::of((proptest::option::of(vec(any::<u8>(), 0..20)), vec(any::<u8>(), 0..20))),
+        )
+            .prop_map(|(client, credentials)| Any::Hello(client, credentials)),
         1 => any_list().prop_map(Any::Ping),
         6 => any_keyed().prop_map(Any::Keyed),
         2 => vec(any_keyed(), 0..12).prop_map(Any::Batch),

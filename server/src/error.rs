@@ -39,11 +39,13 @@ pub enum StopReason {
     Processors = 21,
     /// The ring of a core failed while the node was running.
     RingFailed = 22,
+    /// The password cannot be had.
+    Password = 23,
 }
 
 impl StopReason {
     /// Every reason, by number.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Usage,
         Self::KernelTooOld,
         Self::IoUringRefused,
@@ -58,6 +60,7 @@ impl StopReason {
         Self::LogWriteFailed,
         Self::Processors,
         Self::RingFailed,
+        Self::Password,
     ];
 
     /// The process's exit code.
@@ -84,6 +87,7 @@ impl StopReason {
             Self::LogWriteFailed => "a log write failed while the node was running",
             Self::Processors => "the wanted processors cannot be had",
             Self::RingFailed => "the ring of a core failed while the node was running",
+            Self::Password => "the password cannot be had",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The server's process: read the configuration, check the machine, run the node, end with a number.
 
 use clap::Parser;
-use eyot_server::config::{Config, Settings};
+use eyot_server::config::{load_password, Config, Settings, PASSWORD_VARIABLE};
 use eyot_server::error::Stop;
 use eyot_server::{logging, node, preflight};
 
@@ -18,7 +18,9 @@ fn main() {
 fn run(config: &Config) -> Result<(), Stop> {
     logging::set_up(config.log_format, &config.log_level)?;
     let allowed = preflight::allowed_processors()?;
-    let settings = Settings::resolve(config, &allowed, preflight::memory_total_bytes())?;
+    let resolved = Settings::resolve(config, &allowed, preflight::memory_total_bytes())?;
+    let password = load_password(config, std::env::var_os(PASSWORD_VARIABLE))?;
+    let settings = Settings { password, ..resolved };
     if config.preflight {
         return report_preflight(&settings);
     }

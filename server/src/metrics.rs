@@ -45,6 +45,8 @@ pub struct Counters {
     pub evicted_keys: u64,
     /// Clients that were closed because they were owed too much.
     pub evicted_clients: u64,
+    /// Users and passwords that were not right.
+    pub failed_authentications: u64,
 }
 
 impl Counters {
@@ -71,6 +73,7 @@ impl Counters {
         self.expired_keys += other.expired_keys;
         self.evicted_keys += other.evicted_keys;
         self.evicted_clients += other.evicted_clients;
+        self.failed_authentications += other.failed_authentications;
     }
 }
 
@@ -287,6 +290,7 @@ struct Network<'a> {
     active_connections: u64,
     total_connections: u64,
     refused_connections: u64,
+    failed_authentications: u64,
     total_requests: u64,
     address: &'a str,
 }
@@ -359,6 +363,7 @@ pub fn report_json(
             active_connections: sum(|core| core.connections),
             total_connections: sum(|core| core.metrics.accepted),
             refused_connections: sum(|core| core.metrics.refused),
+            failed_authentications: sum(|core| core.metrics.counters.failed_authentications),
             total_requests: cores.iter().map(requests).sum(),
             address: &context.address,
         },

@@ -31,7 +31,7 @@ use crate::router::Routes;
 use crate::wal;
 
 /// What this version offers of the protocol's optional parts.
-const FEATURES: [&str; 3] = ["deadline", "ack-levels", "shard-map"];
+const FEATURES: [&str; 4] = ["deadline", "ack-levels", "shard-map", "password"];
 
 /// Runs a node until it is asked to stop.
 ///

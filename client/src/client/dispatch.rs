@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, RwLock};
 
+use eyot_protocol::credentials::Credentials;
 use eyot_protocol::limits::{DEFAULT_MAX_VALUE_BYTES, FRAME_OVERHEAD_BYTES, MAX_KEY_BYTES};
 use eyot_protocol::native::PROTOCOL_VERSION;
 use eyot_protocol::request::{Hello, Operation, Request, RequestOptions};
@@ -161,7 +162,9 @@ impl Dispatcher {
         connection: &Arc<Connection>,
         deadline: &Deadline,
     ) -> Result<(), Error> {
-        let request = Request::Hello(Hello { client: Some(&self.options.client_name) });
+        let password = self.options.password.as_ref();
+        let credentials = password.map(|password| Credentials { user: None, password: password.bytes() });
+        let request = Request::Hello(Hello { client: Some(&self.options.client_name), credentials });
         let reply = connection.call(&Call::One(request), RequestOptions::default(), deadline, false).await?;
         let hello = match reply {
             Reply::Hello(hello) => *hello,

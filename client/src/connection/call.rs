@@ -72,7 +72,10 @@ pub(crate) fn request_bytes_max(request: &Request<'_>) -> usize {
             Request::Get { key } | Request::Delete { key } | Request::Exists { key } => key.len(),
             Request::Set(set) => set.key.len() + set.value.len(),
             Request::Ping { payload } => payload.len(),
-            Request::Hello(hello) => hello.client.map_or(0, str::len),
+            Request::Hello(hello) => {
+                let said = hello.credentials.map_or(0, |said| said.user.map_or(0, <[u8]>::len) + said.password.len());
+                hello.client.map_or(0, str::len) + said
+            }
             Request::Batch(batch) => batch.payload().len(),
             Request::Stats => 0,
         }

@@ -11,7 +11,10 @@ use crate::server::{Act, Mock};
 /// The binary, with an environment that does not depend on who runs the tests.
 pub fn eyot() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_eyot"));
-    command.env_remove("EYOT_ADDRESS").stdin(Stdio::null());
+    for name in ["EYOT_ADDRESS", "EYOT_PASSWORD", "EYOT_PASSWORD_FILE"] {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null());
     command
 }
 

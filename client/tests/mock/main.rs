@@ -11,6 +11,7 @@ mod batches;
 mod failures;
 mod multiplexing;
 mod operations;
+mod passwords;
 mod routing;
 
 mod command_line;

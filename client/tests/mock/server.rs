@@ -67,6 +67,8 @@ struct Store {
 /// What the threads of one mock share.
 struct Shared {
     hello: HelloReply,
+    /// What a HELLO must say.
+    password: Option<&'static [u8]>,
     store: Arc<Mutex<Store>>,
     script: Mutex<Script>,
     seen: Mutex<Vec<Seen>>,
@@ -124,10 +126,28 @@ impl Mock {
         })
     }
 
+    /// One core that wants a password.
+    pub fn with_password(password: &'static [u8]) -> Self {
+        let listener = listen();
+        let address = listener.local_addr().expect("bound").to_string();
+        Self::run_with(listener, hello(0, &[address]), Some(password), Arc::default(), Box::new(|_| Act::Serve))
+    }
+
     fn run(listener: TcpListener, hello: HelloReply, store: Arc<Mutex<Store>>, script: Script) -> Self {
+        Self::run_with(listener, hello, None, store, script)
+    }
+
+    fn run_with(
+        listener: TcpListener,
+        hello: HelloReply,
+        password: Option<&'static [u8]>,
+        store: Arc<Mutex<Store>>,
+        script: Script,
+    ) -> Self {
         let address = listener.local_addr().expect("bound");
         let shared = Arc::new(Shared {
             hello,
+            password,
             store,
             script: Mutex::new(script),
             seen: Mutex::default(),
@@ -267,7 +287,19 @@ fn obey(frame: &[u8], connection: usize, shared: &Shared, held: &mut Vec<Held>, 
     let seen = look(frame, connection);
     shared.seen.lock().expect("no panic").push(seen.clone());
     if seen.operation == Operation::Hello {
-        serve(frame, shared, out);
+        let said = with_request(frame, |_, request, _| match request {
+            Request::Hello(hello) => hello.credentials.map(|said| said.password.to_vec()),
+            other => panic!("{other:?} is no HELLO"),
+        });
+        let refusal = match (shared.password, said.as_deref()) {
+            (Some(_), None) => Some(ErrorCode::AuthenticationRequired),
+            (Some(password), Some(said)) if password != said => Some(ErrorCode::AuthenticationFailed),
+            _ => None,
+        };
+        match refusal {
+            Some(code) => put_error_reply(out, seen.operation.code(), seen.id, code, "no"),
+            None => serve(frame, shared, out),
+        }
         return Next::GoOn;
     }
     let act = (shared.script.lock().expect("no panic"))(&seen);

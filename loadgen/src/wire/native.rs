@@ -1,5 +1,6 @@
 //! Eyot's native protocol. The bytes themselves are the protocol crate's work.
 
+use eyot_protocol::credentials::{Credentials, Password};
 use eyot_protocol::limits::{FRAME_OVERHEAD_BYTES, MAX_VALUE_BYTES};
 use eyot_protocol::native::reply::REPLY_FLAG_ERROR;
 use eyot_protocol::native::{decode_reply, encode_request, split_frame, Split, HEADER_BYTES};
@@ -29,11 +30,12 @@ pub(super) fn set(key: &[u8], value: &[u8], options: &RequestOptions, ttl_ms: Op
     out
 }
 
-/// The request that asks for the shard map.
-pub fn hello() -> Vec<u8> {
+/// The request that asks for the shard map, and says the password.
+pub fn hello(password: Option<&Password>) -> Vec<u8> {
     let mut out = Vec::new();
+    let credentials = password.map(|password| Credentials { user: None, password: password.bytes() });
     let client = Some(concat!("eyot-loadgen/", env!("CARGO_PKG_VERSION")));
-    encode_request(&mut out, 0, &Request::Hello(Hello { client }), &RequestOptions::default());
+    encode_request(&mut out, 0, &Request::Hello(Hello { client, credentials }), &RequestOptions::default());
     out
 }
 

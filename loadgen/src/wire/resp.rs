@@ -33,6 +33,26 @@ pub(super) fn set(key: &[u8], value: &[u8], ttl_ms: Option<u64>) -> Vec<u8> {
     out
 }
 
+/// The request that says the password. Redis takes it in this form as well, of whatever version.
+pub fn auth(password: &[u8]) -> Vec<u8> {
+    let mut out = b"*2\r\n$4\r\nAUTH\r\n".to_vec();
+    put_bulk(&mut out, password);
+    out
+}
+
+/// The answer to [`auth`], once all of it is there.
+///
+/// # Errors
+/// The server refused.
+pub fn auth_reply(input: &[u8]) -> Result<Option<()>, WireError> {
+    match reply(input)? {
+        None => Ok(None),
+        Some((_, Reply::Stored)) => Ok(Some(())),
+        Some((_, Reply::Error { message, .. })) => Err(WireError(message.to_owned())),
+        Some((_, other)) => Err(WireError(format!("{other:?} does not answer AUTH"))),
+    }
+}
+
 fn put_bulk(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(format!("${}\r\n", bytes.len()).as_bytes());
     out.extend_from_slice(bytes);
@@ -120,6 +140,15 @@ mod tests {
             at += consumed;
         }
         assert_eq!(at, stream.len());
+    }
+
+    #[test]
+    fn a_password_is_a_bulk_and_its_answer_is_a_status() {
+        assert_eq!(auth(b"two words"), b"*2\r\n$4\r\nAUTH\r\n$9\r\ntwo words\r\n");
+        assert_eq!(auth_reply(b"+O"), Ok(None));
+        assert_eq!(auth_reply(b"+OK\r\n"), Ok(Some(())));
+        assert_eq!(auth_reply(b"-WRONGPASS no\r\n"), Err(WireError("WRONGPASS no".to_owned())));
+        assert!(auth_reply(b"$-1\r\n").is_err());
     }
 
     #[test]

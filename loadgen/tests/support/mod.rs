@@ -34,6 +34,8 @@ pub struct Behaviour {
     pub refuse_sets: bool,
     /// At this request the connection is closed.
     pub close_at: Option<u64>,
+    /// What each connection has to say before anything else.
+    pub password: Option<&'static str>,
     /// From this request on, nothing is answered.
     pub silent_from: Option<u64>,
 }
@@ -109,6 +111,7 @@ impl Mock {
 fn serve(shared: &Shared, core: usize, mut socket: TcpStream) -> Option<()> {
     socket.set_nodelay(true).ok()?;
     let (mut input, mut piece) = (Vec::new(), vec![0; 64 * 1024]);
+    let mut known = shared.behaviour.password.is_none();
     loop {
         let mut out = Vec::new();
         let mut taken = 0;
@@ -117,9 +120,9 @@ fn serve(shared: &Shared, core: usize, mut socket: TcpStream) -> Option<()> {
             let consumed = if shared.behaviour.memcached {
                 serve_memcached(shared, rest, &mut out)?
             } else if shared.behaviour.resp {
-                serve_resp(shared, core, rest, &mut out)?
+                serve_resp(shared, core, rest, &mut out, &mut known)?
             } else {
-                serve_native(shared, core, rest, &mut out)?
+                serve_native(shared, core, rest, &mut out, &mut known)?
             };
             match consumed {
                 0 => break,
@@ -172,19 +175,26 @@ fn read(shared: &Shared, number: u64, key: &[u8]) -> Option<Vec<u8>> {
     Some(value)
 }
 
-fn serve_native(shared: &Shared, core: usize, input: &[u8], out: &mut Vec<u8>) -> Option<usize> {
+fn serve_native(shared: &Shared, core: usize, input: &[u8], out: &mut Vec<u8>, known: &mut bool) -> Option<usize> {
     let Split::Frame { frame, consumed } = split_frame(input, 1 << 26).unwrap() else { return Some(0) };
     let (request, _) = decode_request(&frame, 1 << 26).unwrap();
     let (op, id) = (frame.header.op, frame.header.request_id);
     let key = match &request {
         Request::Get { key } => key,
         Request::Set(set) => set.key,
-        Request::Hello(_) => {
+        Request::Hello(said) => {
+            let password = said.credentials.map(|said| said.password);
+            if password != shared.behaviour.password.map(str::as_bytes) {
+                put_error_reply(out, op, id, ErrorCode::AuthenticationFailed, "no");
+                return Some(consumed);
+            }
+            *known = true;
             put_reply(out, op, id, |out| put_hello(out, &hello(shared, core)));
             return Some(consumed);
         }
         other => panic!("not expected of a load generator: {other:?}"),
     };
+    assert!(*known, "a request before the password");
     let Fate::Answer(number) = fate(shared, core, key)? else { return Some(consumed) };
     match request {
         Request::Set(_) if shared.behaviour.refuse_sets => put_error_reply(out, op, id, ErrorCode::Busy, "not now"),
@@ -213,8 +223,14 @@ fn hello(shared: &Shared, core: usize) -> HelloReply {
     }
 }
 
-fn serve_resp(shared: &Shared, core: usize, input: &[u8], out: &mut Vec<u8>) -> Option<usize> {
+fn serve_resp(shared: &Shared, core: usize, input: &[u8], out: &mut Vec<u8>, known: &mut bool) -> Option<usize> {
     let Some((words, consumed)) = command(input) else { return Some(0) };
+    if words[0] == b"AUTH" {
+        *known = shared.behaviour.password.is_some_and(|password| password.as_bytes() == words[1]);
+        out.extend_from_slice(if *known { b"+OK\r\n" } else { b"-WRONGPASS no\r\n" });
+        return Some(consumed);
+    }
+    assert!(*known, "a request before the password");
     if words[0] == b"CLUSTER" {
         put_slots(shared, out);
         return Some(consumed);

@@ -5,7 +5,7 @@
 //! Every payload is one TLV DataInput (list). A `key` is a string (0x01) or bytes (0x07); the two are the same key.
 //!
 //! ```text
-//! HELLO  [map { "client": string, ... }]     unknown entries are ignored
+//! HELLO  [map { "client": string, "user": bytes, "password": bytes, ... }]     unknown entries are ignored
 //! PING   [anything ...]                      comes back as it was
 //! GET    [key]
 //! SET    [key, value]  or  [key, value, expiry, condition]

@@ -4,6 +4,7 @@
 //! and ignore entries that they do not know, so that either can learn more later.
 
 use super::codec::expect_count;
+use crate::credentials::Credentials;
 use crate::error::{ErrorCode, ProtocolError};
 use crate::request::{Hello, Request};
 use crate::response::HelloReply;
@@ -14,27 +15,54 @@ pub(crate) fn decode_hello<'a>(count: usize, decoder: &mut Decoder<'a>) -> Resul
     let ValueRef::Map(map) = decoder.value()? else {
         return Err(ProtocolError::new(ErrorCode::InvalidArgument, "HELLO takes one map"));
     };
-    if map.get("password").is_some() || map.get("token").is_some() {
-        return Err(ProtocolError::new(
-            ErrorCode::UnsupportedFeature,
-            "credentials were sent, but this server has no access control; connect without them",
-        ));
+    if map.get("token").is_some() {
+        let message = "HELLO: this server takes no \"token\"; send a \"password\"";
+        return Err(ProtocolError::new(ErrorCode::UnsupportedFeature, message));
     }
     let client = match map.get("client") {
         None => None,
         Some(ValueRef::String(client)) => Some(client),
         Some(_) => return Err(ProtocolError::new(ErrorCode::InvalidArgument, "HELLO: \"client\" is a string")),
     };
-    Ok(Request::Hello(Hello { client }))
+    let credentials = match (bytes(&map, "user")?, bytes(&map, "password")?) {
+        (None, None) => None,
+        (user, Some(password)) => Some(Credentials { user, password }),
+        (Some(_), None) => {
+            return Err(ProtocolError::new(ErrorCode::InvalidArgument, "HELLO: a \"user\" has a \"password\""))
+        }
+    };
+    Ok(Request::Hello(Hello { client, credentials }))
+}
+
+/// The bytes of an entry that is a string or bytes. What is in it is not repeated in an error.
+fn bytes<'a>(map: &MapRef<'a>, name: &str) -> Result<Option<&'a [u8]>, ProtocolError> {
+    match map.get(name) {
+        None => Ok(None),
+        Some(ValueRef::String(text)) => Ok(Some(text.as_bytes())),
+        Some(ValueRef::Bytes(bytes)) => Ok(Some(bytes)),
+        Some(_) => {
+            let message = format!("HELLO: \"{name}\" is a string or bytes");
+            Err(ProtocolError::new(ErrorCode::InvalidArgument, message))
+        }
+    }
 }
 
 pub(crate) fn encode_hello(out: &mut Vec<u8>, hello: &Hello<'_>) {
     let mut encoder = Encoder::new(out);
     encoder.list(1);
-    encoder.map(usize::from(hello.client.is_some()));
+    let user = hello.credentials.and_then(|credentials| credentials.user);
+    let password = hello.credentials.map(|credentials| credentials.password);
+    let entries = [hello.client.is_some(), user.is_some(), password.is_some()];
+    encoder.map(entries.into_iter().map(usize::from).sum());
     if let Some(client) = hello.client {
         encoder.string("client");
         encoder.string(client);
+    }
+    for (name, bytes) in [("user", user), ("password", password)] {
+        if let Some(bytes) = bytes {
+            encoder.string(name);
+            encoder.bytes(bytes);
+        }
     }
 }
 

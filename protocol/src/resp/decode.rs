@@ -40,6 +40,8 @@ pub struct RespLimits {
     pub request_bytes_max: usize,
     /// A last argument of so many bytes is announced before it has arrived: see [`BigBulk`].
     pub big_bulk_bytes: usize,
+    /// Whether the client has yet to authenticate: then an error says that this is why the limits are low.
+    pub is_unauthenticated: bool,
 }
 
 impl RespLimits {
@@ -49,6 +51,27 @@ impl RespLimits {
     pub const LINE_BYTES_MAX: usize = 64 * 1024;
     /// Longest request beyond its longest argument (1 GiB): what Redis keeps for one client at most.
     pub const REQUEST_BYTES_MAX: usize = 1 << 30;
+
+    /// Most arguments before a client has authenticated, as in Redis: enough for HELLO with all its options.
+    pub const UNAUTHENTICATED_ARGUMENTS_MAX: usize = 10;
+    /// Longest argument before then, as in Redis (16 KiB).
+    pub const UNAUTHENTICATED_BULK_BYTES_MAX: usize = 16 * 1024;
+    /// Longest request before then (64 KiB): what a client that nobody knows may have kept for it.
+    pub const UNAUTHENTICATED_REQUEST_BYTES_MAX: usize = 64 * 1024;
+    /// Longest inline request before then (16 KiB): no longer than an argument.
+    pub const UNAUTHENTICATED_LINE_BYTES_MAX: usize = 16 * 1024;
+
+    /// The limits of a client that has not authenticated, where the server wants it to.
+    pub const fn unauthenticated() -> Self {
+        Self {
+            arguments_max: Self::UNAUTHENTICATED_ARGUMENTS_MAX,
+            bulk_bytes_max: Self::UNAUTHENTICATED_BULK_BYTES_MAX,
+            line_bytes_max: Self::UNAUTHENTICATED_LINE_BYTES_MAX,
+            request_bytes_max: Self::UNAUTHENTICATED_REQUEST_BYTES_MAX,
+            big_bulk_bytes: usize::MAX,
+            is_unauthenticated: true,
+        }
+    }
 
     /// The limits of a server that takes values of `value_bytes_max`. `big_bulk_bytes` is from where on a last
     /// argument is received into a place of its own.
@@ -60,6 +83,7 @@ impl RespLimits {
             line_bytes_max: Self::LINE_BYTES_MAX,
             request_bytes_max: Self::REQUEST_BYTES_MAX.max(value_bytes_max + FRAME_OVERHEAD_BYTES),
             big_bulk_bytes,
+            is_unauthenticated: false,
         }
     }
 }
@@ -195,6 +219,9 @@ impl Multibulk<'_, '_, '_> {
     fn count(&self, number: i64) -> Result<usize, RespError> {
         match usize::try_from(number) {
             Ok(count) if count <= self.limits.arguments_max => Ok(count),
+            Ok(count) if self.limits.is_unauthenticated && i32::try_from(count).is_ok() => {
+                Err(RespError::protocol("ERR Protocol error: unauthenticated multibulk length"))
+            }
             _ => Err(RespError::protocol("ERR Protocol error: invalid multibulk length")),
         }
     }
@@ -215,6 +242,9 @@ impl Multibulk<'_, '_, '_> {
         };
         let length = match usize::try_from(number) {
             Ok(length) if length <= self.limits.bulk_bytes_max => length,
+            Ok(length) if self.limits.is_unauthenticated && length <= MAX_VALUE_BYTES => {
+                return Err(RespError::protocol("ERR Protocol error: unauthenticated bulk length"))
+            }
             _ => return Err(RespError::protocol("ERR Protocol error: invalid bulk length")),
         };
         let end = start + length;

@@ -55,6 +55,8 @@ pub fn error_line(code: ErrorCode, message: &str, out: &mut Vec<u8>) {
         ErrorCode::Busy => "BUSY",
         ErrorCode::WrongType => "WRONGTYPE",
         ErrorCode::CrossSlot => "CROSSSLOT",
+        ErrorCode::AuthenticationRequired => "NOAUTH",
+        ErrorCode::AuthenticationFailed => "WRONGPASS",
         _ => "ERR",
     };
     out.extend_from_slice(b"-");
@@ -96,6 +98,8 @@ mod tests {
         assert_eq!(line(ErrorCode::Busy, "later"), "-BUSY later\r\n");
         assert_eq!(line(ErrorCode::WrongType, "no"), "-WRONGTYPE no\r\n");
         assert_eq!(line(ErrorCode::CrossSlot, "no"), "-CROSSSLOT no\r\n");
+        assert_eq!(line(ErrorCode::AuthenticationRequired, "no"), "-NOAUTH no\r\n");
+        assert_eq!(line(ErrorCode::AuthenticationFailed, "no"), "-WRONGPASS no\r\n");
         assert_eq!(line(ErrorCode::NoSpace, "disk full"), "-ERR disk full\r\n");
     }
 

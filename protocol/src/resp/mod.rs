@@ -43,7 +43,7 @@ pub mod writer;
 pub use args::{ArgList, Args, RequestSpans};
 pub use decode::{split_request, BigBulk, RespLimits, Split, Unfinished};
 pub use error::{error_line, RespError};
-pub use parse::parse;
+pub use parse::{parse, parse_unauthenticated};
 pub use request::{Combine, Parsed, RespRequest, Shape};
 pub use table::{CommandId, CommandSpec, COMMANDS};
 pub use writer::{RespVersion, Writer};

@@ -12,6 +12,7 @@ use super::args::Args;
 use super::table::CommandId;
 use super::writer::RespVersion;
 use crate::command::Command;
+pub use crate::credentials::Credentials;
 use crate::request::KeyQuery;
 use crate::tlv::parse_integer;
 
@@ -172,15 +173,6 @@ pub struct ScanRequest<'a> {
     pub count: u64,
     /// Which keys to list.
     pub filter: TypeFilter,
-}
-
-/// Who a client says it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Credentials<'a> {
-    /// Its name; `None`: only a password was said.
-    pub user: Option<&'a [u8]>,
-    /// The password.
-    pub password: &'a [u8],
 }
 
 /// HELLO.

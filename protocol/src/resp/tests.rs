@@ -15,6 +15,7 @@ const LIMITS: RespLimits = RespLimits {
     line_bytes_max: 100,
     request_bytes_max: 20_000,
     big_bulk_bytes: 1000,
+    is_unauthenticated: false,
 };
 
 /// What a stream holds, in words: requests, and why it ended.

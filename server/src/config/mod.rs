@@ -4,12 +4,14 @@
 //! checked. The reference page `docs/CONFIGURATION.md` is generated from it, and a test keeps the page equal.
 
 mod memory;
+mod password;
 mod server_tunables;
 mod settings;
 mod tunables;
 mod units;
 
 pub use memory::{MemoryConfig, MemorySettings};
+pub use password::{load_password, PASSWORD_VARIABLE};
 pub use server_tunables::{OutputLimit, ServerTunables};
 pub use settings::{Settings, MAX_CORES, MAX_SHARDS};
 pub use tunables::Tunables;
@@ -98,9 +100,15 @@ pub struct Config {
     #[arg(long, env = "EYOT_IDLE_TIMEOUT", value_name = "TIME", default_value = "0", value_parser = parse_duration)]
     pub idle_timeout: Duration,
 
-    /// Close a connection whose first request is not complete after so long
+    /// Close a connection whose first request is not complete after so long, or, where there is a password, that has
+    /// not said it
     #[arg(long, env = "EYOT_HANDSHAKE_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub handshake_timeout: Duration,
+
+    /// File with the password that clients must know, 1 to 512 bytes; a line end behind it does not count. Only its
+    /// owner may have access to it. Or set EYOT_PASSWORD to the password itself. Default: no password
+    #[arg(long, env = "EYOT_PASSWORD_FILE", value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
 
     /// Longest encoded value, up to 512MiB
     #[arg(long, env = "EYOT_MAX_VALUE_SIZE", value_name = "BYTES", default_value = "64MiB", value_parser = parse_bytes)]

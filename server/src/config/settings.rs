@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use eyot_protocol::credentials::Password;
 use eyot_protocol::limits::{FRAME_OVERHEAD_BYTES, MAX_VALUE_BYTES};
 
 use super::memory::MemorySettings;
@@ -66,6 +67,8 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// See [`Config::spin_us`].
     pub spin: Duration,
+    /// What clients have to say before anything else; `None`: nothing. Of [`super::load_password`].
+    pub password: Option<Password>,
     /// Memory: limit, levels, eviction, buffers, batching.
     pub memory: MemorySettings,
 }
@@ -131,6 +134,7 @@ impl Settings {
             mmap_threshold_bytes: config.enable_mmap.then_some(config.mmap_threshold as usize),
             segment_bytes,
             spin: Duration::from_micros(u64::from(config.spin_us)),
+            password: None,
             memory: MemorySettings::resolve(&config.memory, memory_total_bytes)?,
         })
     }

@@ -10,11 +10,10 @@ use std::sync::Arc;
 use eyot_protocol::command::{Command, PairList};
 use eyot_protocol::request::Operation;
 use eyot_protocol::resp::command_reply::{put_command, put_help};
-use eyot_protocol::resp::request::{
-    ClientCommand, ClusterCommand, Credentials, HelloRequest, LibraryInfo, ReplyMode as Wanted,
-};
-use eyot_protocol::resp::{Args, CommandId, RespError, RespRequest, RespVersion};
+use eyot_protocol::resp::request::{ClientCommand, ClusterCommand, HelloRequest, LibraryInfo, ReplyMode as Wanted};
+use eyot_protocol::resp::{Args, CommandId, RespRequest, RespVersion};
 
+use super::authentication::HELLO_NOT_AUTHENTICATED;
 use super::execute::{KeyRequest, Terms};
 use super::Shared;
 use super::Work;
@@ -32,12 +31,6 @@ use crate::replication::WriteAck;
 use crate::router::keyspace::KeyspaceRequest;
 use crate::router::questions::{Answer, Purpose};
 use crate::router::{Form, ReplyTo};
-
-/// What AUTH with a password alone is answered: there are no passwords.
-const NO_PASSWORD: RespError = RespError::fixed(
-    "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration \
-     is correct?",
-);
 
 impl Work {
     /// Executes what is not about keys.
@@ -65,9 +58,9 @@ impl Work {
                 self.say(&to, |writer| writer.status("OK"));
             }
             RespRequest::Hello(hello) => self.hello_resp(&to, hello),
-            RespRequest::Auth(credentials) => match refused_credentials(credentials) {
-                Some(error) => self.refuse(&to, &error),
-                None => self.say(&to, |writer| writer.status("OK")),
+            RespRequest::Auth(credentials) => match self.authenticate_resp(key, credentials) {
+                Err(error) => self.refuse(&to, &error),
+                Ok(()) => self.say(&to, |writer| writer.status("OK")),
             },
             RespRequest::Quit => {
                 self.say(&to, |writer| writer.status("OK"));
@@ -75,6 +68,7 @@ impl Work {
             }
             RespRequest::Reset => {
                 self.connections.get_mut(key).session.resp().reset();
+                self.lock(key);
                 self.say(&to, |writer| writer.status("RESET"));
             }
             RespRequest::Client(client) => self.client(&to, client),
@@ -116,10 +110,13 @@ impl Work {
     }
 
     fn hello_resp(&mut self, to: &ReplyTo, hello: &HelloRequest<'_>) {
-        if let Some(error) = hello.auth.as_ref().and_then(refused_credentials) {
+        if let Some(Err(error)) = hello.auth.as_ref().map(|said| self.authenticate_resp(to.key, said)) {
             return self.refuse(to, &error);
         }
         let connection = self.connections.get_mut(to.key);
+        if connection.is_locked() {
+            return self.refuse(to, &HELLO_NOT_AUTHENTICATED);
+        }
         let id = connection.id;
         let session = connection.session.resp();
         session.version = hello.version.unwrap_or(session.version);
@@ -255,15 +252,6 @@ impl Work {
             }
         }
         Some(info)
-    }
-}
-
-/// Why a client is not who it says: there is one user, and it needs no password.
-fn refused_credentials(credentials: &Credentials<'_>) -> Option<RespError> {
-    match credentials.user {
-        None => Some(NO_PASSWORD),
-        Some(b"default") => None,
-        Some(_) => Some(RespError::fixed("WRONGPASS invalid username-password pair or user is disabled.")),
     }
 }
 

@@ -34,7 +34,10 @@ impl Core {
                 self.work.metrics.accepted += 1;
                 let id = self.work.shared.next_connection_id.fetch_add(1, Ordering::Relaxed);
                 let now_us = self.work.clock.monotonic_us();
-                self.work.connections.open(&mut self.ring, socket, wire, id, now_us);
+                let key = self.work.connections.open(&mut self.ring, socket, wire, id, now_us);
+                if self.work.shared.settings.password.is_some() {
+                    self.work.connections.get_mut(key).locked_since_us = Some(now_us);
+                }
             }
             // Beyond this many that are being told so, a further one is closed without a word.
             Ok(_) if self.lingering.len() >= MAX_LINGERING => self.work.metrics.refused += 1,

@@ -20,6 +20,7 @@
 //!   nothing.
 
 mod admin;
+mod authentication;
 mod clock;
 mod deferred;
 mod execute;
@@ -66,6 +67,7 @@ use crate::replication::ShardDriver;
 use crate::router::mesh::Mesh;
 use crate::router::scatter::Gathers;
 use crate::security::admit::WriteBudget;
+use crate::security::password::FailedAttempts;
 
 /// Completions that one turn handles: at 16 KiB each, at most 4 MiB of requests before replies leave.
 pub const EVENTS_PER_TURN: usize = 256;
@@ -111,6 +113,8 @@ pub(crate) struct Work {
     random: random::Random,
     slow_log: SlowLog,
     latency_events: LatencyEvents,
+    /// Passwords that were not right, for the log.
+    failed_attempts: FailedAttempts,
     /// What the admission of writes is decided from, renewed every turn.
     budget: WriteBudget,
     /// Where memory is, and what is done when it runs short.

@@ -15,7 +15,7 @@ use super::outlet::is_write;
 use super::Work;
 use crate::replication::WriteAck;
 use crate::router::scatter::Combine;
-use crate::router::{Form, ReplyTo};
+use crate::router::{Form, Reply, ReplySink, ReplyTo};
 
 /// Requests between two looks at the clock.
 const REQUESTS_PER_LOOK: usize = 32;
@@ -48,7 +48,7 @@ impl Work {
         }
     }
 
-    fn native_request(&mut self, key: u32, frame: &Frame<'_>) {
+    pub(super) fn native_request(&mut self, key: u32, frame: &Frame<'_>) {
         let header = frame.header;
         let decoded = decode_request(frame, self.max_value_bytes);
         let (request, options) = match &decoded {
@@ -91,6 +91,11 @@ impl Work {
 
     fn hello(&mut self, to: &ReplyTo, hello: &Hello<'_>) {
         tracing::debug!(core = self.core, client = hello.client, "hello");
+        if let Err((code, message)) = self.authenticate_native(to.key, hello.credentials.as_ref()) {
+            self.metrics.errors += 1;
+            self.outlet().reply(to, Reply::Error(code, message));
+            return;
+        }
         let reply = HelloReply { core: self.core, ..self.shared.hello.clone() };
         self.outlet().answer(to, 1, |out| {
             put_reply(out, to.operation.code(), to.number, |out| put_hello(out, &reply));

@@ -69,17 +69,26 @@ impl Work {
     fn parse(&mut self, key: u32, input: &[u8]) -> usize {
         let connection = self.connections.get_mut(key);
         connection.yields = false;
-        match connection.session {
-            Session::Native => self.parse_native(key, input),
-            Session::Resp(_) => self.parse_resp(key, input),
+        let consumed = if connection.is_locked() {
+            self.parse_locked(key, input)
+        } else {
+            match connection.session {
+                Session::Native => self.parse_native(key, input),
+                Session::Resp(_) => self.parse_resp(key, input),
+            }
+        };
+        if consumed == input.len() {
+            // Nothing is left to come back for.
+            self.connections.get_mut(key).yields = false;
         }
+        consumed
     }
 
     /// Whether connection `key` takes no further request for now; it is looked at again before the turn ends.
     #[inline]
     pub(super) fn pauses(&mut self, key: u32) -> bool {
         let connection = self.connections.get_mut(key);
-        let pauses = connection.is_full() || connection.stage != Stage::Open;
+        let pauses = connection.is_full() || connection.stage != Stage::Open || connection.yields;
         if pauses {
             self.connections.review(key);
         }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use eyot_protocol::command::Command;
 use eyot_protocol::key::SLOT_COUNT;
 use eyot_protocol::request::{KeyQuery, Operation};
+use eyot_protocol::resp::request::ConfigCommand;
 use eyot_protocol::resp::{
     parse, split_request, Args, Combine as Wanted, Parsed, RespError, RespRequest, Shape, Split, Writer,
 };
@@ -110,7 +111,7 @@ impl Work {
         waits
     }
 
-    fn fail_resp_stream(&mut self, key: u32, error: &RespError) {
+    pub(super) fn fail_resp_stream(&mut self, key: u32, error: &RespError) {
         let to = self.begin_resp(key, Operation::Admin, false, 1);
         self.metrics.errors += 1;
         self.say(&to, |writer| writer.error(error.line()));
@@ -143,8 +144,7 @@ impl Work {
         let parsed = match parse(args, self.clock.wall_us()) {
             Ok(parsed) => parsed,
             Err(error) => {
-                let to = self.begin_resp(key, Operation::Admin, false, 1);
-                self.refuse(&to, &error);
+                self.refuse_request(key, &error);
                 return true;
             }
         };
@@ -161,13 +161,23 @@ impl Work {
         } else {
             let started = Instant::now();
             self.execute_resp(key, &parsed, terms);
-            self.note_slow(key, args, started.elapsed());
+            self.note_slow(key, args, &parsed.request, started.elapsed());
         }
         true
     }
 
+    /// Answers what is no request that can be executed; hangs up where nothing behind it can be one.
+    #[cold]
+    pub(super) fn refuse_request(&mut self, key: u32, error: &RespError) {
+        if error.closes_connection() {
+            return self.fail_resp_stream(key, error);
+        }
+        let to = self.begin_resp(key, Operation::Admin, false, 1);
+        self.refuse(&to, error);
+    }
+
     /// Enters a request into the slow log if it took long.
-    fn note_slow(&mut self, key: u32, args: Args<'_>, took: Duration) {
+    fn note_slow(&mut self, key: u32, args: Args<'_>, request: &RespRequest<'_>, took: Duration) {
         let (took_us, tunables) = (took.as_micros() as u64, &self.shared.server_tunables);
         self.latency_events.note(tunables.latency_threshold_ms(), Event::Command, self.clock.wall_us(), took_us);
         if !is_slow(tunables.slowlog_threshold_us(), took_us) {
@@ -178,7 +188,13 @@ impl Work {
         let profile = connection.session.resp().profile.as_ref();
         let name = profile.map_or(String::new(), |profile| String::from_utf8_lossy(&profile.name).into_owned());
         let (len_max, now_us) = (tunables.slowlog_len(), self.clock.wall_us());
-        self.slow_log.note(len_max, now_us, took_us, args.iter(), (client, name.as_bytes()));
+        let client = (client, name.as_bytes());
+        if has_secret(request) {
+            let arguments: [&[u8]; 2] = [args.at(0), b"(redacted)"];
+            self.slow_log.note(len_max, now_us, took_us, arguments.into_iter(), client);
+        } else {
+            self.slow_log.note(len_max, now_us, took_us, args.iter(), client);
+        }
     }
 
     fn execute_resp(&mut self, key: u32, parsed: &Parsed<'_>, terms: Terms) {
@@ -336,6 +352,18 @@ impl Work {
 #[inline]
 fn is_quick(request: &RespRequest<'_>) -> bool {
     matches!(request, RespRequest::Read { .. } | RespRequest::Write { .. } | RespRequest::Ping(_))
+}
+
+/// Whether a password is, or may be, among the arguments of a request.
+fn has_secret(request: &RespRequest<'_>) -> bool {
+    match request {
+        RespRequest::Auth(_) => true,
+        RespRequest::Hello(hello) => hello.auth.is_some(),
+        RespRequest::Config(ConfigCommand::Set(pairs)) => pairs.pairs().any(|(name, _)| {
+            [&b"requirepass"[..], b"masterauth"].iter().any(|secret| secret.eq_ignore_ascii_case(name))
+        }),
+        _ => false,
+    }
 }
 
 /// SET without options.

@@ -32,6 +32,7 @@ use crate::replication::ShardDriver;
 use crate::router::mesh::{Mesh, Message};
 use crate::router::scatter::Gathers;
 use crate::security::admit::WriteBudget;
+use crate::security::password::FailedAttempts;
 use crate::shard::Shard;
 use crate::wal::{self, LogIdentity, LogOptions, Recovered, RecoveryError, RecoveryScope};
 
@@ -190,6 +191,7 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         has_graves: false,
         slow_log: SlowLog::new(core, settings.core_count()),
         latency_events: LatencyEvents::default(),
+        failed_attempts: FailedAttempts::default(),
         deferred: DeferredReads::default(),
         next_judged: 0,
         random: Random::new(node_uuid as u64 ^ epoch ^ clock.wall_us() as u64 ^ u64::from(core) << 48),

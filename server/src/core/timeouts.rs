@@ -4,7 +4,7 @@
 //! nothing that could be measured.
 //!
 //! Invariant: nothing here ends a connection that waits for this server: one with requests in flight is judged only by
-//! what it does not read.
+//! what it does not read. A client that has yet to say who it is has asked nothing, and waits for nothing.
 
 use eyot_protocol::ErrorCode;
 
@@ -27,6 +27,8 @@ enum Verdict {
     Unfinished,
     /// It does not take its replies.
     OwesReading,
+    /// It does not say who it is.
+    Unauthenticated,
 }
 
 /// The rules, from the settings of the moment.
@@ -42,6 +44,9 @@ impl Rules {
     fn judge(&self, connection: &mut Connection) -> Verdict {
         if connection.stage != Stage::Open {
             return Verdict::Fine;
+        }
+        if connection.locked_since_us.is_some_and(|since_us| self.now_us.saturating_sub(since_us) > self.handshake_us) {
+            return Verdict::Unauthenticated;
         }
         let owed_bytes = connection.owed_bytes() as u64;
         if self.output.hard_bytes > 0 && owed_bytes > self.output.hard_bytes {
@@ -153,6 +158,20 @@ mod tests {
         slow.requests = 1;
         slow.heard_us = 100_000_000 - UNFINISHED_US - 1;
         assert_eq!(RULES.judge(&mut slow), Verdict::Unfinished);
+    }
+
+    #[test]
+    fn whoever_does_not_say_who_it_is_has_the_time_of_a_handshake() {
+        let mut unknown = connection();
+        unknown.locked_since_us = Some(RULES.now_us - RULES.handshake_us);
+        assert_eq!(RULES.judge(&mut unknown), Verdict::Fine);
+        unknown.locked_since_us = Some(RULES.now_us - RULES.handshake_us - 1);
+        assert_eq!(RULES.judge(&mut unknown), Verdict::Unauthenticated);
+        // What it does meanwhile does not help it.
+        unknown.begin(1, false);
+        assert_eq!(RULES.judge(&mut unknown), Verdict::Unauthenticated);
+        unknown.locked_since_us = None;
+        assert_eq!(RULES.judge(&mut unknown), Verdict::Fine);
     }
 
     #[test]

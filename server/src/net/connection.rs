@@ -98,6 +98,8 @@ pub struct Connection {
     pub opened_us: u64,
     /// See `opened_us`.
     pub heard_us: u64,
+    /// Since when it has to say who it is, in microseconds; `None`: it has said so, or need not.
+    pub locked_since_us: Option<u64>,
     /// Requests that it has asked.
     pub requests: u64,
     /// Since when it is owed more than the soft limit of output, in microseconds.
@@ -141,7 +143,7 @@ pub struct Connection {
     /// Nothing more is parsed until everything before is answered: what comes next looks at more than one key's shard,
     /// or is answered in more than one turn.
     pub barrier: bool,
-    /// The turn was over before everything that it sent was looked at.
+    /// Not everything that it sent was looked at: the turn was over, or who its client is has changed.
     pub yields: bool,
     /// Bytes of results that wait for the rest of their BATCH.
     pub gathered_bytes: usize,
@@ -159,6 +161,7 @@ impl Connection {
             session: Session::new(wire),
             opened_us: now_us,
             heard_us: now_us,
+            locked_since_us: None,
             requests: 0,
             owes_since_us: None,
             stage: Stage::Open,
@@ -184,6 +187,12 @@ impl Connection {
             gathered_bytes: 0,
             held_since_us: None,
         }
+    }
+
+    /// Whether its client has yet to say who it is.
+    #[inline]
+    pub fn is_locked(&self) -> bool {
+        self.locked_since_us.is_some()
     }
 
     /// Bytes of replies that are not sent.

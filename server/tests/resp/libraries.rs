@@ -133,3 +133,69 @@ fn redis_rs_sends_each_key_to_the_core_that_owns_it() {
         assert_eq!(subject.forwarded(), forwarded + 20, "each key has one owner");
     }
 }
+
+/// The password of a node whose file is in `directory`.
+fn password_file(directory: &std::path::Path, password: &str) -> String {
+    let path = directory.join("password");
+    std::fs::write(&path, password).expect("a writable directory");
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("our own file");
+    path.to_str().expect("a readable path").to_owned()
+}
+
+#[test]
+fn libraries_and_tools_say_the_password_when_they_have_one() {
+    // What they do with it is theirs; redis-server would be told in another way.
+    if crate::support::servers::redis_is_the_subject() {
+        return;
+    }
+    let (directory, data) = (directory(), crate::support::directory());
+    let path = password_file(directory.path(), "sesame");
+    let cores = several_cores().to_string();
+    let subject = Subject::start(data.path(), &["--sync-writes=false", "--cores", &cores, "--password-file", &path]);
+    let address = subject.address();
+
+    let refused = Client::open(format!("redis://{address}/")).and_then(|client| client.get_connection()).map(|_| ());
+    let asked =
+        Client::open(format!("redis://:wrong@{address}/")).and_then(|client| client.get_connection()).map(|_| ());
+    // Without a password redis-rs connects, and is refused with its first command.
+    assert!(asked.is_err() && refused.is_ok(), "{asked:?} {refused:?}");
+    for (scheme, query) in [(":sesame", ""), ("default:sesame", ""), (":sesame", "?protocol=resp3")] {
+        let client = Client::open(format!("redis://{scheme}@{address}/{query}")).expect("a sound address");
+        let mut connection = client.get_connection().expect("it is let in");
+        let _: () = connection.set("key", scheme).expect("stored");
+        assert_eq!(connection.get::<_, String>("key").expect("read"), scheme);
+    }
+    let nodes: Vec<String> =
+        subject.core_addresses().iter().map(|address| format!("redis://:sesame@{address}/")).collect();
+    if nodes.len() > 1 {
+        let cluster = ClusterClient::new(nodes).expect("sound addresses");
+        let mut connection = cluster.get_connection().expect("it is let in");
+        for number in 0..50 {
+            let _: () = connection.set(format!("key:{number}"), number).expect("stored");
+            assert_eq!(connection.get::<_, i64>(format!("key:{number}")).expect("read"), number);
+        }
+    }
+
+    let script = "import redis, sys\n\
+        host, port = sys.argv[1], int(sys.argv[2])\n\
+        good = redis.Redis(host=host, port=port, password='sesame')\n\
+        assert good.set('py', 'x') and good.get('py') == b'x'\n\
+        for password in (None, 'wrong'):\n\
+        \x20   try:\n\
+        \x20       redis.Redis(host=host, port=port, password=password).get('py')\n\
+        \x20   except (redis.AuthenticationError, redis.ResponseError): continue\n\
+        \x20   raise SystemExit('let in with %r' % password)\n\
+        print(': ok')";
+    let output = Command::new(python()).args(["-c", script]).args(place(&subject)).output().expect("it starts");
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.contains(": ok"), "{said}");
+
+    let cli = |password: &str| {
+        let mut command = Command::new(crate::support::servers::program("redis-cli"));
+        command.args(["-h", &address.ip().to_string(), "-p", &address.port().to_string(), "GET", "py"]);
+        let output = command.env("REDISCLI_AUTH", password).output().expect("it starts");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert_eq!(cli("sesame"), "x\n");
+    assert!(cli("wrong").contains("NOAUTH"));
+}

@@ -254,7 +254,7 @@ impl Client {
 
     #[track_caller]
     pub fn hello(&mut self) -> HelloReply {
-        match self.call(&Request::Hello(Hello { client: Some("test") })) {
+        match self.call(&Request::Hello(Hello { client: Some("test"), credentials: None })) {
             Answer::Hello(hello) => hello,
             other => panic!("no HELLO: {other:?}"),
         }

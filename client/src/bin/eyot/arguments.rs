@@ -4,13 +4,17 @@
 //! grammar ([`crate::commands`]).
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use eyot_client::{AckLevel, Options};
+use eyot_client::{read_password, AckLevel, Options, Password};
 
 use crate::value::ValueType;
+
+/// The variable that may hold the password itself.
+pub const PASSWORD_VARIABLE: &str = "EYOT_PASSWORD";
 
 const LONG_ABOUT: &str = "\
 Talks to an Eyot server.
@@ -62,6 +66,11 @@ pub struct Arguments {
         global = true
     )]
     pub address: String,
+
+    /// File with the server's password; only its owner may have access to it. Or set EYOT_PASSWORD to the password
+    /// itself
+    #[arg(long, env = "EYOT_PASSWORD_FILE", value_name = "FILE", global = true)]
+    pub password_file: Option<PathBuf>,
 
     /// Print one JSON object a line: {"ok":true,"value":...,"version":"..."} or
     /// {"ok":false,"error":{"code":"BUSY","message":"...","outcome":"not_applied"}}
@@ -179,16 +188,27 @@ pub enum OneShot {
 }
 
 impl Arguments {
-    /// How the client is to connect.
-    pub fn options(&self) -> Options {
-        Options {
+    /// How the client is to connect. `variable` is the value of [`PASSWORD_VARIABLE`].
+    pub fn options(&self, variable: Option<OsString>) -> Result<Options, String> {
+        let password = match (&self.password_file, variable) {
+            (None, None) => None,
+            (Some(_), Some(_)) => {
+                return Err(format!("--password-file: {PASSWORD_VARIABLE} is set as well; give one of the two"))
+            }
+            (Some(path), None) => Some(read_password(path).map_err(|error| error.to_string())?),
+            (None, Some(text)) => {
+                Some(Password::new(text.as_bytes()).map_err(|error| format!("{PASSWORD_VARIABLE}: {error}"))?)
+            }
+        };
+        Ok(Options {
+            password,
             connect_timeout: self.timeout,
             request_timeout: self.timeout,
             routing: !self.no_route,
             ack: self.ack.map_or(AckLevel::Default, Into::into),
             client_name: concat!("eyot ", env!("CARGO_PKG_VERSION")).to_owned(),
             ..Options::default()
-        }
+        })
     }
 
     /// The words of the command, as the prompt would take them; `None` without one.
@@ -267,6 +287,25 @@ mod tests {
         for arguments in [["--json", "get", "k"], ["get", "k", "--json"]] {
             let arguments = Arguments::try_parse_from([&["eyot"], &arguments[..]].concat()).expect("parses");
             assert!(arguments.json);
+        }
+    }
+
+    #[test]
+    fn a_password_comes_from_one_place() {
+        let options = |arguments: &[&str], variable: Option<&str>| {
+            let arguments = Arguments::try_parse_from([&["eyot"], arguments].concat()).expect("parses");
+            arguments.options(variable.map(OsString::from))
+        };
+        assert_eq!(options(&["ping"], None).expect("none").password, None);
+        let found = options(&["ping"], Some("canary")).expect("one").password.expect("a password");
+        assert_eq!(found.bytes(), b"canary");
+        for (arguments, variable, word) in [
+            (&["--password-file", "/nowhere/at/all", "ping"][..], None, "/nowhere/at/all"),
+            (&["--password-file", "/nowhere/at/all", "ping"], Some("canary"), "as well"),
+            (&["ping"], Some(""), "empty"),
+        ] {
+            let message = options(arguments, variable).expect_err("no password");
+            assert!(message.contains(word) && !message.contains("canary"), "{message}");
         }
     }
 

@@ -38,7 +38,7 @@ mod piped;
 use std::io::{self, IsTerminal, Read, Write};
 use std::process::ExitCode;
 
-use arguments::Arguments;
+use arguments::{Arguments, PASSWORD_VARIABLE};
 use clap::Parser;
 use commands::Command;
 use eyot_client::{Client, Error};
@@ -89,7 +89,11 @@ async fn run(arguments: Arguments) -> io::Result<Exit> {
             Err(message) => return output.usage_error(&message),
         },
     };
-    let client = match Client::connect(&arguments.address, arguments.options()).await {
+    let options = match arguments.options(std::env::var_os(PASSWORD_VARIABLE)) {
+        Ok(options) => options,
+        Err(message) => return output.usage_error(&message),
+    };
+    let client = match Client::connect(&arguments.address, options).await {
         Ok(client) => client,
         Err(error @ Error::Address { .. }) => return output.usage_error(&error.to_string()),
         Err(error) => return output.error(&error),

@@ -13,8 +13,8 @@
 //! - Pure: `now_us` is the caller's clock. A time relative to now counts from its whole milliseconds, as in Redis, so a
 //!   TTL that was just set is never one more than what was asked for.
 //!
-//! It deliberately does not know the connection: AUTH, HELLO and the commands that need an administrator parse for
-//! everybody, and admission decides.
+//! It deliberately does not know the connection: who may ask for what is the caller's to know, who has
+//! [`parse_unauthenticated`] for a client that has yet to say who it is.
 
 mod connection;
 mod keys;
@@ -26,7 +26,7 @@ mod tests;
 use super::args::Args;
 use super::error::RespError;
 use super::request::{Parsed, RespRequest};
-use super::table::{lookup, CommandId, CommandSpec, LOWER_CASE};
+use super::table::{lookup, CommandId, CommandSpec, Flags, LOWER_CASE};
 use crate::key::slot;
 use crate::limits::MAX_KEY_BYTES;
 use crate::request::KeyQuery;
@@ -36,6 +36,7 @@ const SYNTAX: RespError = RespError::fixed("ERR syntax error");
 const NOT_AN_INTEGER: RespError = RespError::fixed("ERR value is not an integer or out of range");
 const KEY_TOO_LONG: RespError = RespError::fixed("ERR key is longer than 65536 bytes");
 const CROSS_SLOT: RespError = RespError::fixed("CROSSSLOT Keys in request don't hash to the same slot");
+const NOT_AUTHENTICATED: RespError = RespError::fixed("NOAUTH Authentication required.");
 const OTHER_DATABASE: RespError = RespError::fixed("ERR DB index is out of range");
 
 /// Most of a client's bytes in an error line.
@@ -67,6 +68,24 @@ fn parse_any(args: Args<'_>, now_us: i64) -> Result<Parsed<'_>, RespError> {
         return Err(wrong_arity(id.name()));
     }
     Ok(Parsed { id, request: request(id, args, now_us)? })
+}
+
+/// Reads a request of a client that has to say who it is first. As in Redis, a command that does not exist or has a
+/// wrong number of arguments is told so before; nothing else is looked at.
+#[cold]
+pub fn parse_unauthenticated(args: Args<'_>) -> Result<Parsed<'_>, RespError> {
+    let Some(id) = args.get(0).and_then(lookup) else { return Err(unknown_command(args)) };
+    if !id.takes(args.len()) {
+        return Err(wrong_arity(id.name()));
+    }
+    if args.len() > 1 && !id.spec().subcommands.is_empty() {
+        subcommand(id, args)?;
+    }
+    if !id.spec().flags.has(Flags::NO_AUTH) {
+        return Err(NOT_AUTHENTICATED);
+    }
+    // None of those commands has a time among its arguments.
+    Ok(Parsed { id, request: request(id, args, 0)? })
 }
 
 fn request(id: CommandId, args: Args<'_>, now_us: i64) -> Outcome<'_> {

@@ -7,9 +7,9 @@ use super::super::request::{
     KillFilter, LatencyCommand, LibraryInfo, ListFilter, MemoryCommand, ReplyMode, RespRequest, ScanRequest, Shape,
     ShutdownRequest, SlowLogCommand, TypeFilter,
 };
-use super::super::table::CommandId;
+use super::super::table::{Access, CommandId, Flags};
 use super::super::writer::RespVersion;
-use super::parse;
+use super::{parse, parse_unauthenticated};
 use crate::command::{Command, Condition, ExpiryCondition, NewExpiry, Value};
 use crate::limits::MAX_KEY_BYTES;
 use crate::request::KeyQuery;
@@ -544,4 +544,57 @@ fn a_key_over_the_limit_is_refused_wherever_it_stands() {
     assert_eq!(parse_words(&["MSET", &longest, "v", &longest, "v"]), Ok(()));
     let key_too_long = Err("ERR key is longer than 65536 bytes".to_owned());
     assert_eq!(parse_words(&["MSET", &longest, "v", &too_long, "v"]), key_too_long);
+}
+
+/// Parses an inline request of a client that has not authenticated; the command that it is, or why not.
+fn unauthenticated(line: &str) -> Result<CommandId, String> {
+    let (mut args, input) = (ArgList::default(), format!("{line}\n"));
+    let limits = RespLimits::unauthenticated();
+    let split = split_request(input.as_bytes(), &limits, &mut args, &mut Unfinished::default());
+    let Ok(Split::Request { request, .. }) = split else { panic!("{line}: {split:?}") };
+    let parsed = parse_unauthenticated(args.of(request, input.as_bytes()));
+    parsed.map(|parsed| parsed.id).map_err(|error| error.line().to_owned())
+}
+
+#[test]
+fn before_authentication_form_is_judged_first_and_then_only_a_few_commands_are_read() {
+    for line in ["HELLO", "HELLO 3 AUTH u p SETNAME me", "AUTH p", "AUTH u p", "QUIT", "QUIT a b", "RESET"] {
+        assert!(unauthenticated(line).is_ok(), "{line}");
+    }
+    for (line, error) in [
+        ("NOPE x", "ERR unknown command 'NOPE', with args beginning with: 'x' "),
+        ("GET", "ERR wrong number of arguments for 'get' command"),
+        ("CONFIG", "ERR wrong number of arguments for 'config' command"),
+        ("CONFIG NOPE", "ERR unknown subcommand 'NOPE'. Try CONFIG HELP."),
+        ("CONFIG SET a", "ERR wrong number of arguments for 'config|set' command"),
+        ("CLIENT ID x", "ERR wrong number of arguments for 'client|id' command"),
+        ("COMMAND NOPE", "ERR unknown subcommand 'NOPE'. Try COMMAND HELP."),
+        ("RESET a", "ERR wrong number of arguments for 'reset' command"),
+        ("AUTH", "ERR wrong number of arguments for 'auth' command"),
+        ("AUTH a b c", "ERR syntax error"),
+        ("HELLO x", "ERR Protocol version is not an integer or out of range"),
+        ("HELLO 3 SETNAME", "ERR Syntax error in HELLO option 'SETNAME'"),
+    ] {
+        assert_eq!(unauthenticated(line), Err(error.to_owned()), "{line}");
+    }
+    let refused =
+        "GET k|SET k v NOPE|PING|PING a b|COMMAND|COMMAND INFO|CLIENT ID|CONFIG GET *|SELECT x|READONLY|ECHO x|\
+                   SHUTDOWN NOPE|CLUSTER SLOTS|INFO|DBSIZE|FLUSHALL|SLOWLOG GET";
+    for line in refused.split('|') {
+        assert_eq!(unauthenticated(line), Err("NOAUTH Authentication required.".to_owned()), "{line}");
+    }
+}
+
+#[test]
+fn every_command_of_the_table_that_is_not_for_everybody_is_refused_before_authentication() {
+    let mut open = Vec::new();
+    for id in CommandId::ALL {
+        let spec = id.spec();
+        assert_eq!(spec.access() == Access::Anyone, spec.flags.has(Flags::NO_AUTH), "{}", spec.name);
+        if spec.flags.has(Flags::NO_AUTH) {
+            open.push(spec.name);
+        }
+    }
+    open.sort_unstable();
+    assert_eq!(open, ["auth", "hello", "quit", "reset"]);
 }

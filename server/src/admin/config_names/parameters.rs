@@ -52,6 +52,8 @@ pub(super) enum Rule {
     Output,
     /// It may be set to what it is.
     Fixed,
+    /// Whether there is a password is told, and nothing more; it cannot be set.
+    Password,
     /// It may not be set, as in Redis.
     Immutable,
 }
@@ -91,6 +93,8 @@ impl Parameter {
             }
             Rule::Policy => choice(text, &POLICY_NAMES, &POLICY_NAMES_LISTED).map(Value::Choice),
             Rule::Output => output_limit(text, context.tunables.output_limit()).map(Value::Output),
+            Rule::Password if text.is_empty() && context.settings.password.is_none() => Ok(Value::AsItIs),
+            Rule::Password => Err("the password is given at the start: --password-file or EYOT_PASSWORD".to_owned()),
             Rule::Fixed if self.get(context).as_bytes().eq_ignore_ascii_case(text) => Ok(Value::AsItIs),
             Rule::Fixed | Rule::Immutable => Err("can't set immutable config".to_owned()),
         }
@@ -104,7 +108,7 @@ impl Parameter {
             (Rule::Clients, Value::Number(number)) => context.tunables.set_max_clients(number as u64),
             (Rule::Policy, Value::Choice(policy)) => context.memory.set_policy(policy),
             (Rule::Output, Value::Output(limit)) => context.tunables.set_output_limit(limit),
-            (Rule::Fixed, Value::AsItIs) => {}
+            (Rule::Fixed | Rule::Password, Value::AsItIs) => {}
             _ => unreachable!("a value is of the parameter that checked it"),
         }
     }
@@ -190,7 +194,9 @@ pub(super) static PARAMETERS: &[Parameter] = &[
     of("port", Rule::Fixed, |context| context.resp_address.port().to_string()),
     of("proto-max-bulk-len", Rule::BulkBytes, |context| context.tunables.bulk_bytes().to_string()),
     always!("replicaof", ""),
-    always!("requirepass", ""),
+    of("requirepass", Rule::Password, |context| {
+        (if context.settings.password.is_some() { "(redacted)" } else { "" }).to_owned()
+    }),
     always!("save", ""),
     always!("slaveof", ""),
     tunable!(

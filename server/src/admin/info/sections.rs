@@ -185,6 +185,7 @@ fn stats(figures: &NodeFigures, fields: &mut Fields<'_>) {
     fields.put("expired_keys", counters.expired_keys);
     fields.put("evicted_keys", counters.evicted_keys);
     fields.put("evicted_clients", counters.evicted_clients);
+    fields.put("acl_access_denied_auth", counters.failed_authentications);
     fields.put("keyspace_hits", counters.keyspace_hits);
     fields.put("keyspace_misses", counters.keyspace_misses);
     fields.zeros(&["pubsub_channels", "pubsub_patterns", "pubsubshard_channels", "latest_fork_usec", "total_forks"]);
