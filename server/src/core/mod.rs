@@ -37,6 +37,7 @@ mod requests;
 mod resp;
 mod shared;
 mod slices;
+mod slow_commands;
 mod startup;
 mod stopping;
 mod timeouts;
@@ -110,6 +111,8 @@ pub(crate) struct Work {
     next_judged: usize,
     random: random::Random,
     slow_log: SlowLog,
+    /// Whether every command is timed by itself: somebody wants to know of very short ones.
+    times_each: bool,
     latency_events: LatencyEvents,
     /// What the admission of writes is decided from, renewed every turn.
     budget: WriteBudget,

@@ -189,6 +189,7 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         arguments: ArgList::default(),
         has_graves: false,
         slow_log: SlowLog::new(core, settings.core_count()),
+        times_each: false,
         latency_events: LatencyEvents::default(),
         deferred: DeferredReads::default(),
         next_judged: 0,
