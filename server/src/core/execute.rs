@@ -138,7 +138,7 @@ impl Work {
         if self.is_late(to, deadline_us) {
             return;
         }
-        if too_long(command, self.max_value_bytes) {
+        if too_long(command, self.resp_limits.bulk_bytes_max) {
             let message = "string exceeds maximum allowed size (proto-max-bulk-len)";
             self.outlet().reply(to, Reply::Error(ErrorCode::ValueTooLarge, message));
             return;

@@ -31,12 +31,6 @@ use crate::router::mesh::Message;
 pub const EACH_BELOW_US: i64 = RUN_US_MIN as i64;
 
 impl Work {
-    /// Learns what of the settings is looked at with every request.
-    pub(super) fn look_at_settings(&mut self) {
-        let tunables = &self.shared.server_tunables;
-        self.times_each = (0..EACH_BELOW_US).contains(&tunables.slowlog_threshold_us());
-    }
-
     /// Executes a request and tells how long that took.
     pub(super) fn execute_timed(&mut self, key: u32, args: Args<'_>, parsed: &Parsed<'_>, terms: Terms) {
         let each = self.times_each;
