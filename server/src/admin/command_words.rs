@@ -49,7 +49,7 @@ fn words_of_write<'a>(command: &Command<'a>) -> Words<'a> {
         }
         Command::Delete { key } | Command::Expire { key, .. } => vec![word("DEL"), key.into()],
         Command::TakeOut { key } => vec![word("GETDEL"), key.into()],
-        Command::Append { key, bytes } => vec![word("APPEND"), key.into(), bytes.into()],
+        Command::Append { key, bytes, .. } => vec![word("APPEND"), key.into(), bytes.into()],
         Command::Increment { key, by } => vec![word("INCRBY"), key.into(), number(by)],
         Command::IncrementFloat { key, by } => vec![word("INCRBYFLOAT"), key.into(), by.into()],
         Command::SetRange { key, offset, bytes } => {
@@ -148,7 +148,7 @@ mod tests {
                 "SET k 42 XX KEEPTTL",
             ),
             (Command::TakeOut { key: b"k" }, "GETDEL k"),
-            (Command::Append { key: b"k", bytes: b"x" }, "APPEND k x"),
+            (Command::Append { key: b"k", bytes: b"x", length_max: Some(9) }, "APPEND k x"),
             (Command::SetRange { key: b"k", offset: 7, bytes: b"x" }, "SETRANGE k 7 x"),
             (Command::Increment { key: b"k", by: -1 }, "INCRBY k -1"),
             (at(None, ExpiryCondition::Always, false), "PERSIST k"),

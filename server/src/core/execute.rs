@@ -19,7 +19,7 @@ use crate::router::mesh::{ForwardedKind, ForwardedRequest, RequestBatch};
 use crate::router::scatter::Combine;
 use crate::router::{Reply, ReplySink, ReplyTo, Route};
 use crate::security::admit::DISK_IS_FULL;
-use crate::shard::Place;
+use crate::shard::{Failure, Place};
 
 /// A request on the keys of one shard.
 #[derive(Debug, Clone, Copy)]
@@ -138,11 +138,22 @@ impl Work {
         if self.is_late(to, deadline_us) {
             return;
         }
-        if too_long(command, self.resp_limits.bulk_bytes_max) {
-            let message = "string exceeds maximum allowed size (proto-max-bulk-len)";
-            self.outlet().reply(to, Reply::Error(ErrorCode::ValueTooLarge, message));
-            return;
-        }
+        // What a command makes of a text is bounded by this server's settings: at once where the length is known, by the
+        // command itself where only the content tells it.
+        let bounded;
+        let text_bytes_max = self.resp_limits.bulk_bytes_max;
+        let command = match *command {
+            Command::SetRange { offset, bytes, .. } if offset as usize + bytes.len() > text_bytes_max => {
+                let too_large = Failure::TooLarge;
+                self.outlet().reply(to, Reply::Error(too_large.code(), too_large.message()));
+                return;
+            }
+            Command::Append { key, bytes, .. } => {
+                bounded = Command::Append { key, bytes, length_max: Some(text_bytes_max as u32) };
+                &bounded
+            }
+            _ => command,
+        };
         let (growth, bytes) = (ShardDriver::growth_of(command), command.encoded_bytes());
         self.make_room(growth);
         let admitted = self
@@ -232,16 +243,6 @@ impl Work {
         }
         self.flush_reads();
         self.mesh.recycle_requests(batch);
-    }
-}
-
-/// Whether the value would be longer than this server is configured to take, as far as that is known before the entry
-/// is applied.
-#[inline]
-fn too_long(command: &Command<'_>, value_bytes_max: usize) -> bool {
-    match command {
-        Command::SetRange { offset, bytes, .. } => *offset as usize + bytes.len() > value_bytes_max,
-        _ => false,
     }
 }
 

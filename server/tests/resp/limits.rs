@@ -246,6 +246,36 @@ fn an_argument_may_be_as_long_as_proto_max_bulk_len_says() {
 }
 
 #[test]
+fn what_append_makes_is_bounded_like_what_setrange_makes_and_stays_so_in_the_log() {
+    const MIB: usize = 1 << 20;
+    const TOO_LONG: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
+    let directory = directory();
+    let subject = Subject::start(directory.path(), &["--cores", "1", "--max-value-size", "1MiB"]);
+    let mut client = subject.connect();
+    client.must("CONFIG SET proto-max-bulk-len 1mb");
+    client.send_raw(&set_of(MIB - 1));
+    assert_eq!(client.receive(), Reply::status("OK"));
+    assert_eq!(client.say("APPEND k xy"), Reply::Error(TOO_LONG.to_owned()));
+    assert_eq!(client.say("APPEND k x"), Reply::Integer(MIB as i64));
+    // In one entry of the log, where the second finds what the first has left.
+    let part = "p".repeat(600_000);
+    let mut pipeline = Vec::new();
+    (0..3).for_each(|_| crate::support::resp::put_command(&mut pipeline, &["APPEND", "parts", &part]));
+    let too_long = || Reply::Error(TOO_LONG.to_owned());
+    assert_eq!(client.pipeline(&pipeline, 3), [Reply::Integer(600_000), too_long(), too_long()]);
+    if redis_is_the_subject() {
+        return;
+    }
+    subject.kill();
+    // Another bound now does not change what was then.
+    let subject = Subject::start(directory.path(), &["--cores", "1", "--max-value-size", "4MiB"]);
+    let mut client = subject.connect();
+    assert_eq!(client.say("STRLEN k"), Reply::Integer(MIB as i64));
+    assert_eq!(client.say("STRLEN parts"), Reply::Integer(600_000));
+    assert_eq!(client.say("APPEND k xy"), Reply::Integer(MIB as i64 + 2));
+}
+
+#[test]
 fn a_request_may_be_as_long_as_client_query_buffer_limit_says() {
     let directory = directory();
     let subject = Subject::start(directory.path(), &["--cores", "1", "--sync-writes=false"]);

@@ -46,7 +46,7 @@ impl Log {
 }
 
 fn append(bytes: &[u8]) -> Command<'_> {
-    Command::Append { key: KEY, bytes }
+    Command::Append { key: KEY, bytes, length_max: None }
 }
 
 fn increment(by: i64) -> Command<'static> {
