@@ -368,8 +368,7 @@ fn a_page_that_left_memory_is_waited_for_by_a_worker_and_never_by_a_core() {
         let Answer::Value(Some((found, _))) = native.get(format!("k-{key}").as_bytes()) else { panic!("not there") };
         assert!(found == bytes_value(value));
     }
-    // Of some 12,000 pages. The one or two that remain are at the edges of a value, which share a page with nothing
-    // that was looked at before.
+    // Of some 12,000 pages. The kernel counts as a wait, too, that a page which is there has others read ahead.
     let waited = waits_of_cores(&server) - waits;
-    assert!(waited <= 4, "a core has waited for {waited} pages");
+    assert_eq!(waited, 0, "a core has waited for pages");
 }
