@@ -3,9 +3,11 @@
 //! Place in the flow: counted in every step by the core that does the work, in plain fields without atomics; summed
 //! when somebody asks. A latency runs from the receive that completed the request to the reply being queued.
 //!
-//! [`commands`] counts the commands of the Redis protocol, [`rate`] makes a rate of a counter.
+//! [`commands`] counts the commands of the Redis protocol, [`heavy`] has those that took long by themselves, [`rate`]
+//! makes a rate of a counter.
 
 pub mod commands;
+pub mod heavy;
 pub mod rate;
 
 use std::time::Duration;
@@ -16,6 +18,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use self::commands::CommandMetrics;
+use self::heavy::HeavyRuns;
 use self::rate::RateSampler;
 use crate::memory::{CoreMemory, MemoryReport, NodeMemory};
 
@@ -121,6 +124,8 @@ pub struct Metrics {
     /// The commands of the Redis protocol, by their places in its table. They are counted by class as well, by
     /// [`Metrics::answered`].
     pub commands: CommandMetrics,
+    /// The commands of this turn that took long by themselves.
+    pub heavy: HeavyRuns,
 }
 
 impl Metrics {
@@ -145,6 +150,7 @@ impl Metrics {
             counters: Counters::default(),
             rates: Rates::default(),
             commands: CommandMetrics::new(COMMANDS.len(), enabled),
+            heavy: HeavyRuns::default(),
         }
     }
 

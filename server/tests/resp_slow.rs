@@ -5,7 +5,8 @@
 //! | module | |
 //! |---|---|
 //! | `crowd` | clients that do not read, hardly read, say nothing or never stop, beside clients as they should be |
-//! | `lines` | where a connection ends: errors of the protocol, sizes, limits, CLIENT KILL |
+//! | `limits` | where a connection ends: errors of the protocol, sizes, limits, CLIENT KILL |
+//! | `slow_log` | commands that take long: what SLOWLOG, LATENCY and INFO tell of them |
 //!
 //! `EYOT_SLOW_FULL=1` takes the numbers of the promise (10,000 idle clients and so on), pins the server and the clients
 //! to processors of their own where there are two, and holds the measured p99 against its quiet value. Without it the
@@ -17,3 +18,5 @@ mod support;
 mod crowd;
 #[path = "resp/limits.rs"]
 mod limits;
+#[path = "resp/slow_log.rs"]
+mod slow_log;

@@ -183,7 +183,12 @@ impl<'a> Reader<'a> {
             kind::TAKE_OUT if options == 0 && value_bytes == 0 => Ok(Command::TakeOut { key: self.slice(key_bytes)? }),
             kind::APPEND if options == 0 => {
                 let (key, bytes) = self.key_and_value(header)?;
-                Ok(Command::Append { key, bytes })
+                Ok(Command::Append { key, bytes, length_max: None })
+            }
+            kind::APPEND_WITHIN if options == 0 => {
+                let length_max = Some(u32::from_le_bytes(self.take()?));
+                let (key, bytes) = self.key_and_value(header)?;
+                Ok(Command::Append { key, bytes, length_max })
             }
             kind::INCREMENT if options == 0 && value_bytes == 0 => {
                 let by = i64::from_le_bytes(self.take()?);

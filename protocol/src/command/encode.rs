@@ -21,7 +21,8 @@ impl Command<'_> {
                 }
                 Self::Delete { key } | Self::TakeOut { key } => key.len(),
                 Self::Expire { key, .. } | Self::Increment { key, .. } => 8 + key.len(),
-                Self::Append { key, bytes } | Self::IncrementFloat { key, by: bytes } => key.len() + bytes.len(),
+                Self::Append { key, bytes, length_max } => length_max.map_or(0, |_| 4) + key.len() + bytes.len(),
+                Self::IncrementFloat { key, by } => key.len() + by.len(),
                 Self::SetRange { key, bytes, .. } => 4 + key.len() + bytes.len(),
                 Self::SetExpiry { key, at_us, .. } => at_us.map_or(0, |_| 8) + key.len(),
                 Self::Rename { from, to, .. } | Self::Copy { from, to, .. } => from.len() + to.len(),
@@ -65,7 +66,10 @@ impl Command<'_> {
         match *self {
             Self::Set { .. } | Self::Delete { .. } | Self::Expire { .. } => unreachable!("encoded by the caller"),
             Self::TakeOut { key } => whole(out, kind::TAKE_OUT, 0, &[], key, &[]),
-            Self::Append { key, bytes } => whole(out, kind::APPEND, 0, &[], key, bytes),
+            Self::Append { key, bytes, length_max } => match length_max {
+                Some(max) => whole(out, kind::APPEND_WITHIN, 0, &max.to_le_bytes(), key, bytes),
+                None => whole(out, kind::APPEND, 0, &[], key, bytes),
+            },
             Self::Increment { key, by } => whole(out, kind::INCREMENT, 0, &by.to_le_bytes(), key, &[]),
             Self::IncrementFloat { key, by } => whole(out, kind::INCREMENT_FLOAT, 0, &[], key, by),
             Self::SetRange { key, offset, bytes } => {

@@ -46,6 +46,7 @@
 //! 13    CLEAR                                                                            none, and no key
 //! 14    SET_UPLOAD         as SET                             as SET                     the upload u64 of its parts
 //!                                                                                        in the log: `value_part`
+//! 15    APPEND_WITHIN                                         length_max u32             the bytes to append
 //!
 //! pair     | key_len u32 | value_len u32 | key | the encoded value |
 //! ```
@@ -91,6 +92,7 @@ mod kind {
     pub const SET_ALL_IF_ABSENT: u8 = 12;
     pub const CLEAR: u8 = 13;
     pub const SET_UPLOAD: u8 = 14;
+    pub const APPEND_WITHIN: u8 = 15;
 }
 
 /// The bits of a command's options, as they stand in a log.
@@ -222,6 +224,9 @@ pub enum Command<'a> {
         key: &'a [u8],
         /// The bytes.
         bytes: &'a [u8],
+        /// How long the text may become: what the node that took the command allows, and so what every replica judges
+        /// by. `None`: as long as the format allows.
+        length_max: Option<u32>,
     },
     /// Add `by` to the integer under `key`, which is 0 if it does not exist.
     Increment {
@@ -342,7 +347,7 @@ impl<'a> Command<'a> {
         let fits = |key: &[u8], value_bytes: usize| key.len() <= MAX_KEY_BYTES && value_bytes <= MAX_VALUE_BYTES;
         match *self {
             Self::Set { key, value, .. } => fits(key, value.encoded_bytes()),
-            Self::Append { key, bytes }
+            Self::Append { key, bytes, .. }
             | Self::IncrementFloat { key, by: bytes }
             | Self::SetRange { key, bytes, .. } => fits(key, bytes.len()),
             Self::Rename { from, to, .. } | Self::Copy { from, to, .. } => fits(from, 0) && fits(to, 0),

@@ -45,8 +45,10 @@ fn every_shape() -> Vec<Command<'static>> {
         Command::Delete { key: b"gone" },
         Command::Expire { key: b"old", version: 9 << 16 },
         Command::TakeOut { key: b"out" },
-        Command::Append { key: b"log", bytes: b"more" },
-        Command::Append { key: b"", bytes: b"" },
+        Command::Append { key: b"log", bytes: b"more", length_max: None },
+        Command::Append { key: b"", bytes: b"", length_max: None },
+        Command::Append { key: b"log", bytes: b"more", length_max: Some(9) },
+        Command::Append { key: b"", bytes: b"", length_max: Some(u32::MAX) },
         Command::Increment { key: b"n", by: i64::MIN },
         Command::IncrementFloat { key: b"f", by: b"1.5e3" },
         Command::SetRange { key: b"s", offset: u32::MAX, bytes: b"xyz" },
@@ -98,7 +100,7 @@ fn golden_bytes() {
         (Command::Delete { key: b"k" }, "02000000 01000000 00000000 6b"),
         (Command::Expire { key: b"k", version: 0x0001_0002 }, "03080000 01000000 00000000 0200010000000000 6b"),
         (Command::TakeOut { key: b"k" }, "04000000 01000000 00000000 6b"),
-        (Command::Append { key: b"k", bytes: b"xy" }, "05000000 01000000 02000000 6b 7879"),
+        (Command::Append { key: b"k", bytes: b"xy", length_max: None }, "05000000 01000000 02000000 6b 7879"),
         (Command::Increment { key: b"k", by: -2 }, "06000000 01000000 00000000 feffffffffffffff 6b"),
         (Command::IncrementFloat { key: b"k", by: b".5" }, "07000000 01000000 02000000 6b 2e35"),
         (Command::SetRange { key: b"k", offset: 258, bytes: b"xy" }, "08000000 01000000 02000000 02010000 6b 7879"),
@@ -119,6 +121,8 @@ fn golden_bytes() {
         (Command::Clear, "0d000000 00000000 00000000"),
         (set(Value::Upload(UploadId(0x0102)), NewExpiry::At(258), Condition::IfAbsent, true),
             "0e230000 01000000 08000000 0201000000000000 6b 0201000000000000"),
+        (Command::Append { key: b"k", bytes: b"xy", length_max: Some(258) },
+            "0f000000 01000000 02000000 02010000 6b 7879"),
     ];
     for (command, hex) in golden {
         #[allow(clippy::format_collect)] // A few bytes.
@@ -267,7 +271,7 @@ fn a_command_too_many_is_a_bug() {
 proptest! {
     #[test]
     fn any_bytes_decode_or_fail_without_a_panic(
-        kind in 0..16_u8,
+        kind in 0..17_u8,
         options in prop_oneof![3 => Just(0), 1 => any::<u8>()],
         lengths in (0..20_u32, 0..20_u32),
         bytes in proptest::collection::vec(any::<u8>(), 0..100),

@@ -4,7 +4,7 @@ use super::args::{ArgList, Args};
 use super::decode::{split_request, BigBulk, RespLimits, Split, Unfinished};
 use super::glob::{matches, matches_ignoring_case};
 use super::writer::{RespVersion, Writer};
-use crate::tlv::Value;
+use crate::tlv::{text_of, Value};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -351,6 +351,46 @@ proptest! {
     fn patterns_of_stars_and_marks_follow_the_definition(pattern in "[ab*?]{0,8}", text in "[ab]{1,10}") {
         let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
         prop_assert_eq!(matches(pattern, text), matches_by_definition(pattern, text));
+    }
+
+    /// STRLEN, GETRANGE and INCRBYFLOAT see `text_of`; GET writes the value.
+    #[test]
+    fn the_text_that_is_written_is_the_text_that_is_asked_about(
+        value in prop_oneof![
+            any::<u64>().prop_map(|bits| Value::Float64(f64::from_bits(bits))),
+            any::<f64>().prop_map(Value::Float64),
+            (-400_i32..400, any::<i32>()).prop_map(|(power, digits)| {
+                Value::Float64(f64::from(digits) * 10_f64.powi(power))
+            }),
+            any::<i32>().prop_map(Value::Int32),
+            any::<i64>().prop_map(Value::Int64),
+            any::<i64>().prop_map(Value::Timestamp),
+            any::<bool>().prop_map(Value::Boolean),
+            vec(any::<u8>(), 0..200).prop_map(Value::Bytes),
+        ],
+    ) {
+        let mut encoded = Vec::new();
+        value.encode(&mut encoded);
+        let text = text_of(&encoded).expect("a value that has a text");
+        for version in [RespVersion::Two, RespVersion::Three] {
+            let (mut whole, mut expected) = (Vec::new(), format!("${}\r\n", text.len()).into_bytes());
+            expected.extend_from_slice(text.as_bytes());
+            expected.extend_from_slice(b"\r\n");
+            Writer::new(&mut whole, version).value(&encoded);
+            prop_assert_eq!(&whole, &expected);
+            // Within a list it has the same one.
+            let (mut list, mut in_list) = (Vec::new(), Vec::new());
+            Value::List(vec![value.clone()]).encode(&mut list);
+            Writer::new(&mut in_list, version).value(&list);
+            prop_assert_eq!(in_list.strip_prefix(b"*1\r\n"), Some(&expected[..]));
+            if let Value::Float64(number) = value {
+                let mut double = Vec::new();
+                Writer::new(&mut double, version).double(number);
+                let two = version == RespVersion::Two;
+                let line = [b",", text.as_bytes(), b"\r\n"].concat();
+                prop_assert_eq!(double, if two { expected } else { line });
+            }
+        }
     }
 
     #[test]

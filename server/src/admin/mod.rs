@@ -10,6 +10,7 @@
 //! | [`cluster`], [`identifier`] | CLUSTER: each core as a node |
 //! | [`config_names`] | CONFIG GET, SET |
 //! | [`slowlog`], [`latency`] | SLOWLOG, LATENCY |
+//! | [`command_words`] | a command that took long, in the words of Redis |
 //! | [`client_list`] | CLIENT LIST, INFO, KILL |
 //! | [`greeting`] | HELLO, TIME, LOLWUT |
 //! | [`gather`] | what goes to every core, and the reply of what comes back |
@@ -23,6 +24,7 @@
 
 pub mod client_list;
 pub mod cluster;
+pub mod command_words;
 pub mod config_names;
 pub mod figures;
 pub mod gather;

@@ -58,25 +58,18 @@ impl SlowLog {
         Self { entries: VecDeque::new(), next_id: u64::from(core), step: u64::from(cores.max(1)) }
     }
 
-    /// Notes a command that [`is_slow`]. `len_max` is the setting `slowlog-max-len`.
-    pub fn note<'a>(
+    /// Notes a command that [`is_slow`], with its arguments [`shortened`]. `len_max` is the setting `slowlog-max-len`.
+    pub fn note(
         &mut self,
         len_max: u64,
         now_us: i64,
         took_us: u64,
-        arguments: impl ExactSizeIterator<Item = &'a [u8]>,
-        (client, name): (String, &[u8]),
+        arguments: Vec<Vec<u8>>,
+        (client, name): (String, Vec<u8>),
     ) {
         let id = self.next_id;
         self.next_id += self.step;
-        let entry = SlowEntry {
-            id,
-            unix_s: now_us / 1_000_000,
-            took_us,
-            arguments: shortened(arguments),
-            client,
-            name: name.to_vec(),
-        };
+        let entry = SlowEntry { id, unix_s: now_us / 1_000_000, took_us, arguments, client, name };
         self.entries.push_front(entry);
         self.entries.truncate(len_max.min(SLOWLOG_LEN_MAX) as usize);
     }
@@ -103,7 +96,7 @@ impl SlowLog {
 }
 
 /// The arguments as an entry keeps them.
-fn shortened<'a>(arguments: impl ExactSizeIterator<Item = &'a [u8]>) -> Vec<Vec<u8>> {
+pub fn shortened<'a>(arguments: impl ExactSizeIterator<Item = &'a [u8]>) -> Vec<Vec<u8>> {
     let total = arguments.len();
     let kept = if total > ARGUMENTS_MAX { ARGUMENTS_MAX - 1 } else { total };
     let mut short: Vec<Vec<u8>> = arguments.take(kept).map(shortened_argument).collect();
@@ -156,7 +149,8 @@ mod tests {
     use eyot_protocol::resp::RespVersion;
 
     fn note(log: &mut SlowLog, len_max: u64, now_us: i64, arguments: &[&[u8]]) {
-        log.note(len_max, now_us, 21, arguments.iter().copied(), ("127.0.0.1:36596".to_owned(), b"me"));
+        let arguments = shortened(arguments.iter().copied());
+        log.note(len_max, now_us, 21, arguments, ("127.0.0.1:36596".to_owned(), b"me".to_vec()));
     }
 
     #[test]

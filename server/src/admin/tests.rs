@@ -236,9 +236,9 @@ fn statistics_are_reset_on_all_cores() {
 fn slow_commands_of_all_cores_are_told_newest_first() {
     let mut node = Node::new();
     for (place, second) in [(0, 5), (1, 6), (0, 7)] {
-        let arguments = [&b"GET"[..], b"k"];
-        let client = ("127.0.0.1:5000".to_owned(), &b""[..]);
-        node.cores[place].slow_log.note(8, second * 1_000_000, 99, arguments.into_iter(), client);
+        let arguments = vec![b"GET".to_vec(), b"k".to_vec()];
+        let client = ("127.0.0.1:5000".to_owned(), Vec::new());
+        node.cores[place].slow_log.note(8, second * 1_000_000, 99, arguments, client);
     }
     assert_eq!(node.ask("SLOWLOG LEN"), ":3\r\n");
     assert!(node.ask("SLOWLOG GET 2").starts_with("*2\r\n*6\r\n:2\r\n:7\r\n:99\r\n*2\r\n$3\r\nGET\r\n"));

@@ -12,7 +12,7 @@ mod units;
 
 pub use memory::{MemoryConfig, MemorySettings};
 pub use password::{load_password, PASSWORD_VARIABLE};
-pub use server_tunables::{OutputLimit, ServerTunables};
+pub use server_tunables::{OutputLimit, ServerTunables, QUERY_BUFFER_BYTES_MAX};
 pub use settings::{Settings, MAX_CORES, MAX_SHARDS};
 pub use tunables::Tunables;
 pub use units::{parse_bytes, parse_duration};

@@ -11,6 +11,8 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use eyot_protocol::resp::RespLimits;
+
 use super::Settings;
 
 /// The output limit of clients that ask, as `client-output-buffer-limit` has it.
@@ -24,8 +26,8 @@ pub struct OutputLimit {
     pub soft_seconds: u64,
 }
 
-/// How much a request of a client may take before it is whole: Redis's default of `client-query-buffer-limit`.
-const QUERY_BUFFER_BYTES_DEFAULT: u64 = 1 << 30;
+/// How much a request of a client may take: Redis's default of `client-query-buffer-limit`, and the most that there is.
+pub const QUERY_BUFFER_BYTES_MAX: u64 = RespLimits::REQUEST_BYTES_MAX as u64;
 /// Redis's default of `tcp-keepalive`.
 const KEEPALIVE_SECONDS_DEFAULT: u64 = 300;
 /// Redis's defaults of `slowlog-log-slower-than` and `slowlog-max-len`.
@@ -66,7 +68,7 @@ tunables! {
     idle_timeout_seconds, set_idle_timeout_seconds: AtomicU64 as u64;
     /// Seconds between the probes of an idle connection's other end; 0: none. Holds for connections made later.
     keepalive_seconds, set_keepalive_seconds: AtomicU64 as u64;
-    /// Bytes that an unfinished request may take.
+    /// Bytes that a request may take on the wire.
     query_buffer_bytes, set_query_buffer_bytes: AtomicU64 as u64;
     /// Longest bulk string of a request, in bytes.
     bulk_bytes, set_bulk_bytes: AtomicU64 as u64;
@@ -91,7 +93,7 @@ impl ServerTunables {
             max_clients: AtomicU64::new(settings.max_connections as u64),
             idle_timeout_seconds: AtomicU64::new(settings.idle_timeout.as_secs()),
             keepalive_seconds: AtomicU64::new(KEEPALIVE_SECONDS_DEFAULT),
-            query_buffer_bytes: AtomicU64::new(QUERY_BUFFER_BYTES_DEFAULT),
+            query_buffer_bytes: AtomicU64::new(QUERY_BUFFER_BYTES_MAX),
             bulk_bytes: AtomicU64::new(settings.max_value_bytes as u64),
             slowlog_threshold_us: AtomicI64::new(SLOWLOG_THRESHOLD_US_DEFAULT),
             slowlog_len: AtomicU64::new(SLOWLOG_LEN_DEFAULT),

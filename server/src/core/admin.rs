@@ -96,6 +96,8 @@ impl Work {
         self.say(to, |writer| {
             assert!(crate::admin::answer(request, &context, writer), "{request:?} is executed elsewhere");
         });
+        // It may have been CONFIG SET, and holds for what the same client sends next.
+        self.look_at_settings();
     }
 
     fn set_all_if_absent(&mut self, key: u32, pairs: Args<'_>) {

@@ -8,6 +8,7 @@
 
 use eyot_protocol::command::Command;
 use eyot_protocol::key::slot;
+use eyot_protocol::limits::MAX_KEY_BYTES;
 use eyot_protocol::request::KeyQuery;
 use eyot_protocol::ErrorCode;
 
@@ -19,7 +20,7 @@ use crate::router::mesh::{ForwardedKind, ForwardedRequest, RequestBatch};
 use crate::router::scatter::Combine;
 use crate::router::{Reply, ReplySink, ReplyTo, Route};
 use crate::security::admit::DISK_IS_FULL;
-use crate::shard::Place;
+use crate::shard::{Failure, Place};
 
 /// A request on the keys of one shard.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +68,11 @@ impl Work {
     }
 
     fn forward(&mut self, to: &ReplyTo, request: &KeyRequest<'_>, terms: Terms, route: Route) {
+        // It travels as it would stand in an entry.
+        if matches!(request, KeyRequest::Write(command) if !has_encoding(command, command.encoded_bytes())) {
+            self.refuse_too_long(to);
+            return;
+        }
         if !self.mesh.may_forward(route.core) {
             let message = "the core that owns the key is behind; not applied. Retry with backoff";
             self.outlet().reply(to, Reply::Error(ErrorCode::Busy, message));
@@ -138,12 +144,26 @@ impl Work {
         if self.is_late(to, deadline_us) {
             return;
         }
-        if too_long(command, self.max_value_bytes) {
-            let message = "string exceeds maximum allowed size (proto-max-bulk-len)";
-            self.outlet().reply(to, Reply::Error(ErrorCode::ValueTooLarge, message));
+        // What a command makes of a text is bounded by this server's settings: at once where the length is known, by the
+        // command itself where only the content tells it.
+        let bounded;
+        let text_bytes_max = self.resp_limits.bulk_bytes_max;
+        let command = match *command {
+            Command::SetRange { offset, bytes, .. } if offset as usize + bytes.len() > text_bytes_max => {
+                self.refuse_too_long(to);
+                return;
+            }
+            Command::Append { key, bytes, .. } => {
+                bounded = Command::Append { key, bytes, length_max: Some(text_bytes_max as u32) };
+                &bounded
+            }
+            _ => command,
+        };
+        let (growth, bytes) = (ShardDriver::growth_of(command), command.encoded_bytes());
+        if !has_encoding(command, bytes) {
+            self.refuse_too_long(to);
             return;
         }
-        let (growth, bytes) = (ShardDriver::growth_of(command), command.encoded_bytes());
         self.make_room(growth);
         let admitted = self
             .budget
@@ -155,6 +175,12 @@ impl Work {
         }
         self.budget.take(growth, bytes);
         self.enter_write(to, local_shard, command, place, ack);
+    }
+
+    #[cold]
+    fn refuse_too_long(&mut self, to: &ReplyTo) {
+        let too_large = Failure::TooLarge;
+        self.outlet().reply(to, Reply::Error(too_large.code(), too_large.message()));
     }
 
     /// Puts an admitted write into its shard's open entry.
@@ -235,14 +261,12 @@ impl Work {
     }
 }
 
-/// Whether the value would be longer than this server is configured to take, as far as that is known before the entry
-/// is applied.
+/// Whether `command`, of so many `bytes` when encoded, can stand in an entry. A request may be longer than that where
+/// the server takes the longest values that there are: their encoding has a head, and several values may be one command.
 #[inline]
-fn too_long(command: &Command<'_>, value_bytes_max: usize) -> bool {
-    match command {
-        Command::SetRange { offset, bytes, .. } => *offset as usize + bytes.len() > value_bytes_max,
-        _ => false,
-    }
+fn has_encoding(command: &Command<'_>, bytes: usize) -> bool {
+    // The smaller of the two limits: below it there is nothing to look at.
+    bytes <= MAX_KEY_BYTES || command.is_within_limits()
 }
 
 impl ForwardedRequest {
@@ -259,5 +283,49 @@ impl ForwardedRequest {
                 KeyRequest::Write(Command::decode(bytes).expect("a command of this process decodes"))
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use eyot_protocol::command::{Condition, NewExpiry, PairList, Value};
+    use eyot_protocol::limits::MAX_VALUE_BYTES;
+
+    use super::*;
+
+    /// What a request may bring at the longest setting; its pages are never touched.
+    fn longest() -> Vec<u8> {
+        vec![0; MAX_VALUE_BYTES]
+    }
+
+    #[test]
+    fn what_decoding_would_refuse_has_no_encoding() {
+        let (long, long_key) = (longest(), vec![0; MAX_KEY_BYTES + 1]);
+        let set = |key, value| Command::Set {
+            key,
+            value: Value::Bytes(value),
+            expiry: NewExpiry::Never,
+            condition: Condition::Always,
+            return_old: false,
+        };
+        let half = &long[..MAX_VALUE_BYTES / 2];
+        let pairs = [(&b"a"[..], half), (&b"b"[..], half)];
+        for (command, can) in [
+            (set(b"k", b"v"), true),
+            (set(b"k", &long[..MAX_VALUE_BYTES - 6]), true),
+            (set(b"k", &long[..MAX_VALUE_BYTES - 5]), false),
+            (set(b"k", &long), false),
+            (set(&long_key, b""), false),
+            (Command::Delete { key: &long_key }, false),
+            (Command::Delete { key: &long_key[1..] }, true),
+            (Command::Append { key: b"k", bytes: &long, length_max: None }, true),
+            (Command::SetRange { key: b"k", offset: 0, bytes: &long }, true),
+            (Command::SetAllIfAbsent { pairs: PairList::new(&pairs[..1]) }, true),
+            (Command::SetAllIfAbsent { pairs: PairList::new(&pairs) }, false),
+            (Command::Rename { from: b"k", to: &long_key, if_absent: false }, false),
+        ] {
+            assert_eq!(has_encoding(&command, command.encoded_bytes()), can);
+            assert_eq!(command.is_within_limits(), can, "below the limit of keys nothing has to be looked at");
+        }
     }
 }

@@ -19,6 +19,7 @@
 use std::os::fd::AsRawFd;
 
 use eyot_protocol::command::{Command, Condition, NewExpiry, Value};
+use eyot_protocol::limits::MAX_VALUE_BYTES;
 use eyot_protocol::native::{decode_request, large_set, split_frame, without_value, Split};
 use eyot_protocol::request::{Operation, Request};
 use eyot_protocol::resp::{parse, Args, BigBulk, RespRequest, Shape};
@@ -37,6 +38,7 @@ use crate::replication::WriteAck;
 use crate::router::mesh::{ForwardedKind, ForwardedRequest};
 use crate::router::{Form, Reply, ReplySink, ReplyTo};
 use crate::security::admit::DISK_IS_FULL;
+use crate::shard::Failure;
 
 /// The upload that a command names while nobody has given it one.
 const NO_UPLOAD: UploadId = UploadId(0);
@@ -168,6 +170,10 @@ impl Work {
 
     /// Whether a value may come, and, if this core owns its key, be logged.
     pub(super) fn admit_large(&mut self, bytes: usize, owned: bool) -> Result<(), (ErrorCode, &'static str)> {
+        // The head of its encoding is more than was asked about where its length was compared with the setting.
+        if bytes > MAX_VALUE_BYTES {
+            return Err((Failure::TooLarge.code(), Failure::TooLarge.message()));
+        }
         self.make_room(bytes);
         self.budget.admit(bytes, bytes)?;
         if owned && !self.log.has_segment_for(bytes) {

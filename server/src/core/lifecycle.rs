@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use eyot_protocol::ErrorCode;
 use eyot_ring::Received;
+use socket2::{SockRef, TcpKeepalive};
 
 use super::turn::EVENTS_PER_LOOK;
 use super::Core;
@@ -20,10 +21,28 @@ use crate::net::session::Wire;
 
 /// How long after a failed accept (out of file descriptors, mostly) the next one is tried.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// Times that a peer that says nothing is looked for before its connection ends, as in Redis.
+const KEEPALIVE_PROBES: u32 = 3;
 /// Connections that linger at most, beside those of a node that stops: they hold file descriptors.
 const MAX_LINGERING: usize = 256;
 /// How long a connection that was told why it ends may linger.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// Has the kernel look whether the other end is still there, `seconds` after it was last heard of and twice more
+/// before it gives up, each after a third of that time, as Redis does; 0: it does not look.
+fn keep_alive(socket: &OwnedFd, seconds: u64) {
+    if seconds == 0 {
+        return;
+    }
+    let options = TcpKeepalive::new()
+        .with_time(Duration::from_secs(seconds))
+        .with_interval(Duration::from_secs((seconds / 3).max(1)))
+        .with_retries(KEEPALIVE_PROBES);
+    if let Err(error) = SockRef::from(socket).set_tcp_keepalive(&options) {
+        // A dead peer will stay longer, and nothing else.
+        tracing::debug!(%error, seconds, "keepalive is refused");
+    }
+}
 
 impl Core {
     pub(super) fn accepted(&mut self, token: u32, socket: std::io::Result<OwnedFd>, armed: bool) {
@@ -34,6 +53,7 @@ impl Core {
                 self.work.metrics.accepted += 1;
                 let id = self.work.shared.next_connection_id.fetch_add(1, Ordering::Relaxed);
                 let now_us = self.work.clock.monotonic_us();
+                keep_alive(&socket, self.work.shared.server_tunables.keepalive_seconds());
                 let key = self.work.connections.open(&mut self.ring, socket, wire, id, now_us);
                 if self.work.shared.settings.password.is_some() {
                     self.work.connections.get_mut(key).locked_since_us = Some(now_us);

@@ -38,6 +38,7 @@ impl Work {
                 self.mesh.post(from, Message::Told(gather, answer));
             }
             Message::Told(gather, answer) => self.put_answer(gather, answer),
+            Message::Slow(run) => self.note_heavy(*run),
         }
     }
 

@@ -38,6 +38,7 @@ mod requests;
 mod resp;
 mod shared;
 mod slices;
+mod slow_commands;
 mod startup;
 mod stopping;
 mod timeouts;
@@ -112,6 +113,8 @@ pub(crate) struct Work {
     next_judged: usize,
     random: random::Random,
     slow_log: SlowLog,
+    /// Whether every command is timed by itself: somebody wants to know of very short ones.
+    times_each: bool,
     latency_events: LatencyEvents,
     /// Passwords that were not right, for the log.
     failed_attempts: FailedAttempts,

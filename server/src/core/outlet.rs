@@ -2,18 +2,21 @@
 //!
 //! Place in the flow: step 9 (reply). The only writer of replies; the one place that counts a request as answered.
 
+use std::time::Instant;
+
 use eyot_protocol::native::reply::{put_batch_head, put_reply, reply_bytes};
 use eyot_protocol::request::Operation;
 use eyot_protocol::resp::{error_line, RespVersion, Writer};
 use eyot_protocol::ErrorCode;
 
 use super::clock::TurnClock;
+use crate::admin::command_words::shortened_words;
 use crate::metrics::Metrics;
 use crate::net::connection::{Connection, Stage, MAX_OWED_BYTES};
 use crate::net::connections::Connections;
 use crate::router::mesh::Mesh;
 use crate::router::scatter::{Combine, Gathered, Gathers, Progress, REPLY_IS_FULL};
-use crate::router::{Form, LargeReply, Reply, ReplySink, ReplyTo};
+use crate::router::{Asked, Form, LargeReply, Reply, ReplySink, ReplyTo};
 
 /// A part of a BATCH's result up to this size is never left out: writes and errors take no more, and there are at most
 /// 10,000 of them.
@@ -67,6 +70,19 @@ impl ReplySink for Outlet<'_> {
             }
             self.answer(to, 1, |out| reply.put_whole(to, out));
         }
+    }
+
+    #[cold]
+    fn reply_to_heavy(&mut self, to: &ReplyTo, reply: Reply<'_>, asked: Asked<'_>) {
+        // The gather may be over with this reply.
+        let own_gather = to.gathered && to.core == self.core;
+        let asker = if own_gather { self.gathers.parent(to.key, to.generation).unwrap_or(*to) } else { *to };
+        let started = match asked {
+            Asked::Read(..) => Instant::now(),
+            Asked::Write(_) => self.metrics.heavy.since(self.clock.now()),
+        };
+        self.reply(to, reply);
+        self.metrics.heavy.note(asker, started, Instant::now(), || shortened_words(asked));
     }
 }
 

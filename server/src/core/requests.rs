@@ -11,6 +11,7 @@ use eyot_protocol::request::Operation;
 use eyot_protocol::ErrorCode;
 
 use super::outlet::{is_write, Outlet};
+use super::slow_commands::EACH_BELOW_US;
 use super::Work;
 use crate::core::log::CoreLog;
 use crate::net::connection::{LargeInput, Stage};
@@ -23,6 +24,14 @@ use crate::shard::Place;
 pub(super) type Home = (Route, Option<Place>);
 
 impl Work {
+    /// Learns what of the settings is looked at with every request.
+    pub(super) fn look_at_settings(&mut self) {
+        let tunables = &self.shared.server_tunables;
+        self.times_each = (0..EACH_BELOW_US).contains(&tunables.slowlog_threshold_us());
+        self.resp_limits.bulk_bytes_max = tunables.bulk_bytes() as usize;
+        self.resp_limits.request_bytes_max = tunables.query_buffer_bytes() as usize;
+    }
+
     /// Takes what connection `key` has sent.
     pub(super) fn received(&mut self, key: u32, bytes: &[u8]) {
         let now_us = self.clock.monotonic_us();

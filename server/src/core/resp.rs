@@ -8,8 +8,6 @@
 //! - A request on all keys, or one that is answered over several turns, begins when everything before it is answered,
 //!   and nothing behind it is taken before it is: a pipeline sees what it would see if sent one by one.
 
-use std::time::{Duration, Instant};
-
 use eyot_protocol::command::Command;
 use eyot_protocol::key::SLOT_COUNT;
 use eyot_protocol::request::{KeyQuery, Operation};
@@ -21,8 +19,7 @@ use eyot_protocol::resp::{
 use super::execute::{KeyRequest, Terms};
 use super::slices::Each;
 use super::Work;
-use crate::admin::latency::Event;
-use crate::admin::slowlog::is_slow;
+use crate::metrics::heavy::HEAVY_BYTES;
 use crate::replication::WriteAck;
 use crate::router::keyspace::{KeyspaceRequest, OwnedScan};
 use crate::router::mesh::{ForwardedKind, ForwardedRequest};
@@ -46,7 +43,7 @@ impl Work {
             match split_request(&input[consumed..], &self.resp_limits, &mut arguments, &mut unfinished) {
                 Ok(Split::Request { consumed: length, request }) => {
                     let args = arguments.of(request, &input[consumed..]);
-                    if !self.resp_request(key, args) {
+                    if !self.resp_request(key, args, length) {
                         // Looked for again later, from its beginning.
                         break;
                     }
@@ -139,8 +136,8 @@ impl Work {
         self.begin(key, operation, form, number, operations)
     }
 
-    /// Executes one request. `false`: it has to wait, and nothing behind it is taken before it.
-    fn resp_request(&mut self, key: u32, args: Args<'_>) -> bool {
+    /// Executes one request, of `bytes` on the wire. `false`: it has to wait, and nothing behind it is taken before it.
+    fn resp_request(&mut self, key: u32, args: Args<'_>, bytes: usize) -> bool {
         let parsed = match parse(args, self.clock.wall_us()) {
             Ok(parsed) => parsed,
             Err(error) => {
@@ -156,12 +153,10 @@ impl Work {
         connection.session.resp().last_command = Some(parsed.id);
         self.metrics.commands.called(parsed.id as usize);
         let terms = Terms { ack: WriteAck::Applied, after_own_writes, deadline_us: u64::MAX };
-        if is_quick(&parsed.request) {
+        if is_quick(&parsed.request) && bytes < HEAVY_BYTES && !self.times_each {
             self.execute_resp(key, &parsed, terms);
         } else {
-            let started = Instant::now();
-            self.execute_resp(key, &parsed, terms);
-            self.note_slow(key, args, &parsed.request, started.elapsed());
+            self.execute_timed(key, args, &parsed, terms);
         }
         true
     }
@@ -176,28 +171,7 @@ impl Work {
         self.refuse(&to, error);
     }
 
-    /// Enters a request into the slow log if it took long.
-    fn note_slow(&mut self, key: u32, args: Args<'_>, request: &RespRequest<'_>, took: Duration) {
-        let (took_us, tunables) = (took.as_micros() as u64, &self.shared.server_tunables);
-        self.latency_events.note(tunables.latency_threshold_ms(), Event::Command, self.clock.wall_us(), took_us);
-        if !is_slow(tunables.slowlog_threshold_us(), took_us) {
-            return;
-        }
-        let connection = self.connections.get_mut(key);
-        let client = connection.socket.peer_addr().map_or(String::new(), |address| address.to_string());
-        let profile = connection.session.resp().profile.as_ref();
-        let name = profile.map_or(String::new(), |profile| String::from_utf8_lossy(&profile.name).into_owned());
-        let (len_max, now_us) = (tunables.slowlog_len(), self.clock.wall_us());
-        let client = (client, name.as_bytes());
-        if has_secret(request) {
-            let arguments: [&[u8]; 2] = [args.at(0), b"(redacted)"];
-            self.slow_log.note(len_max, now_us, took_us, arguments.into_iter(), client);
-        } else {
-            self.slow_log.note(len_max, now_us, took_us, args.iter(), client);
-        }
-    }
-
-    fn execute_resp(&mut self, key: u32, parsed: &Parsed<'_>, terms: Terms) {
+    pub(super) fn execute_resp(&mut self, key: u32, parsed: &Parsed<'_>, terms: Terms) {
         match &parsed.request {
             RespRequest::Read { key: name, query } => {
                 let to = self.begin_resp(key, operation_of_query(*query), false, 1);
@@ -347,23 +321,11 @@ impl Work {
     }
 }
 
-/// Whether a request is on one key: so short that looking at the clock would cost a good part of it. It is never slow
-/// by itself.
+/// Whether a request is on one key: so short, mostly, that looking at the clock would cost a good part of it. What it
+/// takes beyond that is timed where it happens: see [`crate::metrics::heavy`].
 #[inline]
 fn is_quick(request: &RespRequest<'_>) -> bool {
     matches!(request, RespRequest::Read { .. } | RespRequest::Write { .. } | RespRequest::Ping(_))
-}
-
-/// Whether a password is, or may be, among the arguments of a request.
-fn has_secret(request: &RespRequest<'_>) -> bool {
-    match request {
-        RespRequest::Auth(_) => true,
-        RespRequest::Hello(hello) => hello.auth.is_some(),
-        RespRequest::Config(ConfigCommand::Set(pairs)) => pairs.pairs().any(|(name, _)| {
-            [&b"requirepass"[..], b"masterauth"].iter().any(|secret| secret.eq_ignore_ascii_case(name))
-        }),
-        _ => false,
-    }
 }
 
 /// SET without options.

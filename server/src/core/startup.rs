@@ -190,6 +190,7 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         arguments: ArgList::default(),
         has_graves: false,
         slow_log: SlowLog::new(core, settings.core_count()),
+        times_each: false,
         latency_events: LatencyEvents::default(),
         failed_attempts: FailedAttempts::default(),
         deferred: DeferredReads::default(),

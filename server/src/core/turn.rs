@@ -78,6 +78,7 @@ impl Core {
             self.keep_house();
             self.work.flush_reads();
             self.work.page_in(&mut self.ring);
+            self.work.tell_heavy();
             self.work.mesh.flush();
             self.work.connections.send_all(&mut self.ring, self.work.clock.monotonic_us());
             self.work.end_turn();
@@ -262,6 +263,7 @@ impl Work {
             writable_log_bytes: self.log.writable_bytes(),
             blocked: self.log.blocked(),
         };
+        self.look_at_settings();
         self.review_memory();
     }
 

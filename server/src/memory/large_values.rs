@@ -9,7 +9,8 @@
 //!   worker of the kernel's brings them in first. The socket's bytes are copied by such a worker anyway, 1 MiB at a
 //!   time: `ring/examples/large.rs` shows that it is no slower, and that the core's longest turn is a tenth.
 //! - The core reads only pages that are in memory ([`needs_worker`] asks), as when it copies a part into the log right
-//!   after it came. Sends of more than [`INLINE_BYTES`], or of pages that are not in memory, are a worker's, too.
+//!   after it came. Sends of values of more than [`INLINE_BYTES`], or of pages that are not in memory, are a worker's,
+//!   too.
 //! - Space goes back to the system on a worker.
 //!
 //! Invariants:
@@ -195,9 +196,11 @@ impl LargeValues {
     }
 }
 
-/// Whether sending `range` of `value` is for a worker of the kernel's: it is long, or would wait for the disk.
+/// Whether sending `range` of `value` is for a worker of the kernel's: it would take long or wait for the disk, or is
+/// the end of what does. Where a worker has read the value so far, the kernel may have read the end ahead and left a
+/// mark there: whoever touches it has more of the file read.
 pub fn needs_worker(value: &MappedBytes, range: Range<usize>) -> bool {
-    range.len() > INLINE_BYTES || !value.is_resident(range)
+    value.len() > INLINE_BYTES || !value.is_resident(range)
 }
 
 #[cfg(test)]

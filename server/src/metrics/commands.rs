@@ -6,7 +6,7 @@
 //! Invariants:
 //! - Counting a command is two additions. The time of commands is not measured one by one, which would cost more than
 //!   most of them take: a turn's time is shared evenly among its commands when the turn ends. What is worth a clock of
-//!   its own is told with [`CommandMetrics::called_for`].
+//!   its own is told with [`CommandMetrics::took`], and is not shared.
 //! - A command's latencies take memory once it was called.
 //!
 //! Deliberately not here: names of commands (a command is its place in the table of the protocol), and the clock.
@@ -173,6 +173,8 @@ pub struct CommandMetrics {
     turn: Vec<(u16, u32)>,
     /// Where in `turn` a command is: its place plus one, 0 if it is not there.
     in_turn: Vec<u16>,
+    /// Of this turn's time what is known to be single commands'.
+    told_ns: u64,
     errors: [u64; ERROR_PREFIXES.len()],
 }
 
@@ -184,6 +186,7 @@ impl CommandMetrics {
             figures: vec![CommandFigures::default(); commands],
             turn: Vec::with_capacity(commands),
             in_turn: vec![0; commands],
+            told_ns: 0,
             errors: [0; ERROR_PREFIXES.len()],
         }
     }
@@ -200,9 +203,18 @@ impl CommandMetrics {
         }
     }
 
-    /// Counts a command whose time was measured, in nanoseconds.
+    /// A command that was alone in its turn.
+    #[cfg(test)]
     pub fn called_for(&mut self, command: usize, took_ns: u64) {
-        self.figures[command].ran(1, took_ns, self.keep_latencies);
+        self.called(command);
+        self.end_turn(took_ns);
+    }
+
+    /// Counts the time that a command took by itself in this turn, in nanoseconds. That it was called is counted apart,
+    /// in this turn or an earlier one.
+    pub fn took(&mut self, command: usize, took_ns: u64) {
+        self.figures[command].busy_ns += took_ns;
+        self.told_ns += took_ns;
     }
 
     /// Counts a command that was refused before it was executed.
@@ -228,8 +240,9 @@ impl CommandMetrics {
         !self.turn.is_empty()
     }
 
-    /// Shares the turn's time evenly among its commands.
+    /// Shares the turn's time evenly among its commands, but for what single ones took by themselves.
     pub fn end_turn(&mut self, turn_ns: u64) {
+        let turn_ns = turn_ns.saturating_sub(std::mem::take(&mut self.told_ns));
         let commands: u64 = self.turn.iter().map(|&(_, count)| u64::from(count)).sum();
         let each_ns = turn_ns / commands.max(1);
         for (command, count) in self.turn.drain(..) {
@@ -280,18 +293,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_turn_is_shared_evenly_and_a_measured_call_is_its_own() {
+    fn a_turn_is_shared_evenly_and_what_was_measured_is_not() {
         let mut metrics = CommandMetrics::new(4, true);
         (0..3).for_each(|_| metrics.called(2));
         metrics.called(0);
         assert!(metrics.has_turn_counts());
         assert_eq!(metrics.calls(), 4);
-        metrics.end_turn(8000);
-        metrics.called_for(3, 5000);
+        metrics.took(0, 5000);
+        metrics.end_turn(13_000);
         assert!(!metrics.has_turn_counts());
         let figures: Vec<_> = metrics.used().map(|(place, of)| (place, of.calls, of.busy_ns)).collect();
-        assert_eq!(figures, [(0, 1, 2000), (2, 3, 6000), (3, 1, 5000)]);
-        assert_eq!(metrics.calls(), 5);
+        assert_eq!(figures, [(0, 1, 7000), (2, 3, 6000)]);
+        assert_eq!(metrics.calls(), 4);
         metrics.called(2);
         metrics.end_turn(0);
         assert_eq!(metrics.get(2).unwrap().calls, 4);

@@ -2,12 +2,14 @@
 //!
 //! Place in the flow: between steps 5 and 8 (execute, apply) and step 9 (reply). Pure: one kind of answer for another.
 
+use eyot_protocol::command::{Command, Value};
 use eyot_protocol::request::KeyQuery;
 use eyot_protocol::response::{SetOutcome, StoredValue};
 use eyot_protocol::ErrorCode;
 
 use super::driver::Read;
-use crate::router::{Reply, ReplySink, ReplyTo};
+use crate::metrics::heavy::HEAVY_BYTES;
+use crate::router::{Asked, Reply, ReplySink, ReplyTo};
 use crate::shard::access::AccessClock;
 use crate::shard::{Answer, Outcome, Shard, Stored};
 
@@ -27,12 +29,12 @@ pub(super) fn answer_read(
     replies: &mut impl ReplySink,
 ) {
     if read.query == KeyQuery::Value {
-        replies.reply(reply_to, value_reply(shard.get_at(read.place, read.key, now_us)));
+        send(read, value_reply(shard.get_at(read.place, read.key, now_us)), reply_to, replies);
         return;
     }
     let answer = shard.query(read.place, read.key, read.query, now_us);
-    replies.reply(
-        reply_to,
+    send(
+        read,
         match &answer {
             Answer::Value(found) => value_reply(*found),
             Answer::Boolean(value) => Reply::Boolean(*value),
@@ -44,7 +46,18 @@ pub(super) fn answer_read(
             Answer::Null => Reply::Null,
             Answer::Failed(failure) => Reply::Error(failure.code(), failure.message()),
         },
+        reply_to,
+        replies,
     );
+}
+
+#[inline]
+fn send(read: &Read<'_>, reply: Reply<'_>, reply_to: &ReplyTo, replies: &mut impl ReplySink) {
+    if reply.copied_bytes() >= HEAVY_BYTES {
+        replies.reply_to_heavy(reply_to, reply, Asked::Read(read.key, read.query));
+    } else {
+        replies.reply(reply_to, reply);
+    }
 }
 
 #[inline]
@@ -61,6 +74,25 @@ fn use_of(clock: AccessClock, query: KeyQuery, word: u32) -> Reply<'static> {
         (KeyQuery::Frequency, None) => Reply::Error(ErrorCode::InvalidArgument, NO_FREQUENCY),
         (_, Some(_)) => Reply::Error(ErrorCode::InvalidArgument, NO_IDLE_TIME),
         (_, None) => Reply::Integer((clock.idle_us(word) / 1_000_000) as i64),
+    }
+}
+
+/// Whether applying `command`, and telling `outcome`, has moved so much memory that its time may be worth telling.
+#[inline]
+pub(super) fn is_heavy(command: &Command<'_>, outcome: &Outcome<'_>) -> bool {
+    match (outcome, command) {
+        (Outcome::Stored { .. }, Command::Set { value, .. }) => match value {
+            Value::Encoded(value) => value.len() >= HEAVY_BYTES,
+            // It was in its place already.
+            Value::Bytes(_) | Value::Upload(_) => false,
+        },
+        (Outcome::Integer(length), Command::Append { .. } | Command::SetRange { .. }) => *length >= HEAVY_BYTES as i64,
+        (Outcome::Previous { value: Some(value), .. }, _) => value.len() >= HEAVY_BYTES,
+        (Outcome::Value(Some(found)), _) => found.value.len() >= HEAVY_BYTES,
+        (Outcome::Changed(true), Command::SetAllIfAbsent { pairs }) => pairs.encoded_bytes() >= HEAVY_BYTES,
+        // They carry a value along whose length their outcome does not tell, and are rare.
+        (Outcome::Changed(true) | Outcome::Done, Command::Copy { .. } | Command::Rename { .. }) => true,
+        _ => false,
     }
 }
 

@@ -17,9 +17,9 @@ use eyot_protocol::response::SetOutcome;
 use eyot_protocol::value_part::UploadId;
 use eyot_raft_glue::{EntryPosition, Index, ShardLog, Standalone, Version};
 
-use super::answers::{answer_read, reply_of};
+use super::answers::{answer_read, is_heavy, reply_of};
 use super::foreseen::{UnappliedMemory, ENTRY_OVERHEAD_BYTES};
-use crate::router::{Reply, ReplySink, ReplyTo};
+use crate::router::{Asked, Reply, ReplySink, ReplyTo};
 use crate::shard::access::Tracking;
 use crate::shard::{Outcome, Place, Shard, WholeValue};
 
@@ -434,12 +434,16 @@ impl ShardDriver {
         let (waiters, memory) = (&entry.waiters, &mut self.memory);
         self.pending_bytes -= pending_bytes(&entry.payload, waiters);
         self.shard
-            .apply(entry.index, &entry.payload, |place, outcome| {
+            .apply_each(entry.index, &entry.payload, |place, command, outcome| {
                 if let Outcome::Expired(removed) = outcome {
                     memory.removed(Version::new(entry.index, place), removed);
                 }
                 if let Some(reply_to) = &waiters[usize::from(place)].reply_to {
-                    replies.reply(reply_to, reply_of(outcome));
+                    if is_heavy(command, &outcome) {
+                        replies.reply_to_heavy(reply_to, reply_of(outcome), Asked::Write(command));
+                    } else {
+                        replies.reply(reply_to, reply_of(outcome));
+                    }
                 }
             })
             .expect("an entry of this process decodes");

@@ -24,6 +24,7 @@ use super::keyspace::KeyspaceRequest;
 use super::questions::{Answer, Question};
 use super::reply_to::{LargeReply, Reply, ReplyTo};
 use super::scatter::REPLY_IS_FULL;
+use crate::metrics::heavy::HeavyRun;
 use crate::replication::WriteAck;
 
 /// Requests under way from one core to another, at most. Beyond it a request is answered BUSY: the other core is that
@@ -146,6 +147,8 @@ pub enum Message {
     Asked(u16, u32, Question),
     /// The answer, for that gather.
     Told(u32, Answer),
+    /// A command of a client of this core took long on the core that owns its key.
+    Slow(Box<HeavyRun>),
 }
 
 /// The way to one core.

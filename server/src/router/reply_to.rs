@@ -6,10 +6,11 @@
 
 use std::ops::Range;
 
+use eyot_protocol::command::Command;
 use eyot_protocol::native::reply::{
     put_boolean, put_error, put_error_reply, put_integer, put_reply, put_set, put_text, put_value, value_reply_around,
 };
-use eyot_protocol::request::Operation;
+use eyot_protocol::request::{KeyQuery, Operation};
 use eyot_protocol::resp::{error_line, RespVersion, Writer};
 use eyot_protocol::response::{SetOutcome, StoredValue};
 use eyot_protocol::tlv::text_place;
@@ -170,6 +171,16 @@ impl Reply<'_> {
         Some(LargeReply { head, value: large.pin(), range, tail })
     }
 
+    /// Bytes that writing the result copies, unless it refers to them.
+    #[inline]
+    pub fn copied_bytes(&self) -> usize {
+        match self {
+            Self::Value(Some(found)) | Self::Large(found, _) => found.value.len(),
+            Self::Text(text) => text.len(),
+            _ => 0,
+        }
+    }
+
     /// Whether the result is an error.
     pub fn is_error(&self) -> bool {
         matches!(self, Self::Error(..))
@@ -189,8 +200,23 @@ pub struct LargeReply {
     pub tail: Vec<u8>,
 }
 
+/// What was asked of a key.
+#[derive(Debug, Clone, Copy)]
+pub enum Asked<'a> {
+    /// A question about this key.
+    Read(&'a [u8], KeyQuery),
+    /// This command of the log.
+    Write(&'a Command<'a>),
+}
+
 /// Where results go: to connections, gathers and other cores in the server; into a list in tests.
 pub trait ReplySink {
     /// Takes one result.
     fn reply(&mut self, to: &ReplyTo, reply: Reply<'_>);
+
+    /// Takes the result of what has moved, or will move, so much memory that its time may be worth telling.
+    fn reply_to_heavy(&mut self, to: &ReplyTo, reply: Reply<'_>, asked: Asked<'_>) {
+        let _ = asked;
+        self.reply(to, reply);
+    }
 }

@@ -49,6 +49,19 @@ impl Shard {
         payload: &[u8],
         mut each: impl FnMut(u16, Outcome<'_>),
     ) -> Result<(), CommandError> {
+        self.apply_each(index, payload, |position, _, outcome| each(position, outcome))
+    }
+
+    /// [`Shard::apply`], with each command beside its outcome.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn apply_each(
+        &mut self,
+        index: Index,
+        payload: &[u8],
+        mut each: impl FnMut(u16, &Command<'_>, Outcome<'_>),
+    ) -> Result<(), CommandError> {
         let commands = self.check(payload)?;
         let now_us = commands.decided_at_us();
         let (mut first_place, mut prefetched) = (0, 0);
@@ -63,7 +76,7 @@ impl Shard {
             let version = Version::new(index, position as u16);
             let write = Write { place, first_place, version, now_us };
             first_place += key_count(&command);
-            each(position as u16, self.execute(command, write));
+            each(position as u16, &command, self.execute(command, write));
         }
         self.graveyard.free_some(GRAVES_PER_PLACE * self.places.len());
         self.places.clear();

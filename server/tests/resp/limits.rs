@@ -217,3 +217,131 @@ fn replies_that_nobody_reads_do_not_fill_the_memory() {
     drop(greedy);
     assert_eq!(witness.say("STRLEN big"), Reply::Integer(VALUE_BYTES as i64));
 }
+
+/// A SET of `value_bytes` under the key `k`.
+fn set_of(value_bytes: usize) -> Vec<u8> {
+    let mut request = Vec::new();
+    crate::support::resp::put_command(&mut request, &[&b"SET"[..], b"k", &vec![b'v'; value_bytes]]);
+    request
+}
+
+#[test]
+fn an_argument_may_be_as_long_as_proto_max_bulk_len_says() {
+    const MIB: usize = 1 << 20;
+    const TOO_LONG: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
+    let directory = directory();
+    let subject = Subject::start(directory.path(), &["--cores", "1", "--sync-writes=false"]);
+    let mut client = subject.connect();
+    // From the next request of the same pipeline on.
+    let request = [&b"CONFIG SET proto-max-bulk-len 1mb\r\n"[..], &set_of(MIB), &set_of(MIB + 1)].concat();
+    let said = last_words(&mut client, &request);
+    assert_eq!(said.escape_ascii().to_string(), r"+OK\r\n+OK\r\n-ERR Protocol error: invalid bulk length\r\n");
+    let mut client = subject.connect();
+    assert_eq!(client.say("SETRANGE k 1048575 x"), Reply::Integer(MIB as i64));
+    assert_eq!(client.say("SETRANGE k 1048576 x"), Reply::Error(TOO_LONG.to_owned()));
+    client.must("CONFIG SET proto-max-bulk-len 2mb");
+    client.send_raw(&set_of(MIB + 1));
+    assert_eq!(client.receive(), Reply::status("OK"));
+    assert_eq!(client.say("SETRANGE k 1048577 x"), Reply::Integer(MIB as i64 + 2));
+}
+
+#[test]
+fn what_append_makes_is_bounded_like_what_setrange_makes_and_stays_so_in_the_log() {
+    const MIB: usize = 1 << 20;
+    const TOO_LONG: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
+    let directory = directory();
+    let subject = Subject::start(directory.path(), &["--cores", "1", "--max-value-size", "1MiB"]);
+    let mut client = subject.connect();
+    client.must("CONFIG SET proto-max-bulk-len 1mb");
+    client.send_raw(&set_of(MIB - 1));
+    assert_eq!(client.receive(), Reply::status("OK"));
+    assert_eq!(client.say("APPEND k xy"), Reply::Error(TOO_LONG.to_owned()));
+    assert_eq!(client.say("APPEND k x"), Reply::Integer(MIB as i64));
+    // In one entry of the log, where the second finds what the first has left.
+    let part = "p".repeat(600_000);
+    let mut pipeline = Vec::new();
+    (0..3).for_each(|_| crate::support::resp::put_command(&mut pipeline, &["APPEND", "parts", &part]));
+    let too_long = || Reply::Error(TOO_LONG.to_owned());
+    assert_eq!(client.pipeline(&pipeline, 3), [Reply::Integer(600_000), too_long(), too_long()]);
+    if redis_is_the_subject() {
+        return;
+    }
+    subject.kill();
+    // Another bound now does not change what was then.
+    let subject = Subject::start(directory.path(), &["--cores", "1", "--max-value-size", "4MiB"]);
+    let mut client = subject.connect();
+    assert_eq!(client.say("STRLEN k"), Reply::Integer(MIB as i64));
+    assert_eq!(client.say("STRLEN parts"), Reply::Integer(600_000));
+    assert_eq!(client.say("APPEND k xy"), Reply::Integer(MIB as i64 + 2));
+}
+
+#[test]
+fn a_request_may_be_as_long_as_client_query_buffer_limit_says() {
+    let directory = directory();
+    let subject = Subject::start(directory.path(), &["--cores", "1", "--sync-writes=false"]);
+    let mut witness = subject.connect();
+    witness.must("CONFIG SET client-query-buffer-limit 1mb");
+    // One long argument, and many short ones.
+    let mut many: Vec<String> = vec!["MSET".to_owned()];
+    many.extend((0..200_000).map(|number| format!("key:{number:06}")));
+    let mut of_many = Vec::new();
+    crate::support::resp::put_command(&mut of_many, &many);
+    assert!(of_many.len() > 3 << 20);
+    for long in [set_of(2 << 20), of_many.clone()] {
+        if redis_is_the_subject() && long == of_many {
+            // It counts what it has not taken apart.
+            continue;
+        }
+        let said = last_words(&mut subject.connect(), &long);
+        // Redis ends it without a word.
+        let expected = if redis_is_the_subject() { "" } else { "-ERR Protocol error: request of at least " };
+        assert!(said.starts_with(expected.as_bytes()), "{}", said.escape_ascii());
+        assert_eq!(witness.say("DBSIZE"), Reply::Integer(0));
+    }
+    // A pipeline is no request.
+    let pipeline: Vec<u8> = (0..100).flat_map(|_| set_of(60_000)).collect();
+    assert!(witness.pipeline(&pipeline, 100).iter().all(|reply| *reply == Reply::status("OK")));
+    witness.must("CONFIG SET client-query-buffer-limit 1gb");
+    witness.send_raw(&of_many);
+    assert_eq!(witness.receive(), Reply::status("OK"));
+}
+
+/// Seconds until the kernel looks whether the other end of `client`'s connection is still there, as the server's side
+/// has it; `None`: it does not look.
+fn keepalive_seconds(client: &RespClient) -> Option<u64> {
+    let port = |address: std::io::Result<std::net::SocketAddr>| address.expect("a connected socket").port();
+    let (server, own) = (port(client.stream.peer_addr()), port(client.stream.local_addr()));
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel tells its connections");
+    let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let ends_with = |field: &str, port: u16| field.ends_with(&format!(":{port:04X}"));
+    let mut of_server = fields.filter(|fields| ends_with(fields[1], server) && ends_with(fields[2], own));
+    let (timer, when) = of_server.next().expect("the server's side")[5].split_once(':').expect("timer and time");
+    // In hundredths of a second.
+    (timer == "02").then(|| u64::from_str_radix(when, 16).expect("a number") / 100)
+}
+
+#[test]
+fn connections_are_kept_alive_as_tcp_keepalive_said_when_they_came() {
+    let directory = directory();
+    let subject = Subject::start(directory.path(), &[]);
+    let connect = || {
+        let mut client = subject.connect();
+        client.must("CLIENT SETNAME kept");
+        client
+    };
+    let near = |client: &RespClient, seconds: u64| {
+        wait_until("nothing but the keepalive is timed", || {
+            keepalive_seconds(client).is_some_and(|left| (seconds - 10..=seconds).contains(&left))
+        });
+    };
+    let mut first = connect();
+    near(&first, 300);
+    first.must("CONFIG SET tcp-keepalive 60");
+    let second = connect();
+    near(&second, 60);
+    near(&first, 300);
+    first.must("CONFIG SET tcp-keepalive 0");
+    let third = connect();
+    wait_until("no keepalive is timed", || keepalive_seconds(&third).is_none());
+    near(&second, 60);
+}

@@ -205,7 +205,8 @@ pub(super) fn set_each(id: CommandId, args: Args<'_>) -> Outcome<'_> {
 
 /// APPEND key bytes
 pub(super) fn append(args: Args<'_>) -> Outcome<'_> {
-    Ok(write(Command::Append { key: key(args, 1)?, bytes: args.at(2) }))
+    // How long it may become is the server's to say.
+    Ok(write(Command::Append { key: key(args, 1)?, bytes: args.at(2), length_max: None }))
 }
 
 /// INCR key, DECR key, INCRBY key number, DECRBY key number

@@ -121,7 +121,7 @@ fn writes_of_strings() {
     is("PSETEX k 10 v", status(set(at_ms(NOW_MS + 10), Always, false)));
     is("GETSET k v", status(set(NewExpiry::Never, Always, true)));
     is("GETDEL k", status(Command::TakeOut { key: b"k" }));
-    is("APPEND k v", status(Command::Append { key: b"k", bytes: b"v" }));
+    is("APPEND k v", status(Command::Append { key: b"k", bytes: b"v", length_max: None }));
     for (line, by) in [
         ("INCR k", 1),
         ("DECR k", -1),

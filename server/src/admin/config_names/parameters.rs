@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use super::values::{choice, memory, number, output_limit, Value};
 use super::ConfigContext;
 use crate::admin::slowlog::SLOWLOG_LEN_MAX;
+use crate::config::QUERY_BUFFER_BYTES_MAX;
 
 /// The eviction policies; their places here are their numbers everywhere.
 pub const POLICY_NAMES: [&str; 8] = [
@@ -33,6 +34,8 @@ const POLICY_NAMES_LISTED: [&str; 8] = [
 ];
 
 const INT_MAX: i64 = i32::MAX as i64;
+/// The longest time that the kernel takes for `tcp-keepalive`.
+const KEEPALIVE_SECONDS_MAX: i64 = 32_767;
 /// The smallest that Redis takes for the lengths of requests.
 const REQUEST_BYTES_MIN: i64 = 1 << 20;
 
@@ -155,7 +158,7 @@ pub(super) static PARAMETERS: &[Parameter] = &[
     of("client-output-buffer-limit", Rule::Output, output_limits),
     tunable!(
         "client-query-buffer-limit",
-        Memory(REQUEST_BYTES_MIN..=i64::MAX),
+        Memory(REQUEST_BYTES_MIN..=QUERY_BUFFER_BYTES_MAX as i64),
         tunables,
         query_buffer_bytes,
         set_query_buffer_bytes
@@ -208,7 +211,7 @@ pub(super) static PARAMETERS: &[Parameter] = &[
     ),
     tunable!("slowlog-max-len", Number(0..=SLOWLOG_LEN_MAX as i64), tunables, slowlog_len, set_slowlog_len),
     of("supervised", Rule::Immutable, |_| "no".to_owned()),
-    tunable!("tcp-keepalive", Number(0..=INT_MAX), tunables, keepalive_seconds, set_keepalive_seconds),
+    tunable!("tcp-keepalive", Number(0..=KEEPALIVE_SECONDS_MAX), tunables, keepalive_seconds, set_keepalive_seconds),
     tunable!("timeout", Number(0..=INT_MAX), tunables, idle_timeout_seconds, set_idle_timeout_seconds),
     always!("tls-port", "0"),
 ];

@@ -163,7 +163,7 @@ fn errors_have_the_words_of_redis() {
         (
             "client-query-buffer-limit 1",
             "client-query-buffer-limit",
-            "argument must be between 1048576 and 9223372036854775807 inclusive",
+            "argument must be between 1048576 and 1073741824 inclusive",
         ),
         (
             "client-output-buffer-limit 'normal 1 2'",

@@ -12,7 +12,8 @@
 //! Invariants:
 //! - A command that fails changes nothing, and leaves an expired key as it was.
 //! - What a command writes of its own is a value of type bytes, whatever type was there before, at most
-//!   [`MAX_TEXT_BYTES`] long: a bound of the format, not of this node, so that every replica decides alike.
+//!   [`MAX_TEXT_BYTES`] long, or as the command itself says: a bound of the format or of the log, not of this node, so
+//!   that every replica decides alike.
 
 mod extended;
 mod keys;
@@ -65,7 +66,7 @@ impl Shard {
             }
             Command::Set { value: Value::Bytes(_), .. } => unreachable!("an entry holds encoded values"),
             Command::TakeOut { key } => self.take_out(key, write),
-            Command::Append { key, bytes } => self.append(key, bytes, write),
+            Command::Append { key, bytes, length_max } => self.append(key, bytes, length_max, write),
             Command::Increment { key, by } => self.increment(key, by, write),
             Command::IncrementFloat { key, by } => self.increment_float(key, by, write),
             Command::SetRange { key, offset, bytes } => self.set_range(key, offset as usize, bytes, write),

@@ -12,14 +12,20 @@ use super::super::{Failure, Outcome, Shard};
 use super::{find, MAX_TEXT_BYTES};
 
 impl Shard {
-    pub(super) fn append(&mut self, key: &[u8], bytes: &[u8], write: Write) -> Outcome<'static> {
+    pub(super) fn append(
+        &mut self,
+        key: &[u8],
+        bytes: &[u8],
+        length_max: Option<u32>,
+        write: Write,
+    ) -> Outcome<'static> {
         let found = match find(&self.tables, key, write) {
             Ok(found) => found,
             Err(failure) => return Outcome::Failed(failure),
         };
         let text = found.text.as_bytes();
         let length = text.len() + bytes.len();
-        if length > MAX_TEXT_BYTES {
+        if length > length_max.map_or(MAX_TEXT_BYTES, |max| MAX_TEXT_BYTES.min(max as usize)) {
             return Outcome::Failed(Failure::TooLarge);
         }
         self.scratch.clear();

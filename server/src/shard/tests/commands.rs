@@ -2,8 +2,10 @@
 
 use eyot_protocol::command::{ExpiryCondition, PairList};
 use eyot_protocol::limits::MAX_VALUE_BYTES;
+use eyot_protocol::request::KeyQuery;
 use eyot_protocol::tlv;
 use eyot_protocol::ErrorCode;
+use proptest::prelude::*;
 
 use super::super::commands::MAX_TEXT_BYTES;
 use super::*;
@@ -46,7 +48,7 @@ impl Log {
 }
 
 fn append(bytes: &[u8]) -> Command<'_> {
-    Command::Append { key: KEY, bytes }
+    Command::Append { key: KEY, bytes, length_max: None }
 }
 
 fn increment(by: i64) -> Command<'static> {
@@ -147,6 +149,29 @@ fn decimals_count_as_in_redis() {
     let Outcome::Text(long) = log.one(increment_float("0"), NOW_US) else { panic!("no text") };
     assert_eq!(long.len(), 301);
     assert_eq!(log.bytes().0.as_bytes(), long);
+}
+
+proptest! {
+    #[test]
+    fn incrbyfloat_answers_what_get_and_strlen_then_tell(
+        before in prop_oneof![
+            any::<f64>().prop_map(tlv::Value::Float64),
+            any::<i64>().prop_map(tlv::Value::Int64),
+            any::<f64>().prop_map(|number| tlv::Value::Bytes(number.to_string().into_bytes())),
+        ],
+        by in any::<f64>(),
+    ) {
+        let mut log = Log::holding(before);
+        let by = by.to_string();
+        let Outcome::Text(told) = log.one(increment_float(&by), NOW_US) else { return Ok(()) };
+        let place = log.shard.place(key::slot(KEY), KEY);
+        let ask = |query| log.shard.query(place, KEY, query, NOW_US);
+        prop_assert_eq!(ask(KeyQuery::Length), Answer::Integer(told.len() as i64));
+        let whole = KeyQuery::Range { start: 0, end: -1 };
+        prop_assert_eq!(ask(whole), Answer::Bytes(tlv::Text::Bytes(told)));
+        let Answer::Value(Some(stored)) = ask(KeyQuery::Value) else { panic!("the key is there") };
+        prop_assert_eq!(tlv::text_of(stored.value), Some(tlv::Text::Bytes(told)));
+    }
 }
 
 #[test]

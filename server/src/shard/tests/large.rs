@@ -57,7 +57,7 @@ fn state_is_the_same_wherever_a_value_lies_and_however_it_came() {
         assert_eq!(stored.large.is_some(), mapped == Some(true));
         log.one(Command::Copy { from: KEY, to: b"copy", replace: false }, NOW_US);
         log.one(Command::Rename { from: KEY, to: b"renamed", if_absent: false }, NOW_US);
-        log.one(Command::Append { key: b"copy", bytes: b"!" }, NOW_US);
+        log.one(Command::Append { key: b"copy", bytes: b"!", length_max: None }, NOW_US);
         assert!(log.get(b"renamed", NOW_US).unwrap().value == value);
         assert_eq!(log.get(b"copy", NOW_US).unwrap().value.len(), value.len() + 1);
         assert_eq!(log.get(KEY, NOW_US), None);

@@ -16,7 +16,7 @@ enum Op {
     Delete { key: u8 },
     Expire { key: u8, current: bool },
     TakeOut { key: u8 },
-    Append { key: u8, bytes: Vec<u8> },
+    Append { key: u8, bytes: Vec<u8>, length_max: Option<u32> },
     Increment { key: u8, by: i64 },
     IncrementFloat { key: u8, by: &'static str },
     SetRange { key: u8, offset: u32, bytes: Vec<u8> },
@@ -80,7 +80,8 @@ fn writes() -> impl Strategy<Value = Op> {
         6 => (key_number(), encoded_value(), expiry, 0..6_u8, any::<bool>()).prop_map(
             |(key, value, expiry, condition, return_old)| Op::Set { key, value, expiry, condition, return_old }
         ),
-        2 => (key_number(), bytes()).prop_map(|(key, bytes)| Op::Append { key, bytes }),
+        2 => (key_number(), bytes(), prop::option::of(0..100_u32))
+            .prop_map(|(key, bytes, length_max)| Op::Append { key, bytes, length_max }),
         2 => (key_number(), prop_oneof![-20..20_i64, any::<i64>()]).prop_map(|(key, by)| Op::Increment { key, by }),
         2 => (key_number(), by).prop_map(|(key, by)| Op::IncrementFloat { key, by }),
         2 => (key_number(), prop_oneof![0..9_u32, Just(300), Just(u32::MAX)], bytes())
@@ -340,8 +341,11 @@ impl Model {
 
     fn apply_to_text(&mut self, command: &Command<'_>, version: Version, now_us: i64) -> Outcome<'static> {
         match *command {
-            Command::Append { key, bytes } => self.change_text(key, version, now_us, |text| {
+            Command::Append { key, bytes, length_max } => self.change_text(key, version, now_us, |text| {
                 let text = [text.unwrap_or_default(), bytes.to_vec()].concat();
+                if length_max.is_some_and(|max| text.len() > max as usize) {
+                    return Err(Failure::TooLarge);
+                }
                 let length = text.len() as i64;
                 Ok((Some(text), Outcome::Integer(length)))
             }),
@@ -415,7 +419,9 @@ fn payload(ops: &[Op], model: &Model, now_us: i64) -> Vec<u8> {
                 push(Command::Expire { key: &key(*number), version });
             }
             Op::TakeOut { key: number } => push(Command::TakeOut { key: &key(*number) }),
-            Op::Append { key: number, bytes } => push(Command::Append { key: &key(*number), bytes }),
+            Op::Append { key: number, bytes, length_max } => {
+                push(Command::Append { key: &key(*number), bytes, length_max: *length_max });
+            }
             Op::Increment { key: number, by } => push(Command::Increment { key: &key(*number), by: *by }),
             Op::IncrementFloat { key: number, by } => {
                 push(Command::IncrementFloat { key: &key(*number), by: by.as_bytes() });
