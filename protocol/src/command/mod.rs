@@ -341,6 +341,15 @@ impl<'a> Command<'a> {
         }
     }
 
+    /// Whether the outcome is a value of the key, of whatever length.
+    #[inline]
+    pub fn returns_value(&self) -> bool {
+        matches!(
+            self,
+            Self::Set { return_old: true, .. } | Self::TakeOut { .. } | Self::SetExpiry { return_value: true, .. }
+        )
+    }
+
     /// Whether every key and value is within the protocol's limits, as [`Command::encode`] demands.
     #[inline]
     pub fn is_within_limits(&self) -> bool {

@@ -12,13 +12,12 @@ use eyot_protocol::limits::MAX_KEY_BYTES;
 use eyot_protocol::request::KeyQuery;
 use eyot_protocol::ErrorCode;
 
-use super::outlet::is_write;
 use super::requests::Home;
 use super::Work;
 use crate::replication::{Read, ReadProgress, ShardDriver, WriteAck};
 use crate::router::mesh::{ForwardedKind, ForwardedRequest, RequestBatch};
 use crate::router::scatter::Combine;
-use crate::router::{Reply, ReplySink, ReplyTo, Route};
+use crate::router::{is_write, Reply, ReplySink, ReplyTo, Route};
 use crate::security::admit::DISK_IS_FULL;
 use crate::shard::{Failure, Place};
 

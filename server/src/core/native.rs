@@ -11,11 +11,10 @@ use eyot_protocol::response::HelloReply;
 use eyot_protocol::ErrorCode;
 
 use super::execute::{KeyRequest, Terms};
-use super::outlet::is_write;
 use super::Work;
 use crate::replication::WriteAck;
 use crate::router::scatter::Combine;
-use crate::router::{Form, Reply, ReplySink, ReplyTo};
+use crate::router::{is_write, Form, Reply, ReplySink, ReplyTo};
 
 /// Requests between two looks at the clock.
 const REQUESTS_PER_LOOK: usize = 32;

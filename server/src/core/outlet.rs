@@ -5,7 +5,6 @@
 use std::time::Instant;
 
 use eyot_protocol::native::reply::{put_batch_head, put_reply, reply_bytes};
-use eyot_protocol::request::Operation;
 use eyot_protocol::resp::{error_line, RespVersion, Writer};
 use eyot_protocol::ErrorCode;
 
@@ -16,19 +15,13 @@ use crate::net::connection::{Connection, Stage, MAX_OWED_BYTES};
 use crate::net::connections::Connections;
 use crate::router::mesh::Mesh;
 use crate::router::scatter::{Combine, Gathered, Gathers, Progress, REPLY_IS_FULL};
-use crate::router::{Asked, Form, LargeReply, Reply, ReplySink, ReplyTo};
+use crate::router::{is_write, Asked, Form, LargeReply, Reply, ReplySink, ReplyTo};
 
 /// A part of a BATCH's result up to this size is never left out: writes and errors take no more, and there are at most
 /// 10,000 of them.
 const SMALL_RESULT_BYTES: usize = 256;
 /// What a read is answered with when its connection is owed [`MAX_OWED_BYTES`].
 const OWES_TOO_MUCH: &str = "this connection does not take its replies; take them, then ask again, for less at once";
-
-/// Whether `operation` is a write, which later reads of its connection must see.
-#[inline]
-pub fn is_write(operation: Operation) -> bool {
-    matches!(operation, Operation::Set | Operation::Delete | Operation::Modify | Operation::Batch)
-}
 
 /// The parts of a core that replies pass through, borrowed for a while.
 #[derive(Debug)]
@@ -59,11 +52,15 @@ impl ReplySink for Outlet<'_> {
         if to.core != self.core {
             self.mesh.reply(to, reply, self.max_frame_bytes);
         } else if to.gathered {
-            let value_bytes = reply.value().map_or(0, |found| found.value.len());
-            self.gather(to, value_bytes, |form, out| reply.put(form, out));
+            let bytes = reply.bulk_bytes().unwrap_or(0);
+            self.gather(to, bytes, |form, out| reply.put(form, out));
         } else {
-            if reply.value().is_some() && self.owes_too_much(to) {
-                reply = Reply::Error(ErrorCode::Busy, OWES_TOO_MUCH);
+            if let Some(bytes) = reply.bulk_bytes() {
+                if is_write(to.operation) {
+                    self.learn_returned_bytes(to, bytes);
+                } else if self.owes_too_much(to) {
+                    reply = Reply::Error(ErrorCode::Busy, OWES_TOO_MUCH);
+                }
             }
             if let Reply::Error(code, message) = reply {
                 self.count_error(to, code, message);
@@ -125,7 +122,9 @@ impl Outlet<'_> {
             self.gather(to, result.len(), |_, out| out.extend_from_slice(result));
             return;
         }
-        if !is_write(to.operation) {
+        if is_write(to.operation) {
+            self.learn_returned_bytes(to, result.len());
+        } else {
             if let Some(connection) = self.connections.get_of(to.key, to.generation) {
                 connection.awaited_reads -= 1;
                 connection.learn_reply_bytes(result.len());
@@ -166,7 +165,16 @@ impl Outlet<'_> {
         }
     }
 
-    /// Whether the connection is owed so much that no further value is added.
+    /// A write has returned a value of so many bytes: so much the others of its connection are expected to.
+    fn learn_returned_bytes(&mut self, to: &ReplyTo, bytes: usize) {
+        if let Some(connection) = self.connections.get_of(to.key, to.generation) {
+            if connection.returning_writes > 0 {
+                connection.learn_reply_bytes(bytes);
+            }
+        }
+    }
+
+    /// Whether the connection is owed so much that no further value is added. Only a read may be refused by it.
     #[inline]
     fn owes_too_much(&mut self, to: &ReplyTo) -> bool {
         self.connections

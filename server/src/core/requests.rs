@@ -10,14 +10,14 @@
 use eyot_protocol::request::Operation;
 use eyot_protocol::ErrorCode;
 
-use super::outlet::{is_write, Outlet};
+use super::outlet::Outlet;
 use super::slow_commands::EACH_BELOW_US;
 use super::Work;
 use crate::core::log::CoreLog;
 use crate::net::connection::{LargeInput, Stage};
 use crate::net::session::Session;
 use crate::replication::ShardDriver;
-use crate::router::{Form, ReplyTo, Route};
+use crate::router::{is_write, Form, ReplyTo, Route};
 use crate::shard::Place;
 
 /// Where a key lives; with its place in the table, if that is on this core.

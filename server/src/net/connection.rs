@@ -18,14 +18,17 @@ use super::session::{Session, Wire};
 
 /// Replies that may wait for a client, in bytes, before its requests do.
 pub const MAX_OUTPUT_BYTES: usize = 1 << 20;
-/// What a result of another core is taken for before the first has come: so few reads are under way at first that they
-/// are harmless even if their values are large, and after the first result the number fits the values.
+/// What a result that is waited for is taken for before the first has come: so few reads are under way at first that
+/// they are harmless even if their values are large, and after the first result the number fits the values.
 const FIRST_AWAITED_REPLY_BYTES: usize = 64 * 1024;
 /// How long replies may wait for another core's, in microseconds: many turns of a busy core, and still less than what
 /// the network adds.
 pub const HOLD_US: u64 = 1000;
 /// Operations of one connection that may wait for the disk or for other cores; those of a BATCH count one by one.
 pub const MAX_IN_FLIGHT: u32 = 16 * 1024;
+/// Writes of one connection that return a value and may wait for the disk or for other cores. What they return is owed
+/// whatever it takes, since they were applied; so only few enter before it is known how much that is.
+pub const MAX_RETURNING_WRITES: u32 = 64;
 /// Replies that a connection may be owed in all, in bytes. What is already asked for when [`MAX_OUTPUT_BYTES`] is
 /// reached is still answered, since reads that waited come due together; beyond this, with BUSY.
 pub const MAX_OWED_BYTES: usize = 32 << 20;
@@ -136,9 +139,11 @@ pub struct Connection {
     pub in_flight: u32,
     /// Writes among them.
     pub writes_in_flight: u32,
+    /// Writes that return a value which were begun since no write was in flight: at least as many as are in flight.
+    pub returning_writes: u32,
     /// Reads among them that another core answers, within a turn or two.
     pub awaited_reads: u32,
-    /// What a result of another core takes, as far as is known: the largest of late.
+    /// What a result that is waited for takes, as far as is known: the largest of late.
     pub awaited_reply_bytes: usize,
     /// Nothing more is parsed until everything before is answered: what comes next looks at more than one key's shard,
     /// or is answered in more than one turn.
@@ -180,6 +185,7 @@ impl Connection {
             queued: false,
             in_flight: 0,
             writes_in_flight: 0,
+            returning_writes: 0,
             awaited_reads: 0,
             awaited_reply_bytes: FIRST_AWAITED_REPLY_BYTES,
             barrier: false,
@@ -218,22 +224,26 @@ impl Connection {
     pub fn complete(&mut self, operations: u32, is_write: bool) {
         self.in_flight -= operations;
         self.writes_in_flight -= u32::from(is_write);
+        if self.writes_in_flight == 0 {
+            self.returning_writes = 0;
+        }
         self.barrier &= self.in_flight > 0;
     }
 
-    /// Notes what a result of another core took. A small one after large ones is believed only little by little.
+    /// Notes what a result that was waited for took. A small one after large ones is believed only little by little.
     #[inline]
     pub fn learn_reply_bytes(&mut self, bytes: usize) {
         self.awaited_reply_bytes = bytes.max(self.awaited_reply_bytes - self.awaited_reply_bytes / 4);
     }
 
-    /// Those, and what the reads that wait for another core will bring, if they are like the last ones.
+    /// Those, and what the reads that wait for another core and the writes that return a value will bring, if they are
+    /// like the last ones.
     #[inline]
     fn expected_bytes(&self) -> usize {
         self.owed_bytes()
             + self.output.referenced_bytes()
             + self.gathered_bytes
-            + self.awaited_reads as usize * self.awaited_reply_bytes
+            + (self.awaited_reads + self.returning_writes) as usize * self.awaited_reply_bytes
     }
 
     /// Whether it should not be read from for now.
@@ -241,6 +251,7 @@ impl Connection {
     pub fn is_full(&self) -> bool {
         self.expected_bytes() >= MAX_OUTPUT_BYTES
             || self.in_flight >= MAX_IN_FLIGHT
+            || self.returning_writes >= MAX_RETURNING_WRITES
             || self.barrier
             || self.large == LargeInput::Coming
     }
@@ -249,6 +260,7 @@ impl Connection {
     pub fn has_drained(&self) -> bool {
         self.expected_bytes() <= MAX_OUTPUT_BYTES / 2
             && self.in_flight <= MAX_IN_FLIGHT / 2
+            && self.returning_writes <= MAX_RETURNING_WRITES / 2
             && !self.barrier
             && self.large != LargeInput::Coming
     }

@@ -22,7 +22,7 @@ use eyot_ring::{MappedBytes, Waker};
 
 use super::keyspace::KeyspaceRequest;
 use super::questions::{Answer, Question};
-use super::reply_to::{LargeReply, Reply, ReplyTo};
+use super::reply_to::{is_write, LargeReply, Reply, ReplyTo};
 use super::scatter::REPLY_IS_FULL;
 use crate::metrics::heavy::HeavyRun;
 use crate::replication::WriteAck;
@@ -309,13 +309,14 @@ impl Mesh {
             if (outbox.gather.0, outbox.gather.1) != (to.key, to.generation) {
                 outbox.gather = (to.key, to.generation, 0);
             }
-            if outbox.gather.2 >= gathered_bytes_max && reply.value().is_some() {
+            if outbox.gather.2 >= gathered_bytes_max && reply.bulk_bytes().is_some() {
                 reply = Reply::Error(ErrorCode::BatchTooLarge, REPLY_IS_FULL);
             }
         }
         let batch = &mut outbox.replies;
-        if let Some(found) = reply.value() {
-            if found.value.len() >= LARGE_VALUE_BYTES {
+        // What a write returns is bounded before it enters: an error would say that it was not applied.
+        if let Some(bytes) = reply.bulk_bytes() {
+            if bytes >= LARGE_VALUE_BYTES && !is_write(to.operation) {
                 // All gathers of a batch share what one of them may have: each keeps its parts until the last has come.
                 let (holder, holder_bytes_max) =
                     if to.gathered { (None, gathered_bytes_max) } else { (Some(to.key), MAX_CONNECTION_BATCH_BYTES) };
@@ -324,7 +325,7 @@ impl Mesh {
                     let message = "too much is read from this core at once; ask again, for less at once";
                     reply = Reply::Error(ErrorCode::Busy, message);
                 } else {
-                    *held_bytes += found.value.len();
+                    *held_bytes += bytes;
                 }
             }
         }

@@ -19,6 +19,13 @@ use eyot_ring::MappedBytes;
 
 use crate::shard::LargeValue;
 
+/// Whether `operation` is a write, which later reads of its connection must see, and whose result is never replaced by
+/// an error once there is one: it would say that the write was not applied.
+#[inline]
+pub fn is_write(operation: Operation) -> bool {
+    matches!(operation, Operation::Set | Operation::Delete | Operation::Modify | Operation::Batch)
+}
+
 /// In which form a result is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
@@ -138,12 +145,12 @@ impl Reply<'_> {
         }
     }
 
-    /// The value that it is, if it is one.
+    /// Bytes of the value that it is, if it is one: what a client can be owed much of.
     #[inline]
-    pub fn value(&self) -> Option<StoredValue<'_>> {
+    pub fn bulk_bytes(&self) -> Option<usize> {
         match self {
-            Self::Value(found) => *found,
-            Self::Large(found, _) => Some(*found),
+            Self::Value(found) => found.map(|found| found.value.len()),
+            Self::Large(found, _) => Some(found.value.len()),
             _ => None,
         }
     }

@@ -3,6 +3,7 @@
 //! Place in the flow: tests of `router::mesh`.
 
 use eyot_protocol::request::Operation;
+use eyot_protocol::response::StoredValue;
 use eyot_protocol::ErrorCode;
 use eyot_ring::Sleeper;
 
@@ -62,6 +63,24 @@ fn a_turns_requests_travel_as_one_batch_and_so_do_their_results() {
     assert_eq!(batch.heads.iter().map(|(_, length, _)| *length as usize).sum::<usize>(), batch.bytes.len());
     asking.answered(1, 2);
     assert_eq!(asking.under_way(), 0);
+}
+
+/// How many of `count` results of a MiB to `to` are left as they are; the others are refused.
+fn results_kept(mesh: &mut Mesh, to: &ReplyTo, count: usize) -> usize {
+    let value = vec![7; 1 << 20];
+    for _ in 0..count {
+        mesh.reply(to, Reply::Value(Some(StoredValue { value: &value, version: 1 })), usize::MAX);
+    }
+    let heads = &mesh.outboxes[usize::from(to.core)].replies.heads;
+    heads[heads.len() - count..].iter().filter(|(_, _, failed)| !failed).count()
+}
+
+#[test]
+fn what_a_write_returns_is_never_refused() {
+    let [_asking, mut owning] = pair(8);
+    let write = ReplyTo { operation: Operation::Modify, ..reply_to(0) };
+    assert_eq!(results_kept(&mut owning, &reply_to(0), 20), MAX_CONNECTION_BATCH_BYTES >> 20);
+    assert_eq!(results_kept(&mut owning, &write, 20), 20);
 }
 
 #[test]
