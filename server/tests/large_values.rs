@@ -101,6 +101,8 @@ fn values_of_every_size_come_back_on_both_wires_from_every_core() {
             assert_eq!(resp.say(&format!("STRLEN {name}")), Reply::Integer(bytes as i64));
             let part = resp.say(&format!("GETRANGE {name} {} {}", bytes / 2, bytes / 2 + 9));
             assert!(part.bytes() == Some(&value[bytes / 2..bytes / 2 + 10]), "a part of {name}: {part:?}");
+            let part = resp.say(&format!("GETRANGE {name} 1 -2"));
+            assert!(part.bytes() == Some(&value[1..bytes - 1]), "most of {name}: {part:?}");
         }
     }
     assert_eq!(resp.say("TYPE key-0"), Reply::status("string"));

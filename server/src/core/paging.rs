@@ -2,8 +2,9 @@
 //! core.
 //!
 //! Place in the flow: step 5 (execute). A plain GET needs no page: its reply refers to the value, and the send is a
-//! worker's where pages are missing. A part of a value, or a value in a gathered reply, is copied by the core; so its
-//! pages are asked for first, and if one is missing the read is kept until the ring has brought them.
+//! worker's where pages are missing; so does a long part of a value. A short part, or a value in a gathered reply, is
+//! copied by the core; so its pages are asked for first, and if one is missing the read is kept until the ring has
+//! brought them.
 //!
 //! Invariants:
 //! - A read is kept at most once: after its pages came it is answered, whatever the system has done with them since.
@@ -19,7 +20,7 @@ use slab::Slab;
 
 use super::Work;
 use crate::replication::Read;
-use crate::router::{Reply, ReplySink, ReplyTo};
+use crate::router::{is_part_referred_to, Reply, ReplySink, ReplyTo};
 use crate::shard::Place;
 
 /// Reads that are kept on a core: each has a few pages on their way from the disk.
@@ -70,7 +71,8 @@ impl Work {
         }
         let shard = self.shards[usize::from(local_shard)].shard();
         let Some((value, range)) = shard.large_part(read.place, read.key, read.query) else { return false };
-        if range.is_empty() || value.is_resident(range.clone()) {
+        let touched = !matches!(read.query, KeyQuery::Range { .. }) || !is_part_referred_to(to, range.len());
+        if range.is_empty() || !touched || value.is_resident(range.clone()) {
             return false;
         }
         if self.paging.kept.len() >= KEPT_READS_MAX {

@@ -39,6 +39,7 @@ pub(super) fn answer_read(
             Answer::Value(found) => value_reply(*found),
             Answer::Boolean(value) => Reply::Boolean(*value),
             Answer::Integer(number) => Reply::Integer(*number),
+            Answer::Part(text, first, large) => Reply::Part(text, *first, *large),
             Answer::Bytes(text) => Reply::Text(text.as_bytes()),
             Answer::Access(word) => use_of(shard.access_clock(now_us), read.query, *word),
             Answer::Status(word) if read.query == KeyQuery::Encoding => Reply::Text(word.as_bytes()),

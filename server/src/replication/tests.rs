@@ -30,7 +30,7 @@ impl ReplySink for Replies {
             }
             Reply::Boolean(value) => value.to_string(),
             Reply::Integer(number) => number.to_string(),
-            Reply::Text(text) => String::from_utf8_lossy(text).into_owned(),
+            Reply::Text(text) | Reply::Part(text, ..) => String::from_utf8_lossy(text).into_owned(),
             Reply::Status(word) => word.to_owned(),
             Reply::Null => "null".to_owned(),
             Reply::Error(code, _) => code.name().to_owned(),

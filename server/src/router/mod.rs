@@ -10,7 +10,7 @@ pub mod questions;
 pub mod reply_to;
 pub mod scatter;
 
-pub use reply_to::{is_write, Asked, Form, LargeReply, Reply, ReplySink, ReplyTo};
+pub use reply_to::{is_part_referred_to, is_write, Asked, Form, LargeReply, Reply, ReplySink, ReplyTo};
 
 use eyot_protocol::key::{shard_of_slot, slot, slots_of_shard};
 use eyot_raft_glue::ShardId;

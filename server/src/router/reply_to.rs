@@ -78,6 +78,9 @@ pub enum Reply<'a> {
     Integer(i64),
     /// Text that is not a stored value: part of one, or a number's.
     Text(&'a [u8]),
+    /// Part of a large value that is a text: its bytes, at which of the value's they begin, and the value: sent from
+    /// where it is, if that is worth it.
+    Part(&'a [u8], usize, LargeValue<'a>),
     /// A word, such as a type's name.
     Status(&'static str),
     /// That there is nothing.
@@ -119,7 +122,7 @@ impl Reply<'_> {
             Self::Set(outcome) => put_set(out, outcome),
             Self::Boolean(value) => put_boolean(out, value),
             Self::Integer(number) => put_integer(out, number),
-            Self::Text(text) => put_text(out, text),
+            Self::Text(text) | Self::Part(text, ..) => put_text(out, text),
             Self::Status(word) => put_text(out, word.as_bytes()),
             Self::Null => put_value(out, None),
             Self::Error(code, message) => put_error(out, code, message),
@@ -139,18 +142,19 @@ impl Reply<'_> {
             Self::Set(SetOutcome::NotStored { .. }) => writer.null(),
             Self::Boolean(value) => writer.integer(i64::from(value)),
             Self::Integer(number) => writer.integer(number),
-            Self::Text(text) => writer.bulk(text),
+            Self::Text(text) | Self::Part(text, ..) => writer.bulk(text),
             Self::Status(word) => writer.status(word),
             Self::Error(code, message) => error_line(code, message, out),
         }
     }
 
-    /// Bytes of the value that it is, if it is one: what a client can be owed much of.
+    /// Bytes of the value or text that it is, if it is one: what a client can be owed much of.
     #[inline]
     pub fn bulk_bytes(&self) -> Option<usize> {
         match self {
             Self::Value(found) => found.map(|found| found.value.len()),
             Self::Large(found, _) => Some(found.value.len()),
+            Self::Text(text) | Self::Part(text, ..) => Some(text.len()),
             _ => None,
         }
     }
@@ -158,7 +162,15 @@ impl Reply<'_> {
     /// The result as a reply of its own that refers to the value instead of copying it; `None` where that cannot be,
     /// and [`Reply::put`] is to be used.
     pub fn by_reference(&self, to: &ReplyTo) -> Option<LargeReply> {
-        let Self::Large(found, large) = self else { return None };
+        let (found, large) = match self {
+            Self::Large(found, large) => (found, large),
+            Self::Part(text, first, large) if is_part_referred_to(to, text.len()) => {
+                let head = format!("${}\r\n", text.len()).into_bytes();
+                let range = *first..first + text.len();
+                return Some(LargeReply { head, value: large.pin(), range, tail: b"\r\n".to_vec() });
+            }
+            _ => return None,
+        };
         if to.gathered {
             return None;
         }
@@ -192,6 +204,15 @@ impl Reply<'_> {
     pub fn is_error(&self) -> bool {
         matches!(self, Self::Error(..))
     }
+}
+
+/// A part of a large value is referred to from this length on; a shorter one is copied, which costs less than the sends
+/// that a reference takes.
+pub const REFERRED_PART_BYTES: usize = 64 * 1024;
+
+/// Whether a part of `bytes` of a large value is sent to `to` from where it is, so that the core touches none of it.
+pub fn is_part_referred_to(to: &ReplyTo, bytes: usize) -> bool {
+    !to.gathered && bytes >= REFERRED_PART_BYTES && matches!(to.form, Form::Resp(_) | Form::RespFlag(_))
 }
 
 /// A reply that consists of a value by reference, and what stands before and behind it.

@@ -17,7 +17,7 @@ use eyot_ring::MappedBytes;
 use super::entry::Entry;
 use super::expiry::TIMER_BYTES;
 use super::table::Place;
-use super::{has_expired, Failure, Shard, Stored};
+use super::{has_expired, Failure, LargeValue, Shard, Stored};
 
 /// The answer to a [`KeyQuery`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub enum Answer<'a> {
     Integer(i64),
     /// A text.
     Bytes(Text<'a>),
+    /// A part of a large value that is a text: its bytes, and at which of the value's they begin.
+    Part(&'a [u8], usize, LargeValue<'a>),
     /// To [`KeyQuery::Frequency`] and [`KeyQuery::IdleTime`]: the key's access word, which the eviction policy can
     /// read.
     Access(u32),
@@ -67,11 +69,12 @@ impl Shard {
                 None => Answer::Integer(0),
             },
             KeyQuery::Range { start, end } => match self.get_at(place, key, now_us) {
-                Some(stored) => match stored.large.and_then(|large| text_place(large.head())) {
-                    // Nothing but the part is touched: its pages are there, those of the value's head may not be.
-                    Some(place) => {
+                Some(stored) => match stored.large.and_then(|large| Some((large, text_place(large.head())?))) {
+                    // Nothing is touched, neither the part nor the value's head: their pages may not be there.
+                    Some((large, place)) => {
                         let part = range_of(place.len(), start, end);
-                        Answer::Bytes(Text::Bytes(&stored.value[place][part]))
+                        let first = place.start + part.start;
+                        Answer::Part(&stored.value[first..first + part.len()], first, large)
                     }
                     None => with_text(stored.value, |text| Answer::Bytes(range(text, start, end))),
                 },

@@ -65,11 +65,12 @@ fn a_turns_requests_travel_as_one_batch_and_so_do_their_results() {
     assert_eq!(asking.under_way(), 0);
 }
 
-/// How many of `count` results of a MiB to `to` are left as they are; the others are refused.
+/// How many of `count` results of a MiB to `to` are left as they are; the others are refused. Values and texts in turn.
 fn results_kept(mesh: &mut Mesh, to: &ReplyTo, count: usize) -> usize {
-    let value = vec![7; 1 << 20];
-    for _ in 0..count {
-        mesh.reply(to, Reply::Value(Some(StoredValue { value: &value, version: 1 })), usize::MAX);
+    let bytes = vec![7; 1 << 20];
+    for number in 0..count {
+        let value = Reply::Value(Some(StoredValue { value: &bytes, version: 1 }));
+        mesh.reply(to, if number % 2 == 0 { value } else { Reply::Text(&bytes) }, usize::MAX);
     }
     let heads = &mesh.outboxes[usize::from(to.core)].replies.heads;
     heads[heads.len() - count..].iter().filter(|(_, _, failed)| !failed).count()

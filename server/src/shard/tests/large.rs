@@ -125,5 +125,7 @@ fn questions_about_a_large_text_are_answered_from_its_head() {
     assert_eq!(part(0, 9), head..head + 10);
     assert_eq!(part(-10, -1), head + 99_990..head + 100_000);
     assert!(part(5, 4).is_empty());
+    let Answer::Part(bytes, first, _) = ask(KeyQuery::Range { start: 3, end: 5 }) else { panic!("no part") };
+    assert_eq!((bytes, first), (&[3, 4, 5][..], head + 3));
     assert!(log.shard.large_part(place, b"another", KeyQuery::Value).is_none());
 }
