@@ -17,7 +17,7 @@ use crate::core::log::CoreLog;
 use crate::net::connection::{LargeInput, Stage};
 use crate::net::session::Session;
 use crate::replication::ShardDriver;
-use crate::router::{is_write, Form, ReplyTo, Route};
+use crate::router::{is_write, Form, Reply, ReplySink, ReplyTo, Route};
 use crate::shard::Place;
 
 /// Where a key lives; with its place in the table, if that is on this core.
@@ -124,10 +124,19 @@ impl Work {
         (route, place)
     }
 
-    /// Tells connection `key` what is wrong with its stream, answers what it asked before, and closes.
+    /// Tells connection `key` what is wrong with its stream, answers what it asked before, and closes. Where replies
+    /// have an order, this one comes last in it.
     pub(super) fn fail_stream(&mut self, key: u32, op: u8, request_id: u32, code: ErrorCode, message: &str) {
-        self.metrics.errors += 1;
-        self.connections.say_error(key, op, request_id, code, message);
+        match self.connections.get_mut(key).session {
+            Session::Native => {
+                self.metrics.errors += 1;
+                self.connections.say_error(key, op, request_id, code, message);
+            }
+            Session::Resp(_) => {
+                let to = self.begin_resp(key, Operation::Admin, false, 1);
+                self.outlet().reply(&to, Reply::Error(code, message));
+            }
+        }
         self.connections.finish_and_linger(key);
     }
 

@@ -117,7 +117,8 @@ impl Connections {
         self.finish_and_linger(key);
     }
 
-    /// Appends an error to the output of connection `key`, in its wire's form, behind whatever stands there.
+    /// Appends an error to the output of connection `key`, in its wire's form, behind whatever stands there: not for a
+    /// connection that may have requests in flight and whose replies have an order.
     pub fn say_error(&mut self, key: u32, op: u8, request_id: u32, code: ErrorCode, message: &str) {
         let native = matches!(self.slots[key as usize].session, Session::Native);
         let output = self.output(key);

@@ -104,6 +104,42 @@ fn an_unfinished_request_takes_no_memory_for_what_it_promises() {
 }
 
 #[test]
+fn a_connection_whose_bytes_cannot_be_kept_is_told_so_behind_what_it_asked_before() {
+    const ASKED: usize = 300;
+    if redis_is_the_subject() {
+        return;
+    }
+    let directory = directory();
+    let subject = Subject::start(directory.path(), &["--cores", "1"]);
+    // All but 100 KiB of what a core keeps of unfinished requests is taken: 256 MiB, beside 64 KiB of each.
+    let mut unfinished = b"*5\r\n$4\r\nMSET\r\n$1\r\na\r\n$67108864\r\n".to_vec();
+    unfinished.resize(unfinished.len() + (64 << 20), b'x');
+    unfinished.extend_from_slice(b"\r\n$1\r\nb\r\n$67108864\r\n");
+    unfinished.resize((64 << 20) + (39 << 10), b'y');
+    let holders: Vec<RespClient> = (0..4)
+        .map(|_| {
+            let mut client = subject.connect();
+            client.send_raw(&unfinished);
+            client
+        })
+        .collect();
+    let mut witness = subject.connect();
+    let kept = format!(" qbuf={} ", unfinished.len());
+    wait_until("all of it has come", || witness.say("CLIENT LIST").text().matches(&kept).count() == holders.len());
+    for _ in 0..5 {
+        let mut client = subject.connect();
+        let mut bytes: Vec<u8> = (0..ASKED).flat_map(|_| b"SET k v\r\n".to_vec()).collect();
+        bytes.extend_from_slice(&unfinished[..300 << 10]);
+        let _: std::io::Result<()> = client.stream.write_all(&bytes);
+        let said = client.rest();
+        let (sets, last) = said.split_at(said.len().min(ASKED * b"+OK\r\n".len()));
+        assert!(sets == b"+OK\r\n".repeat(ASKED), "{}", said.escape_ascii());
+        assert!(last.starts_with(b"-BUSY ") && last.ends_with(b"\r\n"), "{}", last.escape_ascii());
+    }
+    drop(holders);
+}
+
+#[test]
 fn one_connection_too_many_is_told_so() {
     const ALLOWED: usize = 5;
     let directory = directory();
