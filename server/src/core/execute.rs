@@ -198,9 +198,7 @@ impl Work {
             self.open_shards.push(local_shard);
         }
         shard.write(command, place, now_us, ack, *to);
-        if shard.open_entry_is_full() {
-            self.seal(local_shard);
-        }
+        self.seal_if_full(local_shard);
     }
 
     /// Whether the request's deadline has passed; it is answered so.

@@ -292,13 +292,10 @@ impl Work {
             }
             let was_open = driver.has_open_entry();
             let Some(bytes) = driver.evict(place, version, now_us) else { continue };
-            let full = driver.open_entry_is_full();
             if !was_open {
                 self.open_shards.push(local_shard);
             }
-            if full {
-                self.seal(local_shard);
-            }
+            self.seal_if_full(local_shard);
             self.memory.evictions[usize::from(policy.number())] += 1;
             return Some(bytes as u64);
         }

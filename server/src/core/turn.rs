@@ -282,12 +282,14 @@ impl Work {
             return;
         }
         let now_us = self.clock.wall_us();
-        for (local_shard, driver) in self.shards.iter_mut().enumerate() {
+        for local_shard in 0..self.shards.len() as u16 {
+            let driver = &mut self.shards[usize::from(local_shard)];
             let was_open = driver.has_open_entry();
             driver.sweep(now_us, SWEEP_BUDGET);
             if !was_open && driver.has_open_entry() {
-                self.open_shards.push(local_shard as u16);
+                self.open_shards.push(local_shard);
             }
+            self.seal_if_full(local_shard);
         }
     }
 
@@ -318,6 +320,13 @@ impl Work {
         self.log.submit(ring, self.clock.now(), false);
         if let Some((value, range)) = self.log.take_wanted_pages() {
             self.paging.bring(super::paging::LOG_TOKEN, value, range);
+        }
+    }
+
+    /// Seals a shard's open entry if nothing more may be added: whoever adds to one may rely on it.
+    pub(super) fn seal_if_full(&mut self, local_shard: u16) {
+        if self.shards[usize::from(local_shard)].open_entry_is_full() {
+            self.seal(local_shard);
         }
     }
 

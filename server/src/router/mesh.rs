@@ -382,12 +382,15 @@ impl Mesh {
                 room = send(&outbox.inbox, message, |message| outbox.others.push_front(message));
             }
             if room && !outbox.replies.is_empty() {
-                outbox.large.clear();
                 let batch = std::mem::replace(&mut outbox.replies, spare_replies.pop().unwrap_or_default());
                 room = send(&outbox.inbox, Message::Replies(*own, batch), |message| {
                     let Message::Replies(_, batch) = message else { unreachable!("the message just sent") };
                     outbox.replies = batch;
                 });
+                // A batch that stays keeps what counts against its bounds.
+                if room {
+                    outbox.large.clear();
+                }
             }
             if room && !outbox.requests.heads.is_empty() {
                 let batch = std::mem::replace(&mut outbox.requests, spare_requests.pop().unwrap_or_default());

@@ -85,6 +85,22 @@ fn what_a_write_returns_is_never_refused() {
 }
 
 #[test]
+fn a_batch_that_finds_no_room_keeps_its_bounds() {
+    let [asking, mut owning] = pair(1);
+    owning.reply(&reply_to(0), Reply::Boolean(true), 1000);
+    owning.flush();
+    let allowed = MAX_CONNECTION_BATCH_BYTES >> 20;
+    assert_eq!(results_kept(&mut owning, &reply_to(0), allowed), allowed);
+    owning.flush();
+    assert!(owning.has_unsent(), "the inbox is full");
+    assert_eq!(results_kept(&mut owning, &reply_to(0), 1), 0);
+    assert!(asking.receive().is_some());
+    owning.flush();
+    assert!(!owning.has_unsent());
+    assert_eq!(results_kept(&mut owning, &reply_to(0), allowed), allowed);
+}
+
+#[test]
 fn a_full_inbox_delays_and_loses_nothing() {
     let [mut asking, owning] = pair(1);
     for round in 0..3 {
