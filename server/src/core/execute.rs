@@ -14,11 +14,11 @@ use eyot_protocol::ErrorCode;
 
 use super::requests::Home;
 use super::Work;
-use crate::replication::{Read, ReadProgress, ShardDriver, WriteAck};
+use crate::replication::{Cost, Read, ReadProgress, ShardDriver, WriteAck};
 use crate::router::mesh::{ForwardedKind, ForwardedRequest, RequestBatch};
 use crate::router::scatter::Combine;
 use crate::router::{is_write, Reply, ReplySink, ReplyTo, Route};
-use crate::security::admit::DISK_IS_FULL;
+use crate::security::admit::{COUNTED_RETURN_BYTES, DISK_IS_FULL, MAX_RETURNED_BYTES};
 use crate::shard::{Failure, Place};
 
 /// A request on the keys of one shard.
@@ -158,9 +158,15 @@ impl Work {
             }
             _ => command,
         };
-        let (growth, bytes) = (ShardDriver::growth_of(command), command.encoded_bytes());
+        let cost = self.shards[usize::from(local_shard)].cost_of(command, place);
+        let (growth, bytes) = (cost.growth, command.encoded_bytes());
         if !has_encoding(command, bytes) {
             self.refuse_too_long(to);
+            return;
+        }
+        if cost.returned >= COUNTED_RETURN_BYTES && self.returned_bytes() >= MAX_RETURNED_BYTES {
+            let message = "too much is being returned by writes of this core; not applied. Retry with backoff";
+            self.outlet().reply(to, Reply::Error(ErrorCode::Busy, message));
             return;
         }
         self.make_room(growth);
@@ -173,7 +179,7 @@ impl Work {
             return;
         }
         self.budget.take(growth, bytes);
-        self.enter_write(to, local_shard, command, place, ack);
+        self.enter_write(to, local_shard, command, (place, &cost), ack);
     }
 
     #[cold]
@@ -182,14 +188,19 @@ impl Work {
         self.outlet().reply(to, Reply::Error(too_large.code(), too_large.message()));
     }
 
-    /// Puts an admitted write into its shard's open entry.
+    /// What the writes of this core that are not applied will return, in bytes.
+    fn returned_bytes(&self) -> usize {
+        self.shards.iter().map(ShardDriver::returned_bytes).sum()
+    }
+
+    /// Puts an admitted write into its shard's open entry; with its first key's place and what it will take.
     #[inline]
     pub(super) fn enter_write(
         &mut self,
         to: &ReplyTo,
         local_shard: u16,
         command: &Command<'_>,
-        place: Place,
+        keyed: (Place, &Cost),
         ack: WriteAck,
     ) {
         let now_us = self.clock.wall_us();
@@ -197,7 +208,7 @@ impl Work {
         if !shard.has_open_entry() {
             self.open_shards.push(local_shard);
         }
-        shard.write(command, place, now_us, ack, *to);
+        shard.write(command, keyed, now_us, ack, *to);
         self.seal_if_full(local_shard);
     }
 

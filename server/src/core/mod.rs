@@ -87,6 +87,8 @@ pub(crate) struct Work {
     shards: Vec<ShardDriver>,
     /// Shards with an open entry, by their local numbers.
     open_shards: Vec<u16>,
+    /// Shards with entries that are committed and were not applied at once, since that takes long.
+    put_off: VecDeque<u16>,
     log: CoreLog,
     /// Where large values are; `None`: on the heap.
     large_values: Option<LargeValues>,

@@ -176,6 +176,7 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         clock,
         connections: Connections::new(settings.max_frame_bytes(), pool, settings.memory.batching),
         shards,
+        put_off: std::collections::VecDeque::new(),
         open_shards: Vec::new(),
         log,
         large_values,

@@ -121,6 +121,7 @@ impl Core {
             || !self.work.walks.is_empty()
             || !self.work.sliced.is_empty()
             || self.work.has_graves
+            || !self.work.put_off.is_empty()
             || !self.work.open_shards.is_empty()
             || self.work.memory.has_work()
             || (self.stopping.is_none() && self.work.shared.is_stopping())
@@ -309,8 +310,13 @@ impl Work {
             self.seal(local_shard);
         }
         self.open_shards = open_shards;
+        self.apply_put_off();
         let now_us = self.clock.wall_us();
         while let Some((local_shard, index)) = self.log.take_durable() {
+            if self.put_off.contains(&local_shard) {
+                // Committed long ago, and applied in its turn.
+                continue;
+            }
             let (shards, _, mut outlet) = self.parts();
             shards[usize::from(local_shard)].persisted(index, now_us, &mut outlet);
             if self.clock.is_over() {
@@ -333,14 +339,44 @@ impl Work {
     /// Hands a shard's open entry to the log. Without `--sync-writes`, that commits it.
     pub(super) fn seal(&mut self, local_shard: u16) {
         self.flush_reads();
-        let (sync_writes, now_us) = (self.shared.settings.sync_writes, self.clock.wall_us());
         let (shards, log, mut outlet) = self.parts();
         let driver = &mut shards[usize::from(local_shard)];
-        let shard: ShardId = driver.shard().id();
+        let (shard, heavy): (ShardId, bool) = (driver.shard().id(), driver.open_entry_is_heavy());
         driver.seal(&mut outlet, |sealed| log.append(shard, local_shard, sealed));
-        if !sync_writes {
-            let last = driver.last_index();
+        self.commit(local_shard, heavy);
+    }
+
+    /// Without `--sync-writes`, what is appended is committed, and applied at once; where that is much (`heavy`), it is
+    /// put off, and what follows it in the same shard as well.
+    pub(super) fn commit(&mut self, local_shard: u16, heavy: bool) {
+        if self.shared.settings.sync_writes {
+            return;
+        }
+        let (now_us, follows) = (self.clock.wall_us(), self.put_off.contains(&local_shard));
+        if heavy && !follows {
+            self.put_off.push_back(local_shard);
+        }
+        let (shards, _, mut outlet) = self.parts();
+        let driver = &mut shards[usize::from(local_shard)];
+        let last = driver.last_index();
+        if heavy || follows {
+            driver.put_off(last);
+        } else {
             driver.persisted(last, now_us, &mut outlet);
+        }
+    }
+
+    /// Applies entries that were put off, of each shard in turn, until the turn is over.
+    fn apply_put_off(&mut self) {
+        let now_us = self.clock.wall_us();
+        while let Some(local_shard) = self.put_off.pop_front() {
+            let (shards, _, mut outlet) = self.parts();
+            if shards[usize::from(local_shard)].apply_next(now_us, &mut outlet) {
+                self.put_off.push_back(local_shard);
+                if self.clock.is_over() {
+                    return;
+                }
+            }
         }
     }
 

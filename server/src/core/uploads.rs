@@ -263,7 +263,7 @@ impl Work {
                 Source::Coming(..) => log.append_part(shard, local_shard, position, &part),
             });
             upload.logged_bytes += part_bytes;
-            self.part_is_logged(local_shard);
+            self.commit(local_shard, false);
             return Progress::Part;
         }
         if logged_bytes == value_bytes && upload.finish.is_some() {
@@ -271,17 +271,6 @@ impl Work {
             return Progress::Over;
         }
         Progress::Waits
-    }
-
-    /// Without `--sync-writes`, a part is committed when it is appended, like any entry.
-    fn part_is_logged(&mut self, local_shard: u16) {
-        if !self.shared.settings.sync_writes {
-            let now_us = self.clock.wall_us();
-            let (shards, _, mut outlet) = self.parts();
-            let driver = &mut shards[usize::from(local_shard)];
-            let last = driver.last_index();
-            driver.persisted(last, now_us, &mut outlet);
-        }
     }
 
     fn finish_upload(&mut self, upload: &mut Upload) {
@@ -299,7 +288,8 @@ impl Work {
         let driver = &mut self.shards[usize::from(upload.local_shard)];
         driver.put_upload(upload.id, WholeValue::Mapped(value.clone()));
         let place = driver.shard().place(slot(key), key);
-        self.enter_write(&to, upload.local_shard, &command, place, ack);
+        let cost = driver.cost_of(&command, place);
+        self.enter_write(&to, upload.local_shard, &command, (place, &cost), ack);
     }
 
     /// Tells the log that an upload of which it has parts will never be finished.
@@ -314,7 +304,7 @@ impl Work {
         let driver = &mut shards[usize::from(upload.local_shard)];
         let (shard, part) = (driver.shard().id(), ValuePart::GivenUp { upload: upload.id });
         driver.part(|position| log.append_part(shard, upload.local_shard, position, &part));
-        self.part_is_logged(upload.local_shard);
+        self.commit(upload.local_shard, false);
     }
 
     /// Pages that an upload waits for are in memory, or cannot be read.

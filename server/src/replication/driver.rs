@@ -12,13 +12,16 @@
 use std::collections::VecDeque;
 
 use eyot_protocol::command::{Command, Condition, EntryBuilder};
+use eyot_protocol::key::slot;
 use eyot_protocol::request::KeyQuery;
 use eyot_protocol::response::SetOutcome;
 use eyot_protocol::value_part::UploadId;
 use eyot_raft_glue::{EntryPosition, Index, ShardLog, Standalone, Version};
 
 use super::answers::{answer_read, is_heavy, reply_of};
-use super::foreseen::{UnappliedMemory, ENTRY_OVERHEAD_BYTES};
+use super::cost::{depends, Cost, MAX_ENTRY_TOUCHED_BYTES};
+use super::foreseen::UnappliedMemory;
+use super::unapplied::{UnappliedKeys, NO_BUCKET};
 use crate::router::{Asked, Reply, ReplySink, ReplyTo};
 use crate::shard::access::Tracking;
 use crate::shard::{Outcome, Place, Shard, WholeValue};
@@ -63,53 +66,6 @@ pub struct Sealed<'a> {
     pub payload: &'a [u8],
 }
 
-/// Buckets of [`UnappliedKeys`]: a few times more than the writes that usually wait, so that few keys share one.
-const UNAPPLIED_BUCKETS: usize = 4096;
-
-/// Which keys have writes that are not applied, told by a few bits of their hashes. A key that shares a bucket with
-/// such a key waits without need, and that is all.
-#[derive(Debug)]
-struct UnappliedKeys {
-    buckets: Box<[UnappliedBucket]>,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct UnappliedBucket {
-    writes: u32,
-    /// The newest entry with a write of this bucket; only meaningful while there are any.
-    newest: Index,
-}
-
-impl UnappliedKeys {
-    fn new() -> Self {
-        Self { buckets: vec![UnappliedBucket::default(); UNAPPLIED_BUCKETS].into() }
-    }
-
-    #[inline]
-    fn bucket_of(place: Place) -> u16 {
-        (place.hash() as usize % UNAPPLIED_BUCKETS) as u16
-    }
-
-    #[inline]
-    fn add(&mut self, bucket: u16, entry: Index) {
-        let bucket = &mut self.buckets[usize::from(bucket)];
-        bucket.writes += 1;
-        bucket.newest = entry;
-    }
-
-    #[inline]
-    fn remove(&mut self, bucket: u16) {
-        self.buckets[usize::from(bucket)].writes -= 1;
-    }
-
-    /// The newest entry that may hold a write of the key at `place`.
-    #[inline]
-    fn newest(&self, place: Place) -> Option<Index> {
-        let bucket = self.buckets[usize::from(Self::bucket_of(place))];
-        (bucket.writes > 0).then_some(bucket.newest)
-    }
-}
-
 /// What became of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadProgress {
@@ -125,11 +81,17 @@ pub enum ReadProgress {
 #[derive(Debug)]
 struct Waiter {
     reply_to: Option<ReplyTo>,
-    /// Its key's bucket among the [`UnappliedKeys`]; `None` for a sweep's delete, which no read waits for.
-    bucket: Option<u16>,
+    /// Its keys' buckets among the [`UnappliedKeys`], or [`NO_BUCKET`]: a sweep's delete has none, which no read waits
+    /// for, and most commands have one key.
+    buckets: [u16; 2],
     ack: WriteAck,
     /// A SET without a condition: its outcome is known before it is applied.
     unconditional: bool,
+}
+
+impl Waiter {
+    /// Of a logged removal.
+    const NOBODY: Self = Self { reply_to: None, buckets: [NO_BUCKET; 2], ack: WriteAck::Applied, unconditional: false };
 }
 
 #[derive(Debug)]
@@ -138,6 +100,8 @@ struct PendingEntry {
     /// Its commands; empty for a part of a large value, which changes nothing when it is applied.
     payload: Vec<u8>,
     waiters: Vec<Waiter>,
+    /// What its replies will have of the values that it finds.
+    returned_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -155,13 +119,14 @@ pub struct ShardDriver {
     log: Standalone,
     open: EntryBuilder,
     open_waiters: Vec<Waiter>,
+    /// What the open entry's commands will touch and return: see [`Cost`].
+    open_touched_bytes: usize,
+    open_returned_bytes: usize,
     /// Sealed and not applied, in the order of their indexes.
     pending: VecDeque<PendingEntry>,
     /// In the order of `until`. Bounded by the requests in flight of the connections.
     waiting_reads: VecDeque<WaitingRead>,
     unapplied: UnappliedKeys,
-    /// The newest entry with a command on more than one key; reads that follow own writes wait for it.
-    newest_wide: Index,
     /// The newest entry with a write that was answered from memory; reads of its keys wait for it.
     answered_from_memory: Index,
     spare_payloads: Vec<Vec<u8>>,
@@ -170,6 +135,8 @@ pub struct ShardDriver {
     /// Memory of the pending entries' payloads and waiters, and of waiting reads.
     pending_bytes: usize,
     waiting_read_bytes: usize,
+    /// What the writes of the pending entries will return.
+    returned_bytes: usize,
 }
 
 impl std::fmt::Debug for ShardDriver {
@@ -192,15 +159,17 @@ impl ShardDriver {
             log: Standalone::recovered(last),
             open: EntryBuilder::default(),
             open_waiters: Vec::new(),
+            open_touched_bytes: 0,
+            open_returned_bytes: 0,
             pending: VecDeque::new(),
             waiting_reads: VecDeque::new(),
             unapplied: UnappliedKeys::new(),
-            newest_wide: Index(0),
             answered_from_memory: Index(0),
             spare_payloads: Vec::new(),
             memory: UnappliedMemory::default(),
             pending_bytes: 0,
             waiting_read_bytes: 0,
+            returned_bytes: 0,
         }
     }
 
@@ -245,17 +214,24 @@ impl ShardDriver {
 
     /// Memory that a driver has from its start.
     pub fn fixed_bytes(&self) -> usize {
-        self.unapplied.buckets.len() * size_of::<UnappliedBucket>()
+        self.unapplied.memory_bytes()
     }
 
-    /// Bytes that `command` may take before it is measured.
+    /// What `command` will take; `place` is that of its first key.
     #[inline]
-    pub fn growth_of(command: &Command<'_>) -> usize {
-        if command.grows() {
-            command.encoded_bytes() + ENTRY_OVERHEAD_BYTES
-        } else {
-            0
+    pub fn cost_of(&self, command: &Command<'_>, place: Place) -> Cost {
+        match command.key() {
+            Some(key) if depends(command) => {
+                let found = self.shard.value_bytes(place, key);
+                Cost::found(command, self.unapplied.length(place, found, self.log.last_applied()))
+            }
+            _ => Cost::said(command),
         }
+    }
+
+    /// What the writes that are not applied will return, in bytes.
+    pub fn returned_bytes(&self) -> usize {
+        self.returned_bytes + self.open_returned_bytes
     }
 
     /// Whether commands wait to be sealed.
@@ -265,7 +241,12 @@ impl ShardDriver {
 
     /// Whether the open entry should be sealed before more is added.
     pub fn open_entry_is_full(&self) -> bool {
-        self.open.is_full() || self.open.payload_bytes() >= MAX_ENTRY_BYTES
+        self.open.is_full() || self.open.payload_bytes() >= MAX_ENTRY_BYTES || self.open_entry_is_heavy()
+    }
+
+    /// Whether applying the open entry touches as much as one should.
+    pub fn open_entry_is_heavy(&self) -> bool {
+        self.open_touched_bytes >= MAX_ENTRY_TOUCHED_BYTES
     }
 
     /// Bytes of the entry that is not sealed yet.
@@ -283,23 +264,47 @@ impl ShardDriver {
         self.pending.len() + self.open_waiters.len() + self.waiting_reads.len()
     }
 
-    /// Adds a write to the open entry. `now_us` is the wall clock, by which expiry is decided.
-    pub fn write(&mut self, command: &Command<'_>, place: Place, now_us: i64, ack: WriteAck, reply_to: ReplyTo) {
+    /// Adds a write to the open entry, of which [`ShardDriver::cost_of`] has told the `cost`. `now_us` is the wall
+    /// clock, by which expiry is decided.
+    pub fn write(
+        &mut self,
+        command: &Command<'_>,
+        (place, cost): (Place, &Cost),
+        now_us: i64,
+        ack: WriteAck,
+        reply_to: ReplyTo,
+    ) {
         if self.open.is_empty() && self.open.payload_bytes() == 0 {
             if let Some(spare) = self.spare_payloads.pop() {
                 self.open = EntryBuilder::with_buffer(spare);
             }
         }
         let unconditional = matches!(command, Command::Set { condition: Condition::Always, return_old: false, .. });
-        let bucket = UnappliedKeys::bucket_of(place);
         let entry = self.log.last().next();
-        self.unapplied.add(bucket, entry);
+        let mut buckets = [self.unapplied.add(place, entry, cost.stored, cost.appended), NO_BUCKET];
         if is_wide(command) {
-            self.newest_wide = entry;
+            buckets[1] = self.wrote_wide(command, entry, cost);
         }
-        self.memory.wrote(Self::growth_of(command) as u64);
+        self.open_touched_bytes += cost.touched;
+        self.open_returned_bytes += cost.returned;
+        self.memory.wrote(cost.growth as u64);
         self.open.push(command, now_us);
-        self.open_waiters.push(Waiter { reply_to: Some(reply_to), bucket: Some(bucket), ack, unconditional });
+        self.open_waiters.push(Waiter { reply_to: Some(reply_to), buckets, ack, unconditional });
+    }
+
+    /// Notes a command on more keys than its first in `entry`; returns the bucket of the second one, where it counts.
+    #[cold]
+    fn wrote_wide(&mut self, command: &Command<'_>, entry: Index, cost: &Cost) -> u16 {
+        match command {
+            Command::Rename { to, .. } | Command::Copy { to, .. } => {
+                let leaves = matches!(command, Command::Rename { .. });
+                self.unapplied.add_second(self.shard.place(slot(to), to), entry, cost.moved, leaves)
+            }
+            _ => {
+                self.unapplied.add_several(entry, cost.growth, self.log.last_applied());
+                NO_BUCKET
+            }
+        }
     }
 
     /// Answers a read: at once, or when the writes that it has to see are applied. It waits only for writes of its own
@@ -314,7 +319,7 @@ impl ShardDriver {
     ) -> ReadProgress {
         let applied = self.log.last_applied();
         if read.after_own_writes || self.answered_from_memory > applied {
-            if let Some(newest) = self.newest_write(read.place) {
+            if let Some(newest) = self.unapplied.newest(read.place, applied) {
                 let until = if read.after_own_writes { newest } else { newest.min(self.answered_from_memory) };
                 if until > self.log.last() {
                     return ReadProgress::SealFirst;
@@ -327,13 +332,6 @@ impl ShardDriver {
         }
         answer_read(&self.shard, read, now_us, reply_to, replies);
         ReadProgress::Answered
-    }
-
-    /// The newest entry that is not applied and may change the key at `place`.
-    #[inline]
-    fn newest_write(&self, place: Place) -> Option<Index> {
-        let wide = (self.newest_wide > self.log.last_applied()).then_some(self.newest_wide);
-        self.unapplied.newest(place).max(wide)
     }
 
     fn wait(&mut self, read: &Read<'_>, until: Index, reply_to: &ReplyTo) {
@@ -351,12 +349,7 @@ impl ShardDriver {
         shard.sweep(now_us, budget, |key, version| {
             if !open.is_full() {
                 open.push(&Command::Expire { key, version: version.0 }, now_us);
-                open_waiters.push(Waiter {
-                    reply_to: None,
-                    bucket: None,
-                    ack: WriteAck::Applied,
-                    unconditional: false,
-                });
+                open_waiters.push(Waiter::NOBODY);
             }
         })
     }
@@ -371,7 +364,7 @@ impl ShardDriver {
         let victim = shard.eviction_candidate(place, version)?;
         let at = Version::new(log.last().next(), open_waiters.len() as u16);
         open.push(&Command::Expire { key: victim.key, version: version.0 }, now_us);
-        open_waiters.push(Waiter { reply_to: None, bucket: None, ack: WriteAck::Applied, unconditional: false });
+        open_waiters.push(Waiter::NOBODY);
         memory.evicts(at, version, victim.bytes);
         Some(victim.bytes)
     }
@@ -396,7 +389,10 @@ impl ShardDriver {
         }
         self.memory.sealed(position.index);
         self.pending_bytes += pending_bytes(&payload, &waiters);
-        self.pending.push_back(PendingEntry { index: position.index, payload, waiters });
+        self.open_touched_bytes = 0;
+        let returned_bytes = std::mem::take(&mut self.open_returned_bytes);
+        self.returned_bytes += returned_bytes;
+        self.pending.push_back(PendingEntry { index: position.index, payload, waiters, returned_bytes });
     }
 
     /// Hands a part of a large value to `log`, as an entry of its own. The open entry must be sealed: its index is
@@ -405,25 +401,41 @@ impl ShardDriver {
         assert!(self.open.is_empty(), "the open entry comes first");
         let position = self.log.propose();
         log(position);
-        self.pending.push_back(PendingEntry { index: position.index, payload: Vec::new(), waiters: Vec::new() });
+        let (payload, waiters) = (Vec::new(), Vec::new());
+        self.pending.push_back(PendingEntry { index: position.index, payload, waiters, returned_bytes: 0 });
     }
 
     /// Keeps a large value whose parts are all logged for the SET that is written next.
     pub fn put_upload(&mut self, upload: UploadId, value: WholeValue) {
         // Until its command is applied no key has it, and the command itself only names it.
-        self.memory.wrote(value.bytes().len() as u64);
+        let bytes = value.bytes().len();
+        self.memory.wrote(bytes as u64);
+        self.unapplied.add_large(self.log.last().next(), bytes, self.log.last_applied());
         self.shard.put_upload(upload, value);
     }
 
     /// Entries up to `index` are on disk: applies what is committed by that, and answers who waited.
     pub fn persisted(&mut self, index: Index, now_us: i64, replies: &mut impl ReplySink) {
+        self.put_off(index);
+        while self.apply_next(now_us, replies) {}
+    }
+
+    /// As [`ShardDriver::persisted`], but leaves the applying to [`ShardDriver::apply_next`].
+    pub fn put_off(&mut self, index: Index) {
         self.log.persisted(index);
-        while self.pending.front().is_some_and(|entry| entry.index <= self.log.committed()) {
-            let entry = self.pending.pop_front().expect("just seen");
-            self.apply(entry, replies);
-            // Between two entries: a read sees the writes before it and none of those after it.
-            self.answer_waiting_reads(now_us, replies);
+    }
+
+    /// Applies the next entry that is committed and answers who waited; `false`: there is none.
+    pub fn apply_next(&mut self, now_us: i64, replies: &mut impl ReplySink) -> bool {
+        let committed = self.log.committed();
+        if self.pending.front().is_none_or(|entry| entry.index > committed) {
+            return false;
         }
+        let entry = self.pending.pop_front().expect("just seen");
+        self.apply(entry, replies);
+        // Between two entries: a read sees the writes before it and none of those after it.
+        self.answer_waiting_reads(now_us, replies);
+        true
     }
 
     fn apply(&mut self, mut entry: PendingEntry, replies: &mut impl ReplySink) {
@@ -433,6 +445,7 @@ impl ShardDriver {
         }
         let (waiters, memory) = (&entry.waiters, &mut self.memory);
         self.pending_bytes -= pending_bytes(&entry.payload, waiters);
+        self.returned_bytes -= entry.returned_bytes;
         self.shard
             .apply_each(entry.index, &entry.payload, |place, command, outcome| {
                 if let Outcome::Expired(removed) = outcome {
@@ -450,9 +463,7 @@ impl ShardDriver {
         self.log.applied(entry.index);
         self.memory.applied(entry.index);
         for waiter in entry.waiters.drain(..) {
-            if let Some(bucket) = waiter.bucket {
-                self.unapplied.remove(bucket);
-            }
+            self.unapplied.remove(waiter.buckets);
         }
         if self.open_waiters.capacity() == 0 {
             self.open_waiters = entry.waiters;

@@ -13,11 +13,14 @@
 //!   writes that come after the read go into another entry.
 
 mod answers;
+mod cost;
 mod driver;
 mod foreseen;
+mod unapplied;
 
 #[cfg(test)]
 mod tests;
 
+pub use cost::{Cost, MAX_ENTRY_TOUCHED_BYTES};
 pub use driver::{Read, ReadProgress, Sealed, ShardDriver, WriteAck, MAX_ENTRY_BYTES};
 pub use foreseen::{UnappliedMemory, EVICTIONS_IN_FLIGHT_MAX};

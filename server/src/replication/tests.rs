@@ -66,7 +66,8 @@ fn set_until<'a>(key: &'a [u8], value: &'a [u8], expiry: NewExpiry) -> Command<'
 fn write(driver: &mut ShardDriver, command: &Command<'_>, ack: WriteAck, to: ReplyTo) {
     let key = command.key().expect("a command on keys");
     let place = driver.shard().place(slot(key), key);
-    driver.write(command, place, NOW_US, ack, to);
+    let cost = driver.cost_of(command, place);
+    driver.write(command, (place, &cost), NOW_US, ack, to);
 }
 
 /// Reads as the core does: seals first where the driver asks for it.
@@ -207,4 +208,78 @@ fn a_full_entry_says_so() {
     assert!(!driver.open_entry_is_full());
     write(&mut driver, &set(b"k", &value), WriteAck::Applied, to(1));
     assert!(driver.open_entry_is_full());
+}
+
+fn cost(driver: &ShardDriver, command: &Command<'_>) -> Cost {
+    let key = command.key().expect("a command on keys");
+    driver.cost_of(command, driver.shard().place(slot(key), key))
+}
+
+fn copy<'a>(from: &'a [u8], to: &'a [u8]) -> Command<'a> {
+    Command::Copy { from, to, replace: true }
+}
+
+#[test]
+fn a_copy_is_charged_for_what_its_source_will_be() {
+    const MIB: usize = 1 << 20;
+    let (mut driver, mut replies) = (driver(), Replies::default());
+    let range = Command::SetRange { key: b"a", offset: MIB as u32 - 1, bytes: b"x" };
+    let around = |bytes: usize, expected: usize| (expected..expected + 1000).contains(&bytes);
+    assert!(around(cost(&driver, &copy(b"a", b"b")).growth, 0));
+    assert!(around(cost(&driver, &range).growth, MIB));
+    write(&mut driver, &range, WriteAck::Applied, to(1));
+    assert!(driver.open_entry_is_heavy());
+    assert!(around(cost(&driver, &range).growth, MIB), "it may be the one that makes it");
+    // Under its name, under another one, and as a copy of a copy.
+    let rename = Command::Rename { from: b"a", to: b"c", if_absent: false };
+    for (command, key) in [(copy(b"a", b"b"), b"b"), (rename, b"c"), (copy(b"c", b"d"), b"d")] {
+        write(&mut driver, &command, WriteAck::Applied, to(2));
+        assert!(around(cost(&driver, &copy(key, b"z")).growth, MIB), "a copy of {key:?}");
+    }
+    // As many small writes as there may be do not add up.
+    for _ in 0..1000 {
+        write(&mut driver, &set(b"b", &[7; 500]), WriteAck::Applied, to(3));
+    }
+    assert!(around(cost(&driver, &copy(b"b", b"z")).growth, MIB));
+    driver.seal(&mut replies, |_| {});
+    driver.persisted(Index(1), NOW_US, &mut replies);
+    assert!(!driver.open_entry_is_full());
+    for (key, length) in [(b"a", 0), (b"b", 500), (b"c", MIB), (b"d", MIB)] {
+        assert!(around(cost(&driver, &copy(key, b"z")).growth, length), "a copy of {key:?}");
+    }
+    let inside = Command::SetRange { key: b"c", offset: 5, bytes: b"x" };
+    assert!(around(cost(&driver, &inside).growth, 0) && cost(&driver, &inside).touched >= MIB);
+    // What is on its way to another key makes no room for the next.
+    write(&mut driver, &Command::Rename { from: b"c", to: b"e", if_absent: false }, WriteAck::Applied, to(4));
+    assert!(cost(&driver, &Command::SetRange { key: b"c", offset: MIB as u32, bytes: b"x" }).growth > MIB);
+}
+
+#[test]
+fn what_writes_will_return_is_known_until_they_are_applied() {
+    let (mut driver, mut replies) = (driver(), Replies::default());
+    write(&mut driver, &set(b"k", &[7; 1000]), WriteAck::Applied, to(1));
+    write(&mut driver, &Command::TakeOut { key: b"k" }, WriteAck::Applied, to(2));
+    assert!(driver.returned_bytes() >= 1000);
+    driver.seal(&mut replies, |_| {});
+    assert!(driver.returned_bytes() >= 1000);
+    driver.persisted(Index(1), NOW_US, &mut replies);
+    assert_eq!(driver.returned_bytes(), 0);
+}
+
+#[test]
+fn what_is_put_off_is_applied_entry_by_entry_and_read_in_order() {
+    let (mut driver, mut replies) = (driver(), Replies::default());
+    for number in 1..=3_u8 {
+        write(&mut driver, &set(b"k", &[number]), WriteAck::Applied, to(number.into()));
+        read(&mut driver, b"k", true, 10 + u32::from(number), &mut replies);
+    }
+    driver.put_off(Index(3));
+    assert!(replies.take().is_empty());
+    for number in 1..=3 {
+        assert!(driver.apply_next(NOW_US, &mut replies));
+        let expected = [(number, format!("stored {number}.0")), (10 + number, format!("[{number}]"))];
+        assert_eq!(replies.take(), expected);
+    }
+    assert!(!driver.apply_next(NOW_US, &mut replies));
+    assert_eq!(driver.waiting(), 0);
 }

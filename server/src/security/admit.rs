@@ -9,6 +9,11 @@ use eyot_protocol::ErrorCode;
 /// Bytes that may be appended to a core's log and not yet be on disk. Beyond it the disk is that far behind: at 500
 /// MB/s, this takes more than 100 ms to write.
 pub const MAX_PENDING_LOG_BYTES: usize = 64 << 20;
+/// Bytes that writes may return which are not applied yet (GETDEL, SET with GET), over all shards of a core: what they
+/// return is owed whatever it takes, so what would return more does not enter.
+pub const MAX_RETURNED_BYTES: usize = 32 << 20;
+/// A write that returns less enters beyond that, too: how many of those there are is each connection's own bound.
+pub const COUNTED_RETURN_BYTES: usize = 64 * 1024;
 /// What block padding and headers may add to the bytes of two batches, with room to spare.
 pub const LOG_SLACK_BYTES: u64 = 64 * 1024;
 

@@ -84,6 +84,12 @@ impl Shard {
         }
     }
 
+    /// How long the value under `key` is, encoded, and whether it lies in a value file; 0 where there is none. Whether
+    /// it has expired is not asked, and it is no use of the key.
+    pub fn value_bytes(&self, place: Place, key: &[u8]) -> (usize, bool) {
+        self.tables.find(place, key).map_or((0, false), |entry| (entry.value().len(), entry.is_large()))
+    }
+
     /// The bytes of a large value that answering `query` would read, all of them for [`KeyQuery::Value`]; `None` where
     /// no large value is read. So that who may not wait for their pages brings them first.
     pub fn large_part(&self, place: Place, key: &[u8], query: KeyQuery) -> Option<(MappedBytes, Range<usize>)> {
