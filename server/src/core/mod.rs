@@ -110,6 +110,9 @@ pub(crate) struct Work {
     arguments: ArgList,
     /// Whether a cleared shard's keys are still to be freed.
     has_graves: bool,
+    /// Shards that are still to be swept for expired keys, each once, and the one behind the last that was.
+    to_sweep: VecDeque<u16>,
+    next_swept: u16,
     deferred: deferred::DeferredReads,
     /// The connection that is judged next; see `timeouts`.
     next_judged: usize,

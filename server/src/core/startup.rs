@@ -176,6 +176,8 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         clock,
         connections: Connections::new(settings.max_frame_bytes(), pool, settings.memory.batching),
         shards,
+        to_sweep: std::collections::VecDeque::new(),
+        next_swept: 0,
         put_off: std::collections::VecDeque::new(),
         open_shards: Vec::new(),
         log,

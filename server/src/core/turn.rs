@@ -14,7 +14,7 @@ use crate::error::{Stop, StopReason};
 use crate::memory::LargeValues;
 use crate::net::connection::HOLD_US;
 use crate::replication::ShardDriver;
-use crate::security::admit::WriteBudget;
+use crate::security::admit::{WriteBudget, MAX_PENDING_LOG_BYTES};
 use crate::shard::Shard;
 
 /// How often a core with expiring keys looks for those whose time has come. Reads never see them, so this is only about
@@ -23,8 +23,11 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 /// How often an idle core looks for connections that are to be ended: often enough for timeouts of seconds, too seldom
 /// to be seen as load.
 const JUDGE_INTERVAL: Duration = Duration::from_millis(500);
-/// Keys that one shard's sweep may remove in a turn: a few dozen microseconds.
+/// Steps of one shard's sweep in a turn, each a key that is offered or a timer that is moved: a few dozen microseconds.
+/// A shard that has more to do goes on in the next turn.
 const SWEEP_BUDGET: usize = 200;
+/// How long the sweeps of a turn may take together: a quarter of a turn, of whatever number of shards.
+const SWEEP_TIME_MAX: Duration = Duration::from_micros(250);
 /// Completions between two looks at the clock: each look costs as much as a small part of a request.
 pub(super) const EVENTS_PER_LOOK: usize = 8;
 /// Keys of a cleared shard that are freed in one turn.
@@ -121,6 +124,7 @@ impl Core {
             || !self.work.walks.is_empty()
             || !self.work.sliced.is_empty()
             || self.work.has_graves
+            || !self.work.to_sweep.is_empty()
             || !self.work.put_off.is_empty()
             || !self.work.open_shards.is_empty()
             || self.work.memory.has_work()
@@ -243,10 +247,15 @@ impl Core {
         if now >= self.next_sweep {
             let haste = if self.work.memory.is_high() { SWEEP_HASTE } else { 1 };
             self.next_sweep = now + SWEEP_INTERVAL / haste;
-            self.work.sweep();
+            self.work.begin_sweep();
             self.work.end_late_connections();
             self.work.metrics.sample_rates(self.work.clock.monotonic_us());
         }
+        if self.stopping.is_some() {
+            // What has expired is found again after the next start.
+            self.work.to_sweep.clear();
+        }
+        self.work.sweep();
         if self.stopping.is_none() && self.work.shared.is_stopping() {
             self.begin_to_stop();
         }
@@ -278,19 +287,41 @@ impl Work {
         }
     }
 
+    /// It is time to look for expired keys: in every shard, beginning with the one that has waited longest.
+    fn begin_sweep(&mut self) {
+        let shard_count = self.shards.len() as u16;
+        let first = self.next_swept.checked_rem(shard_count).unwrap_or(0);
+        self.to_sweep.clear();
+        self.to_sweep.extend((first..shard_count).chain(0..first));
+    }
+
+    /// Has expired keys removed, of each shard in turn; one that has more is swept again in the next turn. Removals
+    /// wait for the disk like writes: where it is behind, there are no more of them until it is time again.
     fn sweep(&mut self) {
-        if self.budget.blocked.is_some() {
+        if self.to_sweep.is_empty() {
             return;
         }
-        let now_us = self.clock.wall_us();
-        for local_shard in 0..self.shards.len() as u16 {
+        if self.budget.blocked.is_some() || self.budget.pending_log_bytes >= MAX_PENDING_LOG_BYTES / 2 {
+            self.to_sweep.clear();
+            return;
+        }
+        let (now_us, started) = (self.clock.wall_us(), Instant::now());
+        for _ in 0..self.to_sweep.len() {
+            let Some(local_shard) = self.to_sweep.pop_front() else { return };
+            self.next_swept = local_shard + 1;
             let driver = &mut self.shards[usize::from(local_shard)];
             let was_open = driver.has_open_entry();
             driver.sweep(now_us, SWEEP_BUDGET);
             if !was_open && driver.has_open_entry() {
                 self.open_shards.push(local_shard);
             }
+            if driver.shard().next_expiry_us().is_some_and(|next_us| next_us <= now_us) {
+                self.to_sweep.push_back(local_shard);
+            }
             self.seal_if_full(local_shard);
+            if started.elapsed() >= SWEEP_TIME_MAX {
+                return;
+            }
         }
     }
 

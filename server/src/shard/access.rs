@@ -59,6 +59,11 @@ impl AccessClock {
         Self { tracking, now_us }
     }
 
+    /// Its time.
+    pub fn now_us(&self) -> i64 {
+        self.now_us
+    }
+
     /// What the words remember.
     pub fn tracking(&self) -> Tracking {
         self.tracking

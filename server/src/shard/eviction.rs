@@ -117,6 +117,10 @@ impl Policy {
     /// the epoch.
     #[inline]
     pub fn fitness(self, clock: &AccessClock, access: u32, expires_at_us: Option<i64>) -> u64 {
+        // Nobody can read it any more, so nobody misses it.
+        if expires_at_us.is_some_and(|at_us| at_us <= clock.now_us()) && self.compares() {
+            return u64::MAX;
+        }
         match self {
             Self::NoEviction => 0,
             Self::AllKeysLru | Self::VolatileLru | Self::AllKeysLfu | Self::VolatileLfu => clock.coldness(access),

@@ -130,3 +130,28 @@ fn what_was_evicted_stays_away_after_a_restart() {
     // What was written last was used last, as far as a core can tell its keys apart.
     assert!(server.connect().get(&key(KEYS - 1)).value().is_some());
 }
+
+/// Expired keys are only found by who looks for them: many that expire together do not stay because few are looked for
+/// at a time.
+#[test]
+fn many_keys_that_expire_together_are_removed_and_the_server_sleeps_again() {
+    const EXPIRING: u32 = 200_000;
+    let directory = directory();
+    let server = Server::start(directory.path(), &["--cores", "1", "--shards", "1"]);
+    let mut client = server.connect();
+    let (mut frames, value) = (Vec::new(), bytes_value(b"v"));
+    for number in 0..EXPIRING {
+        let key = number.to_le_bytes();
+        let set = Set { expiry: Expiry::AfterMs(1000), ..Set::new(&key, &value) };
+        client.put(&mut frames, &Request::Set(set), &RequestOptions::default());
+    }
+    let mut stored = 0;
+    client.pipeline(&frames, EXPIRING as usize, |_, answer| stored += u32::from(matches!(answer, Answer::Stored(_))));
+    assert_eq!(stored, EXPIRING);
+    wait_until("all of them are removed", || client.stats()["storage"]["keys"] == 0);
+    let mut turns = || client.stats()["cores"][0]["turns"].as_u64().expect("a count");
+    let before = turns();
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let after = turns();
+    assert!(after - before < 1000, "{} turns in a second without work", after - before);
+}

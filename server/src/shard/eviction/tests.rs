@@ -53,6 +53,16 @@ fn the_pool_holds_a_key_once() {
 }
 
 #[test]
+fn what_has_expired_goes_first() {
+    let clock = AccessClock::new(Tracking::Recency, 1_000_000_000);
+    for policy in Policy::ALL.into_iter().filter(|policy| policy.compares()) {
+        let fitness = |access, at_us| policy.fitness(&clock, access, at_us);
+        let coldest = (0..32).map(|bit| fitness(1 << bit, Some(1_000_000_001))).max();
+        assert!(Some(fitness(clock.created(), Some(1_000_000_000))) > coldest, "{}", policy.name());
+    }
+}
+
+#[test]
 fn ttl_prefers_the_soonest_and_spares_what_never_expires() {
     let clock = AccessClock::new(Tracking::Recency, 0);
     let fitness = |at_us| Policy::VolatileTtl.fitness(&clock, 0, at_us);
