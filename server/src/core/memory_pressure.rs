@@ -81,7 +81,7 @@ impl MemoryWork {
             policy: shared.tunables.eviction_policy(),
             tracking: shared.tunables.tracking(),
             pool: Pool::default(),
-            dice: Dice::new(seed ^ u64::from(core)),
+            dice: Dice::new(seed),
             fixed_bytes: fixed_bytes as u64,
             process: if looks { ProcessMemory::open() } else { None },
             overhead: Overhead::default(),

@@ -59,7 +59,7 @@ use uploads::Uploads;
 pub use outcome::{Failure, Outcome};
 pub use query::Answer;
 pub use scan::{Candidate, ScanCursor, SCAN_KEYS_MAX};
-pub use table::Place;
+pub use table::{HashSeed, Place};
 pub use uploads::{UploadError, WholeValue};
 
 /// A key's value as it is stored.
@@ -140,12 +140,12 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// An empty shard: number `id` of `shard_count`. `hash_seed` should be a secret of the process, so that nobody can
-    /// choose keys that fall on each other; it decides nothing that can be seen.
+    /// An empty shard: number `id` of `shard_count`. `hash_seed` decides in what order walks find keys, and nothing
+    /// else that can be seen.
     ///
     /// # Panics
     /// When `id` is not below `shard_count`.
-    pub fn new(id: ShardId, shard_count: u16, hash_seed: u64) -> Self {
+    pub fn new(id: ShardId, shard_count: u16, hash_seed: impl Into<HashSeed>) -> Self {
         assert!(id.0 < shard_count, "shard {} of {shard_count}", id.0);
         let tables = Tables::new(key::slots_of_shard(id.0, shard_count), hash_seed);
         Self {
