@@ -339,6 +339,37 @@ fn waits_of_cores(server: &Server) -> u64 {
 }
 
 #[test]
+fn what_a_set_displaces_goes_out_by_reference_and_a_type_is_told_without_a_page() {
+    const COUNT: usize = 8;
+    let directory = directory();
+    let server = Server::start(directory.path(), &["--cores", "1", "--wal-segment-size", "64MiB"]);
+    let mut client = resp(&server);
+    let values: Vec<Vec<u8>> = (0..COUNT as u64).map(|seed| pattern(4 * MIB, seed)).collect();
+    for (key, value) in values.iter().enumerate() {
+        assert_eq!(client.call(&[b"SET", format!("k-{key}").as_bytes(), value]), Reply::status("OK"));
+    }
+    let resident_kib = status_kib(&server, "RssFile:");
+    if !evict_values(&server) || status_kib(&server, "RssFile:") + 16 * 1024 > resident_kib {
+        eprintln!("skipped: the pages of another process cannot be evicted here");
+        return;
+    }
+    let waits = waits_of_cores(&server);
+    let scanned = client.say("SCAN 0 COUNT 1000 TYPE string").elements()[1].elements();
+    assert_eq!(scanned.len(), COUNT);
+    assert_eq!(waits_of_cores(&server) - waits, 0, "a core has waited for pages to tell a type");
+    for (key, value) in values.iter().enumerate() {
+        let command =
+            ["GETSET k-{} new", "SET k-{} new GET", "SET k-{} new NX GET", "SET k-{} new KEEPTTL GET"][key % 4];
+        let reply = client.say(&command.replace("{}", &key.to_string()));
+        assert!(reply.bytes() == Some(&value[..]), "{command}: {reply:?}");
+        let kept = if key % 4 == 2 { 4 * MIB as i64 } else { 3 };
+        assert_eq!(client.say(&format!("STRLEN k-{key}")), Reply::Integer(kept));
+    }
+    let waited = waits_of_cores(&server) - waits;
+    assert!(waited <= 4, "a core has waited for {waited} of 8,000 pages");
+}
+
+#[test]
 fn a_page_that_left_memory_is_waited_for_by_a_worker_and_never_by_a_core() {
     let directory = directory();
     let server = Server::start(directory.path(), &["--wal-segment-size", "64MiB"]);

@@ -86,6 +86,11 @@ impl<'a> Stored<'a> {
             large: entry.is_large().then_some(LargeValue(entry)),
         }
     }
+
+    /// The value's first bytes, at least its TLV head, at hand without touching a page of a large one.
+    pub fn head(&self) -> &[u8] {
+        self.large.as_ref().map_or(self.value, LargeValue::head)
+    }
 }
 
 /// A value that lies in a value file.
