@@ -3,8 +3,11 @@
 //! Place in the flow: beside the turn, a slice of the connections at each sweep, so that ten thousand idle ones cost
 //! nothing that could be measured.
 //!
-//! Invariant: nothing here ends a connection that waits for this server: one with requests in flight is judged only by
-//! what it does not read. A client that has yet to say who it is has asked nothing, and waits for nothing.
+//! Invariants:
+//! - Nothing here ends a connection that waits for this server: one with requests in flight is judged only by what it
+//!   does not read. A client that has yet to say who it is has asked nothing, and waits for nothing.
+//! - Every connection ends that neither asks nor reads any more and has said so: one that was told an error, or has
+//!   closed its half, holds its slot for a bounded time.
 
 use eyot_protocol::ErrorCode;
 
@@ -17,11 +20,18 @@ const CONNECTIONS_PER_SWEEP: usize = 512;
 /// How long a request may be unfinished without a further byte. A client that died is told from one that is slow.
 pub const UNFINISHED_US: u64 = 60_000_000;
 
+/// How long one send may take to a client that will ask nothing more, beside what its bytes take at
+/// [`FAREWELL_BYTES_PER_SECOND`], in microseconds: nothing else would ever end a connection whose client has closed its
+/// half, or was told an error, and reads nothing.
+pub const FAREWELL_US: u64 = 60_000_000;
+/// The slowest that such a client may read.
+const FAREWELL_BYTES_PER_SECOND: u64 = 64 << 10;
+
 /// What is to be done about a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Fine,
-    /// It has asked nothing for too long.
+    /// It has asked nothing for too long, or never anything.
     Idle,
     /// It began a request and does not go on, or never got one done.
     Unfinished,
@@ -42,17 +52,18 @@ struct Rules {
 
 impl Rules {
     fn judge(&self, connection: &mut Connection) -> Verdict {
-        if connection.stage != Stage::Open {
+        if matches!(connection.stage, Stage::Lingering | Stage::Ended) {
             return Verdict::Fine;
         }
-        if connection.locked_since_us.is_some_and(|since_us| self.now_us.saturating_sub(since_us) > self.handshake_us) {
+        let locked_us = connection.locked_since_us.map_or(0, |since_us| self.now_us.saturating_sub(since_us));
+        if connection.stage == Stage::Open && self.handshake_us > 0 && locked_us > self.handshake_us {
             return Verdict::Unauthenticated;
         }
-        let owed_bytes = connection.owed_bytes() as u64;
-        if self.output.hard_bytes > 0 && owed_bytes > self.output.hard_bytes {
+        let unread_bytes = connection.unread_bytes() as u64;
+        if self.output.hard_bytes > 0 && unread_bytes > self.output.hard_bytes {
             return Verdict::OwesReading;
         }
-        if self.output.soft_bytes > 0 && owed_bytes > self.output.soft_bytes {
+        if self.output.soft_bytes > 0 && unread_bytes > self.output.soft_bytes {
             let since_us = *connection.owes_since_us.get_or_insert(self.now_us);
             if self.now_us - since_us > self.output.soft_seconds * 1_000_000 {
                 return Verdict::OwesReading;
@@ -65,14 +76,22 @@ impl Rules {
             // Its request is taken already, and holds a place in the value file.
             return Verdict::Idle;
         }
+        if connection.stage == Stage::Finishing || connection.peer_closed {
+            let sending_us = self.now_us.saturating_sub(connection.sending_since_us);
+            let allowed_us = FAREWELL_US + connection.sending_bytes as u64 * 1_000_000 / FAREWELL_BYTES_PER_SECOND;
+            let stands_still = connection.sending_bytes > 0 && sending_us > allowed_us;
+            return if stands_still { Verdict::OwesReading } else { Verdict::Fine };
+        }
         if !connection.is_settled() {
             return Verdict::Fine;
         }
-        if !connection.input.is_empty() && !connection.is_full() {
+        if !connection.is_full() {
             let age_us = self.now_us.saturating_sub(connection.opened_us);
-            let late = connection.requests == 0 && age_us > self.handshake_us;
-            if silent_us > UNFINISHED_US || late {
-                return Verdict::Unfinished;
+            let late = connection.requests == 0 && self.handshake_us > 0 && age_us > self.handshake_us;
+            match connection.input.is_empty() {
+                true if late => return Verdict::Idle,
+                false if late || silent_us > UNFINISHED_US => return Verdict::Unfinished,
+                _ => {}
             }
         }
         if self.idle_us > 0 && silent_us > self.idle_us {
@@ -172,6 +191,37 @@ mod tests {
         assert_eq!(RULES.judge(&mut unknown), Verdict::Unauthenticated);
         unknown.locked_since_us = None;
         assert_eq!(RULES.judge(&mut unknown), Verdict::Fine);
+    }
+
+    #[test]
+    fn a_connection_that_never_asked_has_the_time_of_a_first_request_and_one_that_did_has_no_end() {
+        let mut silent = connection();
+        silent.requests = 0;
+        silent.opened_us = 95_000_000;
+        assert_eq!(RULES.judge(&mut silent), Verdict::Fine);
+        silent.opened_us = 80_000_000;
+        assert_eq!(RULES.judge(&mut silent), Verdict::Idle);
+        assert_eq!(Rules { handshake_us: 0, ..RULES }.judge(&mut silent), Verdict::Fine);
+        silent.requests = 1;
+        assert_eq!(RULES.judge(&mut silent), Verdict::Fine);
+    }
+
+    #[test]
+    fn who_has_said_its_last_word_is_judged_by_what_it_does_not_read() {
+        type Leave = fn(&mut Connection);
+        let ways: [Leave; 2] = [Connection::finish, |connection| connection.peer_closed = true];
+        for leave in ways {
+            let mut leaving = connection();
+            leave(&mut leaving);
+            leaving.begin(1, false);
+            assert_eq!(RULES.judge(&mut leaving), Verdict::Fine, "it waits for this server");
+            (leaving.sending_bytes, leaving.sending_since_us) = (64 << 10, RULES.now_us);
+            let no_limit = OutputLimit { hard_bytes: 0, soft_bytes: 0, soft_seconds: 0 };
+            let after = |us: u64| Rules { now_us: RULES.now_us + us, output: no_limit, ..RULES };
+            assert_eq!(after(FAREWELL_US + 1_000_000).judge(&mut leaving), Verdict::Fine);
+            assert_eq!(after(FAREWELL_US + 1_000_001).judge(&mut leaving), Verdict::OwesReading);
+            assert_eq!(RULES.judge(&mut leaving), Verdict::OwesReading, "the limit of output holds, too");
+        }
     }
 
     #[test]

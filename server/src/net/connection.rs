@@ -120,6 +120,8 @@ pub struct Connection {
     pub region_with_ring: bool,
     /// Bytes of the send in flight; 0: none.
     pub sending_bytes: usize,
+    /// When it was handed to the ring, in microseconds of the node's monotonic clock.
+    pub sending_since_us: u64,
     /// Memory of the buffer in flight.
     pub sending_capacity: usize,
     /// Memory of its buffers, as it was counted last.
@@ -172,6 +174,7 @@ impl Connection {
             region_with_ring: false,
             output_replies: 0,
             sending_bytes: 0,
+            sending_since_us: 0,
             sending_capacity: 0,
             counted_bytes: 0,
             peer_closed: false,
@@ -195,7 +198,7 @@ impl Connection {
         self.locked_since_us.is_some()
     }
 
-    /// Bytes of replies that are not sent.
+    /// Bytes of replies that are not sent, and are in memory for that alone.
     #[inline]
     pub fn owed_bytes(&self) -> usize {
         let waiting_bytes = match &self.session {
@@ -203,6 +206,16 @@ impl Connection {
             Session::Resp(session) => session.ordered.waiting_bytes(),
         };
         self.output.bytes.len() + self.sending_bytes + waiting_bytes
+    }
+
+    /// Bytes that the client has asked for and not taken: those, and the large values that wait for it by reference.
+    #[inline]
+    pub fn unread_bytes(&self) -> usize {
+        let waiting_bytes = match &self.session {
+            Session::Native => 0,
+            Session::Resp(session) => session.ordered.waiting_large_bytes(),
+        };
+        self.owed_bytes() + self.output.referenced_bytes() + waiting_bytes
     }
 
     /// Counts a request that was taken, of so many operations.
@@ -230,10 +243,7 @@ impl Connection {
     /// Those, and what the reads that wait for another core will bring, if they are like the last ones.
     #[inline]
     fn expected_bytes(&self) -> usize {
-        self.owed_bytes()
-            + self.output.referenced_bytes()
-            + self.gathered_bytes
-            + self.awaited_reads as usize * self.awaited_reply_bytes
+        self.unread_bytes() + self.gathered_bytes + self.awaited_reads as usize * self.awaited_reply_bytes
     }
 
     /// Whether it should not be read from for now.
