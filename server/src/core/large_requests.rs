@@ -16,6 +16,7 @@
 //! - A value that is refused is thrown away byte for byte, so the stream goes on behind it.
 //! - On the core that owns the key, the parts that are there are logged while the rest comes.
 
+use std::collections::HashMap;
 use std::os::fd::AsRawFd;
 
 use eyot_protocol::command::{Command, Condition, NewExpiry, Value};
@@ -65,6 +66,8 @@ pub(super) struct LargeRequest {
     incoming: Incoming,
     /// Bytes of the encoded value.
     value_bytes: usize,
+    /// Bytes that it counts in the ledger.
+    charged_bytes: usize,
     /// The bytes of the step that is with the ring: where they go in it, and how many are wanted.
     receiving: Option<(usize, usize)>,
     /// The upload that carries it into the log; `None` where another core owns the key.
@@ -78,6 +81,37 @@ impl LargeRequest {
     pub fn value_filled(&self) -> &[u8] {
         let filled = self.incoming.filled();
         &filled[..filled.len().min(self.value_bytes)]
+    }
+}
+
+/// The requests of a core whose large values come, by connection.
+#[derive(Debug, Default)]
+pub(super) struct LargeRequests {
+    by_connection: HashMap<u32, LargeRequest>,
+    /// The sum of what each is charged.
+    charged_bytes: u64,
+}
+
+impl LargeRequests {
+    fn insert(&mut self, key: u32, request: LargeRequest) {
+        self.charged_bytes += request.charged_bytes as u64;
+        self.by_connection.insert(key, request);
+    }
+
+    fn remove(&mut self, key: u32) -> Option<LargeRequest> {
+        let request = self.by_connection.remove(&key)?;
+        self.charged_bytes -= request.charged_bytes as u64;
+        Some(request)
+    }
+
+    /// The one of connection `key`.
+    pub fn get(&self, key: u32) -> Option<&LargeRequest> {
+        self.by_connection.get(&key)
+    }
+
+    /// The one of connection `key`.
+    pub fn get_mut(&mut self, key: u32) -> Option<&mut LargeRequest> {
+        self.by_connection.get_mut(&key)
     }
 }
 
@@ -159,7 +193,8 @@ impl Work {
         }
         let incoming = Incoming::new(region, head, total_bytes);
         let upload = owned.then(|| self.open_upload(to.key, to.generation, home.0.local_shard, value_bytes));
-        let request = LargeRequest { to, home, rest, incoming, value_bytes, receiving: None, upload, refused: None };
+        let (charged_bytes, receiving, refused) = (value_bytes, None, None);
+        let request = LargeRequest { to, home, rest, incoming, value_bytes, charged_bytes, receiving, upload, refused };
         self.large_requests.insert(to.key, request);
         let connection = self.connections.get_mut(to.key);
         connection.large = LargeInput::Coming;
@@ -195,7 +230,7 @@ impl Work {
                 connection.large = if missing > 0 { LargeInput::Refused(missing) } else { LargeInput::None };
                 &bytes[refused..]
             }
-            LargeInput::Coming => match self.large_requests.get_mut(&key) {
+            LargeInput::Coming => match self.large_requests.get_mut(key) {
                 Some(request) if !request.incoming.has_come() => request.incoming.add_head(bytes),
                 _ => bytes,
             },
@@ -204,8 +239,7 @@ impl Work {
 
     /// Bytes of values that come, or are on their way into the log: no entry counts them yet.
     pub(super) fn arriving_bytes(&self) -> u64 {
-        let coming: usize = self.large_requests.values().map(|request| request.value_bytes).sum();
-        coming as u64 + self.uploads.whole_bytes()
+        self.large_requests.charged_bytes + self.uploads.whole_bytes()
     }
 
     /// Starts what is next for the large value of connection `key`, if it can be.
@@ -218,7 +252,7 @@ impl Work {
             self.give_up_large(key);
             return;
         }
-        let Some(request) = self.large_requests.get_mut(&key) else { return };
+        let Some(request) = self.large_requests.get_mut(key) else { return };
         if connection.receiving != Receiving::Stopped && !request.incoming.has_come() {
             return;
         }
@@ -248,9 +282,10 @@ impl Work {
 
     /// Drops the large value of connection `key`, which ends with it: what of it was logged is given up.
     pub(super) fn give_up_large(&mut self, key: u32) {
-        self.large_requests.remove(&key);
-        // Its upload, if it had one, is given up.
-        self.uploads.note_news();
+        if let Some(request) = self.large_requests.remove(key) {
+            // Its upload, if it had one, is given up.
+            self.uploads.note_news(request.upload);
+        }
         self.connections.get_mut(key).large = LargeInput::None;
         self.connections.end(key);
     }
@@ -260,7 +295,7 @@ impl Work {
     pub(super) fn populated(&mut self, key: u32, region: MappedRegion, result: std::io::Result<()>) {
         self.connections.get_mut(key).region_with_ring = false;
         self.connections.review(key);
-        let Some(request) = self.large_requests.get_mut(&key) else { return };
+        let Some(request) = self.large_requests.get_mut(key) else { return };
         match result {
             Ok(()) => request.incoming.populated(region),
             Err(_) => self.large_failed(key),
@@ -275,9 +310,9 @@ impl Work {
         connection.heard_us = now_us;
         self.metrics.counters.received(&result);
         self.connections.review(key);
-        let Some(request) = self.large_requests.get_mut(&key) else { return };
+        let Some(request) = self.large_requests.get_mut(key) else { return };
         let (filled, at_most) = request.receiving.take().expect("a receive was under way");
-        self.uploads.note_news();
+        self.uploads.note_news(request.upload);
         match result {
             Ok(count) if request.incoming.received(region, filled, at_most, count) => {}
             // Its pages could not be had: the disk is full.
@@ -290,8 +325,8 @@ impl Work {
     /// There is no disk space for the value's place. The stream cannot be followed any further, since nobody takes the
     /// rest of it.
     fn large_failed(&mut self, key: u32) {
-        let Some(LargeRequest { to, .. }) = self.large_requests.remove(&key) else { return };
-        self.uploads.note_news();
+        let Some(LargeRequest { to, upload, .. }) = self.large_requests.remove(key) else { return };
+        self.uploads.note_news(upload);
         self.connections.get_mut(key).large = LargeInput::None;
         let message = "there is no disk space for the large value; not applied";
         self.outlet().reply(&to, Reply::Error(ErrorCode::NoSpace, message));
@@ -300,8 +335,8 @@ impl Work {
 
     /// All of the request is there: it is executed.
     fn finish_large(&mut self, key: u32) {
-        let request = self.large_requests.remove(&key).expect("one that comes");
-        self.uploads.note_news();
+        let request = self.large_requests.remove(key).expect("one that comes");
+        self.uploads.note_news(request.upload);
         self.connections.get_mut(key).large = LargeInput::None;
         let LargeRequest { to, home, rest, incoming, value_bytes, upload, refused, .. } = request;
         let tail = incoming.filled()[value_bytes..].to_vec();

@@ -180,7 +180,7 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         open_shards: Vec::new(),
         log,
         large_values,
-        large_requests: std::collections::HashMap::new(),
+        large_requests: super::large_requests::LargeRequests::default(),
         uploads: Uploads::new(epoch),
         paging: super::paging::Paging::default(),
         mesh: Mesh::new(core, inbox, ways),
