@@ -13,7 +13,10 @@
 //! Invariants:
 //! - While a large value comes, its connection takes nothing else, and none of its bytes is in a receive buffer: the
 //!   ring has stopped filling those before it fills the region.
-//! - A value that is refused is thrown away byte for byte, so the stream goes on behind it.
+//! - A value that is refused, at its beginning or in its midst, is thrown away byte for byte, so the stream goes on
+//!   behind it.
+//! - A value counts what of it has come and the step that is next, not what it announced: so nobody fills the memory,
+//!   or has others' keys evicted, with a few bytes.
 //! - On the core that owns the key, the parts that are there are logged while the rest comes.
 
 use std::collections::HashMap;
@@ -32,6 +35,7 @@ use eyot_ring::{MappedRegion, Ring};
 use super::execute::Terms;
 use super::requests::Home;
 use super::Work;
+use crate::memory::incoming::STEP_BYTES;
 use crate::memory::large_values::INLINE_BYTES;
 use crate::memory::{Incoming, IncomingStep};
 use crate::net::connection::{LargeInput, Receiving, Stage};
@@ -77,6 +81,11 @@ pub(super) struct LargeRequest {
 }
 
 impl LargeRequest {
+    /// Bytes that have come, of it and of what follows it.
+    pub fn bytes_come(&self) -> usize {
+        self.incoming.total_bytes() - self.incoming.missing_bytes()
+    }
+
     /// The encoded value, as far as it is there.
     pub fn value_filled(&self) -> &[u8] {
         let filled = self.incoming.filled();
@@ -102,6 +111,13 @@ impl LargeRequests {
         let request = self.by_connection.remove(&key)?;
         self.charged_bytes -= request.charged_bytes as u64;
         Some(request)
+    }
+
+    fn charge(&mut self, key: u32, bytes: usize) {
+        if let Some(request) = self.by_connection.get_mut(&key) {
+            request.charged_bytes += bytes;
+            self.charged_bytes += bytes as u64;
+        }
     }
 
     /// The one of connection `key`.
@@ -183,7 +199,8 @@ impl Work {
         let came = &came[..came.len().min(total_bytes - head.len())];
         head.extend_from_slice(came);
         let owned = home.0.core == self.core;
-        if let Err((code, message)) = self.admit_large(value_bytes, owned) {
+        let first_bytes = value_bytes.min(STEP_BYTES.max(head.len()));
+        if let Err((code, message)) = self.admit_coming(value_bytes, first_bytes, owned) {
             drop(region);
             self.outlet().reply(&to, Reply::Error(code, message));
             let missing = total_bytes - head.len();
@@ -193,7 +210,7 @@ impl Work {
         }
         let incoming = Incoming::new(region, head, total_bytes);
         let upload = owned.then(|| self.open_upload(to.key, to.generation, home.0.local_shard, value_bytes));
-        let (charged_bytes, receiving, refused) = (value_bytes, None, None);
+        let (charged_bytes, receiving, refused) = (first_bytes, None, None);
         let request = LargeRequest { to, home, rest, incoming, value_bytes, charged_bytes, receiving, upload, refused };
         self.large_requests.insert(to.key, request);
         let connection = self.connections.get_mut(to.key);
@@ -203,12 +220,53 @@ impl Work {
         self.connections.review(to.key);
     }
 
-    /// Whether a value may come, and, if this core owns its key, be logged.
-    pub(super) fn admit_large(&mut self, bytes: usize, owned: bool) -> Result<(), (ErrorCode, &'static str)> {
-        // The head of its encoding is more than was asked about where its length was compared with the setting.
-        if bytes > MAX_VALUE_BYTES {
-            return Err((Failure::TooLarge.code(), Failure::TooLarge.message()));
+    /// Whether a value may begin to come, and, if this core owns its key, be logged. It takes room for its first step
+    /// alone; where nothing can be evicted for the rest, there must be room for all of it now.
+    fn admit_coming(&mut self, bytes: usize, first_bytes: usize, owned: bool) -> Result<(), (ErrorCode, &'static str)> {
+        is_storable(bytes)?;
+        let growth = if self.may_make_room(bytes) { first_bytes } else { bytes };
+        self.make_room(first_bytes);
+        self.budget.admit(growth, bytes)?;
+        if owned && !self.log.has_segment_for(bytes) {
+            return Err((ErrorCode::NoSpace, DISK_IS_FULL));
         }
+        self.budget.take(first_bytes, 0);
+        Ok(())
+    }
+
+    /// Takes room for the next step of the large value of connection `key`; `false`: there is none, and the value is
+    /// refused.
+    fn take_step(&mut self, key: u32) -> bool {
+        let Some(request) = self.large_requests.get(key) else { return true };
+        let reach = request.incoming.bytes_with_next_step().min(request.value_bytes);
+        let growth = reach.saturating_sub(request.charged_bytes);
+        if growth == 0 {
+            return true;
+        }
+        self.make_room(growth);
+        if let Err((code, message)) = self.budget.admit_memory(growth) {
+            self.refuse_coming(key, code, message);
+            return false;
+        }
+        self.budget.take(growth, 0);
+        self.large_requests.charge(key, growth);
+        true
+    }
+
+    /// Refuses a value in its midst: what has come gives its place back, and what is missing is thrown away.
+    fn refuse_coming(&mut self, key: u32, code: ErrorCode, message: &'static str) {
+        let Some(request) = self.large_requests.remove(key) else { return };
+        self.uploads.note_news(request.upload);
+        self.outlet().reply(&request.to, Reply::Error(code, message));
+        let missing = request.incoming.missing_bytes();
+        let connection = self.connections.get_mut(key);
+        connection.large = if missing > 0 { LargeInput::Refused(missing) } else { LargeInput::None };
+        self.connections.review(key);
+    }
+
+    /// Whether a value that is there may be kept, and, if this core owns its key, be logged.
+    pub(super) fn admit_large(&mut self, bytes: usize, owned: bool) -> Result<(), (ErrorCode, &'static str)> {
+        is_storable(bytes)?;
         self.make_room(bytes);
         self.budget.admit(bytes, bytes)?;
         if owned && !self.log.has_segment_for(bytes) {
@@ -256,6 +314,11 @@ impl Work {
         if connection.receiving != Receiving::Stopped && !request.incoming.has_come() {
             return;
         }
+        if request.refused.is_none() && !self.take_step(key) {
+            return;
+        }
+        let connection = self.connections.get_mut(key);
+        let Some(request) = self.large_requests.get_mut(key) else { return };
         match request.incoming.next_step() {
             IncomingStep::Populate(region) => {
                 connection.region_with_ring = true;
@@ -413,6 +476,15 @@ impl Work {
         let command = set_upload(set.key, expiry, set.condition, false, NO_UPLOAD);
         Ok((command, self.terms(&options, after_own_writes)))
     }
+}
+
+/// Whether an entry of the log can hold a value of `bytes`. The head of its encoding is more than was asked about where
+/// its length was compared with the setting.
+fn is_storable(bytes: usize) -> Result<(), (ErrorCode, &'static str)> {
+    if bytes > MAX_VALUE_BYTES {
+        return Err((Failure::TooLarge.code(), Failure::TooLarge.message()));
+    }
+    Ok(())
 }
 
 /// What follows a RESP bulk.

@@ -238,6 +238,11 @@ impl Work {
         }
     }
 
+    /// Whether evictions might make room for `bytes` bit by bit: there are some, and the limit is not below it.
+    pub(super) fn may_make_room(&self, bytes: usize) -> bool {
+        self.memory.policy.evicts() && (bytes as u64) < self.memory.pressure.limit
+    }
+
     /// Makes room for a write that takes `growth` bytes, if there is none and the policy allows.
     #[inline]
     pub(super) fn make_room(&mut self, growth: usize) {

@@ -104,6 +104,8 @@ pub struct Connection {
     pub requests: u64,
     /// Since when it is owed more than the soft limit of output, in microseconds.
     pub owes_since_us: Option<u64>,
+    /// Since when it sends one large request, in microseconds, and how many requests it had asked before.
+    pub sends_since_us: Option<(u64, u64)>,
     /// Where it is in its life.
     pub stage: Stage,
     /// Whether the ring receives for it.
@@ -166,6 +168,7 @@ impl Connection {
             locked_since_us: None,
             requests: 0,
             owes_since_us: None,
+            sends_since_us: None,
             stage: Stage::Open,
             receiving: Receiving::Stopped,
             input: Vec::new(),
