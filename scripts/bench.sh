@@ -333,7 +333,8 @@ cpu_ticks() {
 
 bench_idle() {
     echo "== idle: CPU of an idle server, memory of idle connections, a client that never reads"
-    start_eyot idle "$eyot_port" "$resp_port" "$server_cpu" --max-connections 6000
+    # The connections never say a word, which no client does.
+    start_eyot idle "$eyot_port" "$resp_port" "$server_cpu" --max-connections 6000 --handshake-timeout 0
     local server=$started seconds=10 ticks rss before after
     ulimit -n "$(ulimit -Hn)"
     keys=100000

@@ -228,6 +228,63 @@ fn a_value_that_is_refused_is_read_past_and_a_false_end_ends_the_connection() {
     assert!(resp(&server).say("GET k").is_null());
 }
 
+/// The beginning of a SET of a value of `bytes`, of which nothing follows.
+fn announcement(key: &str, bytes: usize) -> Vec<u8> {
+    format!("*3\r\n$3\r\nSET\r\n${}\r\n{key}\r\n${bytes}\r\n", key.len()).into_bytes()
+}
+
+#[test]
+fn what_is_announced_takes_no_room_and_evicts_nobody() {
+    for policy in ["noeviction", "allkeys-lru"] {
+        let directory = directory();
+        let arguments = ["--cores", "1", "--max-memory", "256MB", "--eviction-policy", policy];
+        let server = Server::start(directory.path(), &arguments);
+        let mut witness = resp(&server);
+        for key in 0..500 {
+            witness.must(&format!("SET small-{key} {}", "v".repeat(5_000)));
+        }
+        // Twice the limit, in a few hundred bytes.
+        let mut announcers: Vec<RespClient> = (0..8).map(|_| resp(&server)).collect();
+        for (number, client) in announcers.iter_mut().enumerate() {
+            client.send_raw(&announcement(&format!("large-{number}"), LONGEST));
+            client.send_raw(b"a few bytes");
+        }
+        for key in 500..1000 {
+            witness.must(&format!("SET small-{key} {}", "v".repeat(5_000)));
+        }
+        assert_eq!(witness.say("DBSIZE"), Reply::Integer(1000), "{policy}");
+        drop(announcers);
+    }
+}
+
+#[test]
+fn a_value_that_finds_no_room_on_its_way_is_refused_and_read_past() {
+    let directory = directory();
+    let server = Server::start(directory.path(), &["--cores", "1", "--max-memory", "192MB"]);
+    let mut clients: Vec<RespClient> = (0..4).map(|_| resp(&server)).collect();
+    // Each finds room for itself.
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.send_raw(&announcement(&format!("large-{number}"), LONGEST));
+    }
+    wait_until("all of them are taken", || value_bytes_on_disk(&server) > 0);
+    let value = pattern(LONGEST, 7);
+    let mut stored = 0;
+    for client in &mut clients {
+        client.send_raw(&value);
+        client.send_raw(b"\r\nECHO behind\r\n");
+        match client.receive() {
+            Reply::Error(message) => assert!(message.starts_with("OOM"), "{message}"),
+            reply => {
+                assert_eq!(reply, Reply::status("OK"));
+                stored += 1;
+            }
+        }
+        assert_eq!(client.receive(), Reply::bulk("behind"));
+    }
+    assert!((1..=2).contains(&stored), "{stored} values of 64 MiB in 192 MB");
+    assert_holds(&mut clients[3], "large-0", &value);
+}
+
 #[test]
 fn what_is_too_long_for_an_entry_of_the_log_is_refused_and_the_node_lives() {
     // The longest that may be configured. Its bytes fit, and what stands before them in an entry does not.
@@ -338,6 +395,37 @@ fn waits_of_cores(server: &Server) -> u64 {
         head.contains("(core-").then_some(faults)
     });
     cores.sum()
+}
+
+#[test]
+fn what_a_set_displaces_goes_out_by_reference_and_a_type_is_told_without_a_page() {
+    const COUNT: usize = 8;
+    let directory = directory();
+    let server = Server::start(directory.path(), &["--cores", "1", "--wal-segment-size", "64MiB"]);
+    let mut client = resp(&server);
+    let values: Vec<Vec<u8>> = (0..COUNT as u64).map(|seed| pattern(4 * MIB, seed)).collect();
+    for (key, value) in values.iter().enumerate() {
+        assert_eq!(client.call(&[b"SET", format!("k-{key}").as_bytes(), value]), Reply::status("OK"));
+    }
+    let resident_kib = status_kib(&server, "RssFile:");
+    if !evict_values(&server) || status_kib(&server, "RssFile:") + 16 * 1024 > resident_kib {
+        eprintln!("skipped: the pages of another process cannot be evicted here");
+        return;
+    }
+    let waits = waits_of_cores(&server);
+    let scanned = client.say("SCAN 0 COUNT 1000 TYPE string").elements()[1].elements();
+    assert_eq!(scanned.len(), COUNT);
+    assert_eq!(waits_of_cores(&server) - waits, 0, "a core has waited for pages to tell a type");
+    for (key, value) in values.iter().enumerate() {
+        let command =
+            ["GETSET k-{} new", "SET k-{} new GET", "SET k-{} new NX GET", "SET k-{} new KEEPTTL GET"][key % 4];
+        let reply = client.say(&command.replace("{}", &key.to_string()));
+        assert!(reply.bytes() == Some(&value[..]), "{command}: {reply:?}");
+        let kept = if key % 4 == 2 { 4 * MIB as i64 } else { 3 };
+        assert_eq!(client.say(&format!("STRLEN k-{key}")), Reply::Integer(kept));
+    }
+    let waited = waits_of_cores(&server) - waits;
+    assert!(waited <= 4, "a core has waited for {waited} of 8,000 pages");
 }
 
 #[test]

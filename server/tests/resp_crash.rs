@@ -204,6 +204,33 @@ fn the_count_finds_what_an_early_acknowledgement_loses() {
     panic!("a server that acknowledges before the disk passed: the count proves nothing");
 }
 
+/// Where keys lie follows from a number that each start draws anew: who learns it, or tries keys until they fall on
+/// each other, has nothing that the next start believes.
+#[test]
+fn each_start_walks_the_same_keys_in_another_order() {
+    if redis_is_the_subject() {
+        return;
+    }
+    let directory = directory();
+    let walk = |subject: &Subject| -> Vec<String> {
+        let reply = subject.connect().say("SCAN 0 COUNT 1000");
+        let keys = reply.elements()[1].elements();
+        keys.iter().map(|key| key.text().to_owned()).collect()
+    };
+    let first = Subject::start(directory.path(), &["--cores", "1"]);
+    let mut client = first.connect();
+    let keys: Vec<String> = (0..200).map(|number| format!("{{t}}{number}")).collect();
+    keys.iter().for_each(|key| client.must(&format!("SET {key} value")));
+    let mut order = walk(&first);
+    first.kill();
+    let second = Subject::start(directory.path(), &["--cores", "1"]);
+    let mut other_order = walk(&second);
+    assert_ne!(order, other_order);
+    order.sort();
+    other_order.sort();
+    assert_eq!(order, other_order);
+}
+
 /// Commands of every kind that writes, and what a reader must find after them. `{t}` keeps keys in one slot.
 const WRITES: [&str; 44] = [
     "SET gone:1 x",

@@ -229,7 +229,7 @@ impl Work {
             flags: Vec::new(),
             query_bytes: connection.input.len() as u64,
             query_free_bytes: (connection.input.capacity() - connection.input.len()) as u64,
-            output_bytes: connection.owed_bytes() as u64,
+            output_bytes: connection.unread_bytes() as u64,
             output_items: u64::from(connection.sending_bytes > 0),
             memory_bytes: connection.buffer_bytes() as u64,
             command: "native",

@@ -108,7 +108,7 @@ impl Work {
             let mut visited = 0;
             let after = shard.scan(cursor, budget, now_us, |key, stored| {
                 visited += 1;
-                if request.wants(key, stored.value) {
+                if request.wants(key, stored.head()) {
                     count += 1;
                     Writer { out: &mut found, version: RespVersion::Two }.bulk(key);
                 }

@@ -13,9 +13,13 @@
 //! Invariants:
 //! - While a large value comes, its connection takes nothing else, and none of its bytes is in a receive buffer: the
 //!   ring has stopped filling those before it fills the region.
-//! - A value that is refused is thrown away byte for byte, so the stream goes on behind it.
+//! - A value that is refused, at its beginning or in its midst, is thrown away byte for byte, so the stream goes on
+//!   behind it.
+//! - A value counts what of it has come and the step that is next, not what it announced: so nobody fills the memory,
+//!   or has others' keys evicted, with a few bytes.
 //! - On the core that owns the key, the parts that are there are logged while the rest comes.
 
+use std::collections::HashMap;
 use std::os::fd::AsRawFd;
 
 use eyot_protocol::command::{Command, Condition, NewExpiry, Value};
@@ -31,6 +35,7 @@ use eyot_ring::{MappedRegion, Ring};
 use super::execute::Terms;
 use super::requests::Home;
 use super::Work;
+use crate::memory::incoming::STEP_BYTES;
 use crate::memory::large_values::INLINE_BYTES;
 use crate::memory::{Incoming, IncomingStep};
 use crate::net::connection::{LargeInput, Receiving, Stage};
@@ -65,6 +70,8 @@ pub(super) struct LargeRequest {
     incoming: Incoming,
     /// Bytes of the encoded value.
     value_bytes: usize,
+    /// Bytes that it counts in the ledger.
+    charged_bytes: usize,
     /// The bytes of the step that is with the ring: where they go in it, and how many are wanted.
     receiving: Option<(usize, usize)>,
     /// The upload that carries it into the log; `None` where another core owns the key.
@@ -74,10 +81,53 @@ pub(super) struct LargeRequest {
 }
 
 impl LargeRequest {
+    /// Bytes that have come, of it and of what follows it.
+    pub fn bytes_come(&self) -> usize {
+        self.incoming.total_bytes() - self.incoming.missing_bytes()
+    }
+
     /// The encoded value, as far as it is there.
     pub fn value_filled(&self) -> &[u8] {
         let filled = self.incoming.filled();
         &filled[..filled.len().min(self.value_bytes)]
+    }
+}
+
+/// The requests of a core whose large values come, by connection.
+#[derive(Debug, Default)]
+pub(super) struct LargeRequests {
+    by_connection: HashMap<u32, LargeRequest>,
+    /// The sum of what each is charged.
+    charged_bytes: u64,
+}
+
+impl LargeRequests {
+    fn insert(&mut self, key: u32, request: LargeRequest) {
+        self.charged_bytes += request.charged_bytes as u64;
+        self.by_connection.insert(key, request);
+    }
+
+    fn remove(&mut self, key: u32) -> Option<LargeRequest> {
+        let request = self.by_connection.remove(&key)?;
+        self.charged_bytes -= request.charged_bytes as u64;
+        Some(request)
+    }
+
+    fn charge(&mut self, key: u32, bytes: usize) {
+        if let Some(request) = self.by_connection.get_mut(&key) {
+            request.charged_bytes += bytes;
+            self.charged_bytes += bytes as u64;
+        }
+    }
+
+    /// The one of connection `key`.
+    pub fn get(&self, key: u32) -> Option<&LargeRequest> {
+        self.by_connection.get(&key)
+    }
+
+    /// The one of connection `key`.
+    pub fn get_mut(&mut self, key: u32) -> Option<&mut LargeRequest> {
+        self.by_connection.get_mut(&key)
     }
 }
 
@@ -149,7 +199,8 @@ impl Work {
         let came = &came[..came.len().min(total_bytes - head.len())];
         head.extend_from_slice(came);
         let owned = home.0.core == self.core;
-        if let Err((code, message)) = self.admit_large(value_bytes, owned) {
+        let first_bytes = value_bytes.min(STEP_BYTES.max(head.len()));
+        if let Err((code, message)) = self.admit_coming(value_bytes, first_bytes, owned) {
             drop(region);
             self.outlet().reply(&to, Reply::Error(code, message));
             let missing = total_bytes - head.len();
@@ -159,7 +210,8 @@ impl Work {
         }
         let incoming = Incoming::new(region, head, total_bytes);
         let upload = owned.then(|| self.open_upload(to.key, to.generation, home.0.local_shard, value_bytes));
-        let request = LargeRequest { to, home, rest, incoming, value_bytes, receiving: None, upload, refused: None };
+        let (charged_bytes, receiving, refused) = (first_bytes, None, None);
+        let request = LargeRequest { to, home, rest, incoming, value_bytes, charged_bytes, receiving, upload, refused };
         self.large_requests.insert(to.key, request);
         let connection = self.connections.get_mut(to.key);
         connection.large = LargeInput::Coming;
@@ -168,12 +220,53 @@ impl Work {
         self.connections.review(to.key);
     }
 
-    /// Whether a value may come, and, if this core owns its key, be logged.
-    pub(super) fn admit_large(&mut self, bytes: usize, owned: bool) -> Result<(), (ErrorCode, &'static str)> {
-        // The head of its encoding is more than was asked about where its length was compared with the setting.
-        if bytes > MAX_VALUE_BYTES {
-            return Err((Failure::TooLarge.code(), Failure::TooLarge.message()));
+    /// Whether a value may begin to come, and, if this core owns its key, be logged. It takes room for its first step
+    /// alone; where nothing can be evicted for the rest, there must be room for all of it now.
+    fn admit_coming(&mut self, bytes: usize, first_bytes: usize, owned: bool) -> Result<(), (ErrorCode, &'static str)> {
+        is_storable(bytes)?;
+        let growth = if self.may_make_room(bytes) { first_bytes } else { bytes };
+        self.make_room(first_bytes);
+        self.budget.admit(growth, bytes)?;
+        if owned && !self.log.has_segment_for(bytes) {
+            return Err((ErrorCode::NoSpace, DISK_IS_FULL));
         }
+        self.budget.take(first_bytes, 0);
+        Ok(())
+    }
+
+    /// Takes room for the next step of the large value of connection `key`; `false`: there is none, and the value is
+    /// refused.
+    fn take_step(&mut self, key: u32) -> bool {
+        let Some(request) = self.large_requests.get(key) else { return true };
+        let reach = request.incoming.bytes_with_next_step().min(request.value_bytes);
+        let growth = reach.saturating_sub(request.charged_bytes);
+        if growth == 0 {
+            return true;
+        }
+        self.make_room(growth);
+        if let Err((code, message)) = self.budget.admit_memory(growth) {
+            self.refuse_coming(key, code, message);
+            return false;
+        }
+        self.budget.take(growth, 0);
+        self.large_requests.charge(key, growth);
+        true
+    }
+
+    /// Refuses a value in its midst: what has come gives its place back, and what is missing is thrown away.
+    fn refuse_coming(&mut self, key: u32, code: ErrorCode, message: &'static str) {
+        let Some(request) = self.large_requests.remove(key) else { return };
+        self.uploads.note_news(request.upload);
+        self.outlet().reply(&request.to, Reply::Error(code, message));
+        let missing = request.incoming.missing_bytes();
+        let connection = self.connections.get_mut(key);
+        connection.large = if missing > 0 { LargeInput::Refused(missing) } else { LargeInput::None };
+        self.connections.review(key);
+    }
+
+    /// Whether a value that is there may be kept, and, if this core owns its key, be logged.
+    pub(super) fn admit_large(&mut self, bytes: usize, owned: bool) -> Result<(), (ErrorCode, &'static str)> {
+        is_storable(bytes)?;
         self.make_room(bytes);
         self.budget.admit(bytes, bytes)?;
         if owned && !self.log.has_segment_for(bytes) {
@@ -195,7 +288,7 @@ impl Work {
                 connection.large = if missing > 0 { LargeInput::Refused(missing) } else { LargeInput::None };
                 &bytes[refused..]
             }
-            LargeInput::Coming => match self.large_requests.get_mut(&key) {
+            LargeInput::Coming => match self.large_requests.get_mut(key) {
                 Some(request) if !request.incoming.has_come() => request.incoming.add_head(bytes),
                 _ => bytes,
             },
@@ -204,8 +297,7 @@ impl Work {
 
     /// Bytes of values that come, or are on their way into the log: no entry counts them yet.
     pub(super) fn arriving_bytes(&self) -> u64 {
-        let coming: usize = self.large_requests.values().map(|request| request.value_bytes).sum();
-        coming as u64 + self.uploads.whole_bytes()
+        self.large_requests.charged_bytes + self.uploads.whole_bytes()
     }
 
     /// Starts what is next for the large value of connection `key`, if it can be.
@@ -218,10 +310,15 @@ impl Work {
             self.give_up_large(key);
             return;
         }
-        let Some(request) = self.large_requests.get_mut(&key) else { return };
+        let Some(request) = self.large_requests.get_mut(key) else { return };
         if connection.receiving != Receiving::Stopped && !request.incoming.has_come() {
             return;
         }
+        if request.refused.is_none() && !self.take_step(key) {
+            return;
+        }
+        let connection = self.connections.get_mut(key);
+        let Some(request) = self.large_requests.get_mut(key) else { return };
         match request.incoming.next_step() {
             IncomingStep::Populate(region) => {
                 connection.region_with_ring = true;
@@ -248,9 +345,10 @@ impl Work {
 
     /// Drops the large value of connection `key`, which ends with it: what of it was logged is given up.
     pub(super) fn give_up_large(&mut self, key: u32) {
-        self.large_requests.remove(&key);
-        // Its upload, if it had one, is given up.
-        self.uploads.note_news();
+        if let Some(request) = self.large_requests.remove(key) {
+            // Its upload, if it had one, is given up.
+            self.uploads.note_news(request.upload);
+        }
         self.connections.get_mut(key).large = LargeInput::None;
         self.connections.end(key);
     }
@@ -260,7 +358,7 @@ impl Work {
     pub(super) fn populated(&mut self, key: u32, region: MappedRegion, result: std::io::Result<()>) {
         self.connections.get_mut(key).region_with_ring = false;
         self.connections.review(key);
-        let Some(request) = self.large_requests.get_mut(&key) else { return };
+        let Some(request) = self.large_requests.get_mut(key) else { return };
         match result {
             Ok(()) => request.incoming.populated(region),
             Err(_) => self.large_failed(key),
@@ -275,9 +373,9 @@ impl Work {
         connection.heard_us = now_us;
         self.metrics.counters.received(&result);
         self.connections.review(key);
-        let Some(request) = self.large_requests.get_mut(&key) else { return };
+        let Some(request) = self.large_requests.get_mut(key) else { return };
         let (filled, at_most) = request.receiving.take().expect("a receive was under way");
-        self.uploads.note_news();
+        self.uploads.note_news(request.upload);
         match result {
             Ok(count) if request.incoming.received(region, filled, at_most, count) => {}
             // Its pages could not be had: the disk is full.
@@ -290,8 +388,8 @@ impl Work {
     /// There is no disk space for the value's place. The stream cannot be followed any further, since nobody takes the
     /// rest of it.
     fn large_failed(&mut self, key: u32) {
-        let Some(LargeRequest { to, .. }) = self.large_requests.remove(&key) else { return };
-        self.uploads.note_news();
+        let Some(LargeRequest { to, upload, .. }) = self.large_requests.remove(key) else { return };
+        self.uploads.note_news(upload);
         self.connections.get_mut(key).large = LargeInput::None;
         let message = "there is no disk space for the large value; not applied";
         self.outlet().reply(&to, Reply::Error(ErrorCode::NoSpace, message));
@@ -300,8 +398,8 @@ impl Work {
 
     /// All of the request is there: it is executed.
     fn finish_large(&mut self, key: u32) {
-        let request = self.large_requests.remove(&key).expect("one that comes");
-        self.uploads.note_news();
+        let request = self.large_requests.remove(key).expect("one that comes");
+        self.uploads.note_news(request.upload);
         self.connections.get_mut(key).large = LargeInput::None;
         let LargeRequest { to, home, rest, incoming, value_bytes, upload, refused, .. } = request;
         let tail = incoming.filled()[value_bytes..].to_vec();
@@ -378,6 +476,15 @@ impl Work {
         let command = set_upload(set.key, expiry, set.condition, false, NO_UPLOAD);
         Ok((command, self.terms(&options, after_own_writes)))
     }
+}
+
+/// Whether an entry of the log can hold a value of `bytes`. The head of its encoding is more than was asked about where
+/// its length was compared with the setting.
+fn is_storable(bytes: usize) -> Result<(), (ErrorCode, &'static str)> {
+    if bytes > MAX_VALUE_BYTES {
+        return Err((Failure::TooLarge.code(), Failure::TooLarge.message()));
+    }
+    Ok(())
 }
 
 /// What follows a RESP bulk.

@@ -81,7 +81,7 @@ impl MemoryWork {
             policy: shared.tunables.eviction_policy(),
             tracking: shared.tunables.tracking(),
             pool: Pool::default(),
-            dice: Dice::new(seed ^ u64::from(core)),
+            dice: Dice::new(seed),
             fixed_bytes: fixed_bytes as u64,
             process: if looks { ProcessMemory::open() } else { None },
             overhead: Overhead::default(),
@@ -236,6 +236,11 @@ impl Work {
                 waker.wake();
             }
         }
+    }
+
+    /// Whether evictions might make room for `bytes` bit by bit: there are some, and the limit is not below it.
+    pub(super) fn may_make_room(&self, bytes: usize) -> bool {
+        self.memory.policy.evicts() && (bytes as u64) < self.memory.pressure.limit
     }
 
     /// Makes room for a write that takes `growth` bytes, if there is none and the policy allows.

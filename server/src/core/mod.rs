@@ -48,7 +48,7 @@ mod uploads;
 pub use shared::Shared;
 pub use startup::{recovery_stop, spawn, CoreStart, Ready};
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -93,7 +93,7 @@ pub(crate) struct Work {
     /// Where large values are; `None`: on the heap.
     large_values: Option<LargeValues>,
     /// Requests whose large value comes, by connection.
-    large_requests: HashMap<u32, large_requests::LargeRequest>,
+    large_requests: large_requests::LargeRequests,
     /// Large values on their way into the log.
     uploads: uploads::Uploads,
     /// Reads that wait for pages of large values.

@@ -1,7 +1,41 @@
-//! Numbers by chance, for choices that decide nothing that is stored: which key RANDOMKEY names, which are looked at
-//! for eviction.
+//! Numbers by chance, for choices that decide nothing that is stored: where keys lie in the tables, which key RANDOMKEY
+//! names, which are looked at for eviction.
 //!
-//! Place in the flow: beside the turn's clock; the pure parts get such numbers as arguments.
+//! Place in the flow: the seeds at start-up; the others beside the turn's clock. The pure parts get such numbers as
+//! arguments.
+//!
+//! Invariant: each seed is drawn for itself, so what a client sees of one choice says nothing about the others.
+
+use crate::disk::kernel_random;
+use crate::error::{Stop, StopReason};
+use crate::shard::HashSeed;
+
+/// What a core draws from the kernel at each start.
+pub(super) struct Seeds {
+    /// For the hashes of keys.
+    pub hashes: HashSeed,
+    /// For where eviction takes its samples.
+    pub samples: u64,
+    /// For [`Random`].
+    pub picks: u64,
+}
+
+impl Seeds {
+    /// New ones.
+    ///
+    /// # Errors
+    /// The kernel gives none.
+    pub fn draw() -> Result<Self, Stop> {
+        let bytes = kernel_random::<{ 6 * 8 }>().map_err(|error| {
+            Stop::new(StopReason::DataDirectory, format!("/dev/urandom: {error}"), "make the device readable")
+        })?;
+        let number = |place: usize| {
+            let bytes = &bytes[place * 8..][..8];
+            u64::from_le_bytes(bytes.try_into().unwrap_or_else(|_| unreachable!("eight bytes")))
+        };
+        Ok(Self { hashes: HashSeed::new([0, 1, 2, 3].map(number)), samples: number(4), picks: number(5) })
+    }
+}
 
 /// xorshift64*, by Sebastiano Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled"
 /// (2016).

@@ -18,7 +18,7 @@ use super::clock::TurnClock;
 use super::deferred::DeferredReads;
 use super::log::CoreLog;
 use super::memory_pressure::MemoryWork;
-use super::random::Random;
+use super::random::{Random, Seeds};
 use super::uploads::Uploads;
 use super::{Core, Shared, Work};
 use crate::admin::latency::LatencyEvents;
@@ -33,7 +33,7 @@ use crate::router::mesh::{Mesh, Message};
 use crate::router::scatter::Gathers;
 use crate::security::admit::WriteBudget;
 use crate::security::password::FailedAttempts;
-use crate::shard::Shard;
+use crate::shard::{HashSeed, Shard};
 use crate::wal::{self, LogIdentity, LogOptions, Recovered, RecoveryError, RecoveryScope};
 
 /// Memory that the executor registers for direct I/O of its own, which a core does not do: the smallest that it takes.
@@ -139,7 +139,8 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         shard_count: shared.routes.shard_cores().len() as u16,
         epoch,
     };
-    let (shards, recovered, commands) = recover(scope, &shared, &wal_directory, &mut large_values)?;
+    let seeds = Seeds::draw()?;
+    let (shards, recovered, commands) = recover(scope, &shared, &wal_directory, &mut large_values, seeds.hashes)?;
     for tail in &recovered.torn_tails {
         tracing::warn!(
             core, file = %tail.file.display(), offset = tail.offset, bytes = tail.bytes, sequence = tail.sequence.0,
@@ -167,7 +168,7 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
     let listeners = listeners.listen()?;
     let clock = TurnClock::new(shared.started);
     let metrics = Metrics::new(settings.enable_metrics);
-    let memory = MemoryWork::new(&shared, core, node_uuid as u64, &shards, &metrics);
+    let memory = MemoryWork::new(&shared, core, seeds.samples, &shards, &metrics);
     let pool = BufferPool::new(settings.memory.buffer_pool);
     let work = Work {
         core,
@@ -182,7 +183,7 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         open_shards: Vec::new(),
         log,
         large_values,
-        large_requests: std::collections::HashMap::new(),
+        large_requests: super::large_requests::LargeRequests::default(),
         uploads: Uploads::new(epoch),
         paging: super::paging::Paging::default(),
         mesh: Mesh::new(core, inbox, ways),
@@ -198,7 +199,7 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         failed_attempts: FailedAttempts::default(),
         deferred: DeferredReads::default(),
         next_judged: 0,
-        random: Random::new(node_uuid as u64 ^ epoch ^ clock.wall_us() as u64 ^ u64::from(core) << 48),
+        random: Random::new(seeds.picks),
         metrics,
         budget: WriteBudget { room_bytes: 0, pending_log_bytes: 0, writable_log_bytes: 0, blocked: None },
         memory,
@@ -239,12 +240,10 @@ fn recover(
     shared: &Shared,
     wal_directory: &std::path::Path,
     large_values: &mut Option<LargeValues>,
+    hash_seed: HashSeed,
 ) -> Result<(Vec<ShardDriver>, Recovered, u64), Stop> {
-    let mut shards: Vec<Shard> = shared
-        .routes
-        .shards_of_core(scope.core)
-        .map(|id| Shard::new(id, scope.shard_count, scope.node_id as u64))
-        .collect();
+    let mut shards: Vec<Shard> =
+        shared.routes.shards_of_core(scope.core).map(|id| Shard::new(id, scope.shard_count, hash_seed)).collect();
     // What is read back was used when it was written, and what the policy wants to know of it follows from that.
     for shard in &mut shards {
         shard.set_tracking(shared.tunables.tracking());

@@ -33,6 +33,7 @@ const LOCK: &str = "LOCK";
 const IDENTITY: &str = "IDENTITY";
 const IDENTITY_TEMPORARY: &str = "IDENTITY.tmp";
 const WAL: &str = "wal";
+const KERNEL_RANDOM: &str = "/dev/urandom";
 /// Longest name of a node: it is shown in one line of logs and metrics.
 const NODE_ID_BYTES_MAX: usize = 64;
 /// An identity is six short lines; a longer file is not one, and is not read whole.
@@ -313,10 +314,14 @@ fn create_identity(path: &Path, wanted: &NewIdentity<'_>) -> Result<Identity, Da
     if has_logs(&path.join(WAL))? {
         return Err(DataDirError::MissingIdentity { path: path.to_owned() });
     }
-    let node_uuid = random()?;
+    let node_uuid = u128::from_le_bytes(random()?);
     let identity = Identity {
         node_uuid,
-        node_id: wanted.node_id.map_or_else(|| format!("eyot-{:08x}", node_uuid as u32), str::to_owned),
+        // By chance, too, and not made of the number: everybody is told the name.
+        node_id: match wanted.node_id {
+            Some(node_id) => node_id.to_owned(),
+            None => format!("eyot-{:08x}", u32::from_le_bytes(random()?)),
+        },
         shards: wanted.shards.unwrap_or(wanted.shards_default),
         created_at_us: wanted.now_us,
     };
@@ -340,11 +345,18 @@ fn has_logs(wal_directory: &Path) -> Result<bool, DataDirError> {
     }
 }
 
-fn random() -> Result<u128, DataDirError> {
-    let path = Path::new("/dev/urandom");
-    let mut bytes = [0; 16];
-    File::open(path).and_then(|mut file| file.read_exact(&mut bytes)).map_err(refused("read", path))?;
-    Ok(u128::from_le_bytes(bytes))
+fn random<const BYTES: usize>() -> Result<[u8; BYTES], DataDirError> {
+    kernel_random().map_err(refused("read", Path::new(KERNEL_RANDOM)))
+}
+
+/// Random bytes of the kernel's, which nobody can foretell.
+///
+/// # Errors
+/// The device cannot be read.
+pub fn kernel_random<const BYTES: usize>() -> io::Result<[u8; BYTES]> {
+    let mut bytes = [0; BYTES];
+    File::open(KERNEL_RANDOM)?.read_exact(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The identity of the directory; `None` if it has none yet.

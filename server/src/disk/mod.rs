@@ -7,4 +7,4 @@ mod data_dir;
 #[cfg(test)]
 mod tests;
 
-pub use data_dir::{DataDir, DataDirError, Identity, NewIdentity};
+pub use data_dir::{kernel_random, DataDir, DataDirError, Identity, NewIdentity};

@@ -31,6 +31,9 @@ fn a_new_directory_gets_an_identity_that_stays() {
     assert_eq!(*data.identity(), identity, "the directory's own number of shards wins over a default");
     let other = open(&root.path().join("other")).unwrap();
     assert_ne!(other.identity().node_uuid, identity.node_uuid);
+    // The name is shown to everybody, the number keys the log's checksums and the cores' names.
+    let digits = identity.node_id.strip_prefix("eyot-").unwrap();
+    assert!(digits.len() == 8 && !format!("{:032x}", identity.node_uuid).contains(digits), "{identity:?}");
 }
 
 #[test]

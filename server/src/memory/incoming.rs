@@ -70,6 +70,17 @@ impl Incoming {
         self.total_bytes
     }
 
+    /// Bytes that have not come, as far as is known: those of a step that is with the ring are among them.
+    pub fn missing_bytes(&self) -> usize {
+        let present = self.present.as_ref().map_or(0, |(_, bytes)| *bytes);
+        self.total_bytes.saturating_sub(self.filled_bytes() + present + self.head.len())
+    }
+
+    /// Bytes of memory that the value takes when the step that is next is done.
+    pub fn bytes_with_next_step(&self) -> usize {
+        self.filled_bytes() + self.present.as_ref().map_or(0, |(region, _)| region.len())
+    }
+
     /// Whether nothing is missing, although nothing may be in its place yet.
     pub fn has_come(&self) -> bool {
         self.head.len() == self.total_bytes

@@ -107,6 +107,8 @@ pub struct Connection {
     pub requests: u64,
     /// Since when it is owed more than the soft limit of output, in microseconds.
     pub owes_since_us: Option<u64>,
+    /// Since when it sends one large request, in microseconds, and how many requests it had asked before.
+    pub sends_since_us: Option<(u64, u64)>,
     /// Where it is in its life.
     pub stage: Stage,
     /// Whether the ring receives for it.
@@ -123,6 +125,8 @@ pub struct Connection {
     pub region_with_ring: bool,
     /// Bytes of the send in flight; 0: none.
     pub sending_bytes: usize,
+    /// When it was handed to the ring, in microseconds of the node's monotonic clock.
+    pub sending_since_us: u64,
     /// Memory of the buffer in flight.
     pub sending_capacity: usize,
     /// Memory of its buffers, as it was counted last.
@@ -169,6 +173,7 @@ impl Connection {
             locked_since_us: None,
             requests: 0,
             owes_since_us: None,
+            sends_since_us: None,
             stage: Stage::Open,
             receiving: Receiving::Stopped,
             input: Vec::new(),
@@ -177,6 +182,7 @@ impl Connection {
             region_with_ring: false,
             output_replies: 0,
             sending_bytes: 0,
+            sending_since_us: 0,
             sending_capacity: 0,
             counted_bytes: 0,
             peer_closed: false,
@@ -201,7 +207,7 @@ impl Connection {
         self.locked_since_us.is_some()
     }
 
-    /// Bytes of replies that are not sent.
+    /// Bytes of replies that are not sent, and are in memory for that alone.
     #[inline]
     pub fn owed_bytes(&self) -> usize {
         let waiting_bytes = match &self.session {
@@ -209,6 +215,16 @@ impl Connection {
             Session::Resp(session) => session.ordered.waiting_bytes(),
         };
         self.output.bytes.len() + self.sending_bytes + waiting_bytes
+    }
+
+    /// Bytes that the client has asked for and not taken: those, and the large values that wait for it by reference.
+    #[inline]
+    pub fn unread_bytes(&self) -> usize {
+        let waiting_bytes = match &self.session {
+            Session::Native => 0,
+            Session::Resp(session) => session.ordered.waiting_large_bytes(),
+        };
+        self.owed_bytes() + self.output.referenced_bytes() + waiting_bytes
     }
 
     /// Counts a request that was taken, of so many operations.
@@ -240,8 +256,7 @@ impl Connection {
     /// like the last ones.
     #[inline]
     fn expected_bytes(&self) -> usize {
-        self.owed_bytes()
-            + self.output.referenced_bytes()
+        self.unread_bytes()
             + self.gathered_bytes
             + (self.awaited_reads + self.returning_writes) as usize * self.awaited_reply_bytes
     }

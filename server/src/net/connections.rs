@@ -332,6 +332,7 @@ impl Connections {
                 connection.output.clear();
                 to_review.push(key);
             } else if connection.sending_bytes == 0 && connection.output.has_references() {
+                connection.sending_since_us = now_us;
                 send_pieces(ring, key, connection);
             } else if connection.sending_bytes == 0 && !connection.output.is_empty() {
                 let mut buffer = std::mem::take(&mut connection.output.bytes);
@@ -339,6 +340,7 @@ impl Connections {
                     connection.output.bytes = buffer.split_off(MAX_SEND_BYTES);
                 }
                 connection.sending_bytes = buffer.len();
+                connection.sending_since_us = now_us;
                 connection.sending_capacity = buffer.capacity();
                 ring.send(connection.socket.as_raw_fd(), key, buffer);
             }

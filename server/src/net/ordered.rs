@@ -42,6 +42,8 @@ pub struct OrderedReplies {
     /// From `head` on; shorter than the numbers in use where none of the last ones has come.
     waiting: VecDeque<Early>,
     waiting_bytes: usize,
+    /// Bytes of large values that they refer to.
+    waiting_large_bytes: usize,
 }
 
 impl OrderedReplies {
@@ -57,6 +59,12 @@ impl OrderedReplies {
     #[inline]
     pub fn waiting_bytes(&self) -> usize {
         self.waiting_bytes
+    }
+
+    /// Bytes of large values to which those replies refer.
+    #[inline]
+    pub fn waiting_large_bytes(&self) -> usize {
+        self.waiting_large_bytes
     }
 
     /// Whether every request that took a number is answered.
@@ -92,6 +100,7 @@ impl OrderedReplies {
             output.put_large(reply);
             self.go_on(output);
         } else {
+            self.waiting_large_bytes += reply.range.len();
             *self.place(number) = Early::Large(Box::new(reply));
         }
     }
@@ -147,6 +156,7 @@ impl OrderedReplies {
             output.bytes.extend_from_slice(bytes);
             self.waiting_bytes -= bytes.len();
             if let Early::Large(reply) = reply {
+                self.waiting_large_bytes -= reply.range.len();
                 output.put_large(*reply);
             }
             self.head = self.head.wrapping_add(1);

@@ -103,8 +103,12 @@ pub(super) fn reply_of(outcome: Outcome<'_>) -> Reply<'_> {
         Outcome::NotStored { current } => {
             Reply::Set(SetOutcome::NotStored { current: current.map(|version| version.0) })
         }
-        Outcome::Previous { value, version, .. } => {
-            Reply::Value(value.map(|value| StoredValue { value, version: version.0 }))
+        Outcome::Previous { value, large, version, .. } => {
+            let found = value.map(|value| StoredValue { value, version: version.0 });
+            match (found, large) {
+                (Some(found), Some(large)) => Reply::Large(found, large),
+                (found, _) => Reply::Value(found),
+            }
         }
         Outcome::Value(found) => value_reply(found),
         Outcome::Deleted(existed) | Outcome::Expired(existed) => Reply::Boolean(existed),

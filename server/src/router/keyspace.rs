@@ -45,16 +45,16 @@ pub struct OwnedScan {
 }
 
 impl OwnedScan {
-    /// Whether `key` with its encoded `value` is wanted.
-    pub fn wants(&self, key: &[u8], value: &[u8]) -> bool {
+    /// Whether `key` is wanted, whose encoded value begins with `head`.
+    pub fn wants(&self, key: &[u8], head: &[u8]) -> bool {
         self.pattern.as_ref().is_none_or(|pattern| matches(pattern, key))
-            && (self.filter == TypeFilter::Any || self.filter == type_of(value))
+            && (self.filter == TypeFilter::Any || self.filter == type_of(head))
     }
 }
 
-/// The type of an encoded value, as Redis's clients know types.
-fn type_of(value: &[u8]) -> TypeFilter {
-    match value.first().copied() {
+/// The type of the encoded value that begins with `head`, as Redis's clients know types.
+fn type_of(head: &[u8]) -> TypeFilter {
+    match head.first().copied() {
         Some(TYPE_LIST) => TypeFilter::List,
         Some(TYPE_MAP) => TypeFilter::Hash,
         Some(_) => TypeFilter::String,

@@ -181,8 +181,11 @@ impl Reply<'_> {
                 (head, 0..bytes, tail)
             }
             Form::Resp(_) | Form::RespFlag(_) => {
-                // Only a text is the same bytes on both sides.
-                let range = text_place(large.head())?;
+                // Only a text is the same bytes on both sides. Nothing else comes into a value file: it would be copied
+                // here, page by page from the disk where it has left memory.
+                let range = text_place(large.head());
+                debug_assert!(range.is_some(), "a large value that is no text");
+                let range = range?;
                 (format!("${}\r\n", range.len()).into_bytes(), range, b"\r\n".to_vec())
             }
             Form::Silent => return None,

@@ -50,12 +50,7 @@ impl WriteBudget {
     /// The code of the refusal and what to do about it.
     #[inline]
     pub fn admit(&self, growth: usize, bytes: usize) -> Result<(), (ErrorCode, &'static str)> {
-        if growth as u64 > self.room_bytes {
-            return Err((
-                ErrorCode::OutOfMemory,
-                "the memory limit is reached; not applied. Delete keys, or raise --max-memory",
-            ));
-        }
+        self.admit_memory(growth)?;
         // The last one to enter may pass the bound: however large a value, it is not starved by small ones.
         if self.pending_log_bytes >= MAX_PENDING_LOG_BYTES {
             return Err((ErrorCode::Busy, "the log is behind; not applied. Retry with backoff"));
@@ -69,6 +64,21 @@ impl WriteBudget {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// Whether there is memory for `growth` bytes: for a part of a write that has entered.
+    ///
+    /// # Errors
+    /// As [`WriteBudget::admit`].
+    #[inline]
+    pub fn admit_memory(&self, growth: usize) -> Result<(), (ErrorCode, &'static str)> {
+        if growth as u64 > self.room_bytes {
+            return Err((
+                ErrorCode::OutOfMemory,
+                "the memory limit is reached; not applied. Delete keys, or raise --max-memory",
+            ));
+        }
+        Ok(())
     }
 
     /// Notes that such a write has entered.

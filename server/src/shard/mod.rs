@@ -59,7 +59,7 @@ use uploads::Uploads;
 pub use outcome::{Failure, Outcome};
 pub use query::Answer;
 pub use scan::{Candidate, ScanCursor, SCAN_KEYS_MAX};
-pub use table::Place;
+pub use table::{HashSeed, Place};
 pub use uploads::{UploadError, WholeValue};
 
 /// A key's value as it is stored.
@@ -85,6 +85,11 @@ impl<'a> Stored<'a> {
             expires_at_us: entry.expiry().map(|expiry| expiry.at_us),
             large: entry.is_large().then_some(LargeValue(entry)),
         }
+    }
+
+    /// The value's first bytes, at least its TLV head, at hand without touching a page of a large one.
+    pub fn head(&self) -> &[u8] {
+        self.large.as_ref().map_or(self.value, LargeValue::head)
     }
 }
 
@@ -140,12 +145,12 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// An empty shard: number `id` of `shard_count`. `hash_seed` should be a secret of the process, so that nobody can
-    /// choose keys that fall on each other; it decides nothing that can be seen.
+    /// An empty shard: number `id` of `shard_count`. `hash_seed` decides in what order walks find keys, and nothing
+    /// else that can be seen.
     ///
     /// # Panics
     /// When `id` is not below `shard_count`.
-    pub fn new(id: ShardId, shard_count: u16, hash_seed: u64) -> Self {
+    pub fn new(id: ShardId, shard_count: u16, hash_seed: impl Into<HashSeed>) -> Self {
         assert!(id.0 < shard_count, "shard {} of {shard_count}", id.0);
         let tables = Tables::new(key::slots_of_shard(id.0, shard_count), hash_seed);
         Self {

@@ -6,7 +6,7 @@
 use eyot_protocol::ErrorCode;
 use eyot_raft_glue::Version;
 
-use super::Stored;
+use super::{LargeValue, Stored};
 
 /// What applying one command did. What it borrows is valid until the next command is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub enum Outcome<'a> {
     Previous {
         /// That value, encoded; `None` when there was no key.
         value: Option<&'a [u8]>,
+        /// That value, if it is a large one: see [`Stored::large`].
+        large: Option<LargeValue<'a>>,
         /// Whether the SET took effect.
         stored: bool,
         /// The key's new version if it did, else the one that it has; version 0 when there is no key.

@@ -66,7 +66,9 @@ fn kept(outcome: Outcome<'_>) -> Outcome<'static> {
     match outcome {
         Outcome::Stored { version } => Outcome::Stored { version },
         Outcome::NotStored { current } => Outcome::NotStored { current },
-        Outcome::Previous { value, stored, version } => Outcome::Previous { value: value.map(leaked), stored, version },
+        Outcome::Previous { value, stored, version, .. } => {
+            Outcome::Previous { value: value.map(leaked), large: None, stored, version }
+        }
         Outcome::Value(found) => {
             Outcome::Value(found.map(|stored| Stored { value: leaked(stored.value), large: None, ..stored }))
         }

@@ -99,6 +99,16 @@ fn ask_and_never_read(address: SocketAddr, key: &str, times: usize) -> TcpStream
     stream
 }
 
+/// Connects and asks once, as clients do that wait in a pool; one that never asked would be closed.
+fn say_hello_and_nothing_more(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("the server accepts");
+    stream.write_all(b"PING\r\n").expect("the server reads");
+    let mut reply = [0; 7];
+    stream.read_exact(&mut reply).expect("the server answers");
+    assert_eq!(&reply, b"+PONG\r\n");
+    stream
+}
+
 /// Clients that ask for 200 KiB and read one byte a second each, until `stop`. Returns how many bytes they have read.
 fn read_hardly(address: SocketAddr, count: usize, stop: &AtomicBool, ready: &AtomicUsize) -> usize {
     let mut streams: Vec<TcpStream> = Vec::new();
@@ -206,8 +216,7 @@ fn slow_and_hostile_clients_are_no_burden_to_the_others() {
         });
         let never: Vec<TcpStream> =
             (0..numbers.never_reads).map(|_| ask_and_never_read(address, "big:1m", 10_000)).collect();
-        let idle: Vec<TcpStream> =
-            (0..numbers.idle).map(|_| TcpStream::connect(address).expect("the server accepts")).collect();
+        let idle: Vec<TcpStream> = (0..numbers.idle).map(|_| say_hello_and_nothing_more(address)).collect();
         crate::support::wait_until("the slow readers are there", || ready.load(Ordering::Relaxed) == 1);
         scope.spawn(|| {
             pipeline_without_end(address, numbers.pipelined);

@@ -1,6 +1,6 @@
 //! Where a connection ends, or a request is refused: by the words that Redis has for it, and nobody else notices.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -222,6 +222,68 @@ fn a_client_that_says_nothing_for_longer_than_the_timeout_is_closed() {
         matches!(idle.try_receive(), Ok(None))
     });
     busy.must("CONFIG SET timeout 0");
+}
+
+#[test]
+fn a_client_that_never_asks_anything_is_closed_and_one_that_has_asked_once_stays() {
+    if redis_is_the_subject() {
+        return;
+    }
+    let directory = directory();
+    let subject = Subject::start(directory.path(), &["--handshake-timeout", "1s"]);
+    let mut established: Vec<RespClient> = (0..20).map(|_| subject.connect()).collect();
+    established.iter_mut().for_each(|client| assert_eq!(client.say("PING"), Reply::status("PONG")));
+    let mut silent: Vec<RespClient> = (0..20).map(|_| subject.connect()).collect();
+    // Not a request, either.
+    silent[0].send_raw(b"\r\n");
+    let mut native = TcpStream::connect(subject.eyot().expect("it is Eyot").address).expect("the server accepts");
+    silent.iter_mut().for_each(RespClient::assert_closed);
+    assert_eq!(native.read(&mut [0]).expect("it is closed, not reset"), 0);
+    established.iter_mut().for_each(|client| assert_eq!(client.say("PING"), Reply::status("PONG")));
+}
+
+/// A client that has said its last word is judged by what it does not read, as any other.
+#[test]
+fn who_asks_leaves_and_never_reads_is_ended_by_the_limit_of_output() {
+    if redis_is_the_subject() {
+        return;
+    }
+    let directory = directory();
+    let subject = Subject::start(directory.path(), &["--cores", "1"]);
+    let mut witness = subject.connect();
+    assert_eq!(witness.call(&["SET", "key", &"v".repeat(1 << 20)]), Reply::status("OK"));
+    let limit = witness.call(&["CONFIG", "SET", "client-output-buffer-limit", "normal 100kb 0 0"]);
+    assert_eq!(limit, Reply::status("OK"));
+    // More than the kernel's buffers hold, and few enough to be answered together; behind them what ends a stream.
+    let mut deaf: Vec<RespClient> = (0..4).map(|_| subject.connect()).collect();
+    let requests = [b"GET key\r\n".repeat(63), b"*x\r\n".to_vec()].concat();
+    deaf.iter_mut().for_each(|client| client.send_raw(&requests));
+    wait_until("the clients that do not read are ended", || subject.info("connected_clients") == "2");
+    // Who reads gets all that was asked for, however it leaves.
+    let no_limit = witness.call(&["CONFIG", "SET", "client-output-buffer-limit", "normal 0 0 0"]);
+    assert_eq!(no_limit, Reply::status("OK"));
+    let mut reader = subject.connect();
+    reader.send_raw(&b"GET key\r\n".repeat(63));
+    reader.close_half();
+    let said = reader.rest();
+    assert_eq!(said.len(), 63 * ((1 << 20) + 12), "{}", said[..20].escape_ascii());
+}
+
+/// The bytes of a large value that goes out by reference are what a client does not read, too.
+#[test]
+fn values_by_reference_count_as_output() {
+    if redis_is_the_subject() {
+        return;
+    }
+    let directory = directory();
+    let subject = Subject::start(directory.path(), &["--cores", "1"]);
+    let mut witness = subject.connect();
+    assert_eq!(witness.call(&["SET", "key", &"v".repeat(24 << 20)]), Reply::status("OK"));
+    let limit = witness.call(&["CONFIG", "SET", "client-output-buffer-limit", "normal 4mb 0 0"]);
+    assert_eq!(limit, Reply::status("OK"));
+    let mut deaf = subject.connect();
+    deaf.send_raw(b"GET key\r\n");
+    wait_until("the client that does not read is ended", || subject.info("connected_clients") == "2");
 }
 
 /// Whoever asks for more than it reads is stopped or closed, and what it is owed stays within bounds.

@@ -26,8 +26,7 @@ impl Shard {
         let found = live(&self.tables, key, write);
         let current = found.map(Entry::version);
         if !allows(condition, current) {
-            let value = live(&self.tables, key, write).map(Entry::value);
-            return Outcome::Previous { value, stored: false, version: current.unwrap_or(Version(0)) };
+            return previous(live(&self.tables, key, write), false, current.unwrap_or(Version(0)));
         }
         let expiry = match expiry {
             NewExpiry::Keep => found.and_then(expires_at_us).map_or(NewExpiry::Never, NewExpiry::At),
@@ -35,7 +34,7 @@ impl Shard {
         };
         self.departed = self.remove(write.place, key, |_| true).filter(|_| current.is_some());
         self.set(key, value, expiry, Condition::Always, write);
-        Outcome::Previous { value: self.departed.as_deref().map(Entry::value), stored: true, version: write.version }
+        previous(self.departed.as_deref(), true, write.version)
     }
 
     pub(super) fn take_out(&mut self, key: &[u8], write: Write) -> Outcome<'_> {
@@ -144,6 +143,13 @@ impl Shard {
 
 fn stored(entry: &Entry) -> Stored<'_> {
     Stored::of(entry)
+}
+
+/// The outcome of a SET that was to return what was there: `entry`.
+fn previous(entry: Option<&Entry>, took_effect: bool, version: Version) -> Outcome<'_> {
+    let found = entry.map(stored);
+    let (value, large) = (found.map(|found| found.value), found.and_then(|found| found.large));
+    Outcome::Previous { value, large, stored: took_effect, version }
 }
 
 /// The outcome of a change of the expiry of a key that is, or was, `entry`.

@@ -31,8 +31,9 @@ const LARGE_CHUNK_BUCKETS: usize = (256 << 10) / size_of::<Bucket>();
 /// Blocks up to this size lie in small chunks.
 const SMALL_BLOCK_BUCKETS: usize = (4 << 10) / size_of::<Bucket>();
 
-/// More buckets than these no block has.
-pub(super) const BLOCK_BUCKETS_MAX: usize = 7 << 13;
+/// More buckets than these no block has. A segment of ordinary hashes has some hundred; these are for 760 million keys
+/// of one slot whose hashes have the same first 27 bits, each look-up of which is a walk over millions of others.
+pub(super) const BLOCK_BUCKETS_MAX: usize = 7 << 24;
 
 /// Sizes are 1, 2, 3 and then 4, 5, 6 or 7 times a power of two: four to a doubling.
 const CLASSES: usize = class_of(BLOCK_BUCKETS_MAX) + 1;
@@ -68,7 +69,7 @@ struct Class {
 /// See the module.
 pub(super) struct Arena {
     classes: Box<[Class]>,
-    /// Blocks that were given back and are not filled yet: two at most, from one change of one slot.
+    /// Blocks that were given back and are not filled yet: a few, from one change of one slot.
     given_back: Vec<Block>,
 }
 

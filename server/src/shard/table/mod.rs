@@ -17,7 +17,8 @@
 //! - A key stands in the table of its slot and nowhere else, once.
 //! - A key is hashed once per operation, and 32 bits of the hash are all that is used of it: the entry keeps them.
 //! - `entry_bytes`, `table_bytes`, `keys` and `group_keys` always equal what a walk over all tables would count.
-//! - The hash seed decides where an entry lies, and nothing that can be seen from outside.
+//! - The hash seed decides where an entry lies, and with it the order of walks; nothing else that can be seen from
+//!   outside.
 //!
 //! Deliberately not here: expiry, versions, conditions.
 
@@ -62,6 +63,25 @@ impl Place {
     }
 }
 
+/// What the hashes of keys depend on: a secret of the process, drawn anew at each start, which nothing that is shown or
+/// stored may follow from. Who knew it could choose keys that fall on each other.
+#[derive(Clone, Copy)]
+pub struct HashSeed([u64; 4]);
+
+impl HashSeed {
+    /// The seed made of four random numbers.
+    pub const fn new(numbers: [u64; 4]) -> Self {
+        Self(numbers)
+    }
+}
+
+/// All four numbers from one: for tests and benchmarks, which want the same layout each time.
+impl From<u64> for HashSeed {
+    fn from(number: u64) -> Self {
+        Self([0, 1, 2, 3].map(|place| mixed(number.wrapping_add(place))))
+    }
+}
+
 /// All entries of a shard.
 pub(super) struct Tables {
     first_slot: u16,
@@ -80,16 +100,9 @@ pub(super) struct Tables {
 
 impl Tables {
     /// Empty tables for `slots`.
-    pub fn new(slots: Range<u16>, hash_seed: u64) -> Self {
-        // Four seeds from one, by odd constants without meaning (digits of pi), so that seeds that differ in one bit
-        // give unrelated layouts.
-        let seed = |constant: u64| (hash_seed ^ constant).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let hasher = RandomState::with_seeds(
-            seed(0x2438_6A88_85A3_08D3),
-            seed(0x1319_8A2E_0370_7345),
-            seed(0xA409_3822_299F_31D1),
-            seed(0x082E_FA98_EC4E_6C89),
-        );
+    pub fn new(slots: Range<u16>, hash_seed: impl Into<HashSeed>) -> Self {
+        let HashSeed([first, second, third, fourth]) = hash_seed.into();
+        let hasher = RandomState::with_seeds(first, second, third, fourth);
         let by_slot: Box<[_]> = slots.clone().map(|_| SlotTable::new()).collect();
         let group_keys = vec![0; by_slot.len().div_ceil(SLOTS_PER_GROUP)].into_boxed_slice();
         let table_bytes = fixed_bytes(&by_slot, &group_keys);

@@ -38,13 +38,13 @@ pub(in crate::shard) struct Position {
 impl Segment {
     /// The first hash whose home lies behind the bucket of `hash`; `None` at the end of all hashes.
     #[inline]
-    fn next_bucket(&self, hash: u32) -> Option<u32> {
+    pub(super) fn next_bucket(&self, hash: u32) -> Option<u32> {
         let below = u32::MAX >> self.depth();
         let first = u64::from(hash & !below);
         if self.buckets().is_empty() {
             return u32::try_from(first + u64::from(below) + 1).ok();
         }
-        let tag = u64::from(self.first_tag_behind(self.home_of(hash)));
+        let tag = self.first_tag_behind(self.home_of(hash));
         u32::try_from(first + (tag << 16).div_ceil(1 << self.depth())).ok()
     }
 }

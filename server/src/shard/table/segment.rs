@@ -67,37 +67,40 @@ pub(super) type Spot = (usize, usize);
 pub(super) struct Segment {
     buckets: NonNull<Bucket>,
     keys: u32,
-    bucket_count: u16,
-    depth: u8,
+    /// `depth << COUNT_BITS | bucket count`.
+    shape: u32,
 }
 
-// More buckets than 16 bits count could not be told apart by 16 bits of tag, either.
-const _: () = assert!(size_of::<Segment>() == 16 && BLOCK_BUCKETS_MAX <= u16::MAX as usize);
+/// Bits of a segment's shape that count its buckets.
+const COUNT_BITS: u32 = 27;
+
+const _: () = assert!(size_of::<Segment>() == 16 && BLOCK_BUCKETS_MAX < 1 << COUNT_BITS);
 
 // SAFETY: a segment owns its buckets alone, and those their entries, which may move to another thread.
 unsafe impl Send for Segment {}
 
 impl Segment {
     /// A segment without buckets for hashes that share their first `depth` bits.
-    pub const fn new(depth: u8) -> Self {
+    pub const fn new(depth: u32) -> Self {
         assert!(depth < 32);
-        Self { buckets: NonNull::dangling(), keys: 0, bucket_count: 0, depth }
+        Self { buckets: NonNull::dangling(), keys: 0, shape: depth << COUNT_BITS }
     }
 
     /// An empty segment with `bucket_count` buckets.
-    fn with_buckets(depth: u8, bucket_count: usize, arena: &mut Arena) -> Self {
+    fn with_buckets(depth: u32, bucket_count: usize, arena: &mut Arena) -> Self {
         let mut segment = Self::new(depth);
         if bucket_count > 0 {
+            // The arena has no block whose buckets these bits could not count.
             segment.buckets = arena.take(bucket_count);
-            segment.bucket_count = bucket_count as u16;
+            segment.shape |= bucket_count as u32;
         }
         segment
     }
 
     /// Gives the buckets back, out of which all entries were taken.
-    fn retire(mut self, arena: &mut Arena) {
+    fn retire(self, arena: &mut Arena) {
         assert!(self.keys == 0);
-        let bucket_count = usize::from(std::mem::take(&mut self.bucket_count));
+        let bucket_count = self.bucket_count();
         if bucket_count > 0 {
             arena.give_back(Block { buckets: self.buckets, bucket_count });
         }
@@ -105,7 +108,7 @@ impl Segment {
 
     /// The buckets were moved by the arena.
     pub fn move_to(&mut self, from: NonNull<Bucket>, to: NonNull<Bucket>) {
-        assert!(self.buckets == from && self.bucket_count > 0, "another segment's buckets");
+        assert!(self.buckets == from && self.bucket_count() > 0, "another segment's buckets");
         self.buckets = to;
     }
 
@@ -118,12 +121,17 @@ impl Segment {
     /// How many first bits of their hashes all entries share.
     #[inline]
     pub fn depth(&self) -> u32 {
-        u32::from(self.depth)
+        self.shape >> COUNT_BITS
+    }
+
+    #[inline]
+    fn bucket_count(&self) -> usize {
+        (self.shape & ((1 << COUNT_BITS) - 1)) as usize
     }
 
     /// Bytes of the buckets.
     pub fn bytes(&self) -> usize {
-        usize::from(self.bucket_count) * size_of::<Bucket>()
+        self.bucket_count() * size_of::<Bucket>()
     }
 
     /// Bytes of the entries' blocks. Touches every one.
@@ -136,25 +144,25 @@ impl Segment {
     #[inline]
     pub fn buckets(&self) -> &[Bucket] {
         // SAFETY: so many buckets stand there, initialised; with none the pointer is dangling and aligned.
-        unsafe { std::slice::from_raw_parts(self.buckets.as_ptr(), usize::from(self.bucket_count)) }
+        unsafe { std::slice::from_raw_parts(self.buckets.as_ptr(), self.bucket_count()) }
     }
 
     #[inline]
     fn buckets_mut(&mut self) -> &mut [Bucket] {
         // SAFETY: as above, and the segment is borrowed for writing.
-        unsafe { std::slice::from_raw_parts_mut(self.buckets.as_ptr(), usize::from(self.bucket_count)) }
+        unsafe { std::slice::from_raw_parts_mut(self.buckets.as_ptr(), self.bucket_count()) }
     }
 
     /// The tag of a hash that belongs here.
     #[inline]
     fn tag(&self, hash: u32) -> u16 {
-        (hash << self.depth >> 16) as u16
+        (hash << self.depth() >> 16) as u16
     }
 
     /// The bucket to which a tag belongs; 0 when there is none.
     #[inline]
     fn home(&self, tag: u16) -> usize {
-        ((u32::from(tag) * u32::from(self.bucket_count)) >> 16) as usize
+        (usize::from(tag) * self.bucket_count()) >> 16
     }
 
     /// The bucket to which a hash belongs.
@@ -165,13 +173,13 @@ impl Segment {
 
     /// The first tag whose home lies behind `bucket`; 2^16 when there is none.
     #[inline]
-    pub fn first_tag_behind(&self, bucket: usize) -> u32 {
-        ((bucket as u32 + 1) << 16).div_ceil(u32::from(self.bucket_count))
+    pub fn first_tag_behind(&self, bucket: usize) -> u64 {
+        ((bucket as u64 + 1) << 16).div_ceil(self.bucket_count() as u64)
     }
 
     #[inline]
     fn next(&self, bucket: usize) -> usize {
-        if bucket + 1 == usize::from(self.bucket_count) {
+        if bucket + 1 == self.bucket_count() {
             0
         } else {
             bucket + 1
@@ -184,7 +192,7 @@ impl Segment {
         if from <= to {
             to - from
         } else {
-            to + usize::from(self.bucket_count) - from
+            to + self.bucket_count() - from
         }
     }
 
@@ -245,12 +253,12 @@ impl Segment {
     /// Whether the next insert needs room first.
     #[inline]
     pub fn is_full(&self) -> bool {
-        self.keys() >= capacity(usize::from(self.bucket_count))
+        self.keys() >= capacity(self.bucket_count())
     }
 
     /// Whether it has as many buckets as a segment should have.
     pub fn is_largest(&self) -> bool {
-        usize::from(self.bucket_count) >= SEGMENT_BUCKETS_MAX
+        self.bucket_count() >= SEGMENT_BUCKETS_MAX
     }
 
     /// Adds an entry. There must be room.
@@ -324,19 +332,14 @@ impl Segment {
     /// Whether so few entries are left that [`Segment::shrink`] is worth its time.
     #[inline]
     pub fn is_sparse(&self) -> bool {
-        let count = usize::from(self.bucket_count);
+        let count = self.bucket_count();
         self.keys() < count * SPARSE && (count > 1 || self.keys == 0)
     }
 
-    /// Takes the next larger size.
-    ///
-    /// # Panics
-    /// When hundreds of thousands of keys share a hash of 32 bits: chance does not bring that about, and who does not
-    /// know the seed cannot either.
+    /// Takes the next larger size. Beyond [`SEGMENT_BUCKETS_MAX`] that is for keys whose hashes the directory cannot
+    /// tell apart; there is a size for more of them than can be inserted in years.
     pub fn grow(&mut self, arena: &mut Arena) {
-        let count = larger(usize::from(self.bucket_count));
-        assert!(count <= BLOCK_BUCKETS_MAX, "{} keys whose hashes cannot be told apart", self.keys);
-        self.rebuild(count, arena);
+        self.rebuild(larger(self.bucket_count()), arena);
     }
 
     /// Takes a smaller size, with room for some more entries; no buckets without entries.
@@ -345,7 +348,7 @@ impl Segment {
     }
 
     fn rebuild(&mut self, bucket_count: usize, arena: &mut Arena) {
-        let mut new = Self::with_buckets(self.depth, bucket_count, arena);
+        let mut new = Self::with_buckets(self.depth(), bucket_count, arena);
         self.drain(|word| new.place(word.with_tag(word.tag())));
         std::mem::replace(self, new).retire(arena);
     }
@@ -367,7 +370,7 @@ impl Segment {
         // A look at the tags' first bits counts what goes where.
         let all = self.buckets().iter().flat_map(Bucket::words);
         let right_keys = all.filter(|word| !word.is_free() && word.tag() >> 15 == 1).count();
-        let depth = self.depth + 1;
+        let depth = self.depth() + 1;
         let mut left = Self::with_buckets(depth, buckets_for(self.keys() - right_keys), arena);
         let mut right = Self::with_buckets(depth, buckets_for(right_keys), arena);
         for at in 0..self.buckets().len() {
@@ -392,9 +395,9 @@ impl Segment {
     /// Takes the entries of the segment with the next range of hashes, which shares all but the last bit with this
     /// one's.
     pub fn merge(&mut self, mut right: Self, arena: &mut Arena) {
-        assert!(self.depth == right.depth && self.depth > 0);
+        assert!(self.depth() == right.depth() && self.depth() > 0);
         let keys = self.keys() + right.keys();
-        let mut merged = Self::with_buckets(self.depth - 1, buckets_for(keys), arena);
+        let mut merged = Self::with_buckets(self.depth() - 1, buckets_for(keys), arena);
         self.drain(|word| merged.place(word.with_tag(word.tag() >> 1)));
         right.drain(|word| merged.place(word.with_tag(1 << 15 | word.tag() >> 1)));
         std::mem::replace(self, merged).retire(arena);
@@ -460,8 +463,8 @@ impl Segment {
             }
         }
         assert_eq!(keys, self.keys());
-        assert!(keys <= capacity(usize::from(self.bucket_count)));
-        assert!(!self.is_sparse(), "{keys} keys in {} buckets", self.bucket_count);
+        assert!(keys <= capacity(self.bucket_count()));
+        assert!(!self.is_sparse(), "{keys} keys in {} buckets", self.bucket_count());
         self.bytes()
     }
 }

@@ -15,6 +15,8 @@
 //!   the order of hashes.
 //! - One change moves the entries of one segment (or of two that become one), and at most copies the directory, four
 //!   bytes for each 64 keys or more: no insert stalls, whatever the number of keys in the slot.
+//! - Hashes that are not even, which takes somebody who knows the seed, cost time and a little memory, and have no end:
+//!   the directory deepens further, to a byte for each key, and a segment that it may not split grows.
 //! - The counts of keys and bytes are those of a walk.
 //!
 //! Deliberately not here: which slot a key is in.
@@ -26,6 +28,14 @@ use crate::shard::entry::{Entry, OwnedEntry};
 /// A directory has at most one element for so many keys. Hashes are evenly spread, so it never needs as many; if they
 /// were not, it would rather have large segments than a directory that outgrows them.
 const KEYS_PER_ELEMENT_MIN: usize = 64;
+
+/// A segment with so many buckets holds keys whose hashes share more first bits than chance gives.
+const CROWDED_BUCKETS: usize = 4 * SEGMENT_BUCKETS_MAX;
+
+/// To split such a segment, the directory may have one element for so many keys: a byte for each key. So keys that
+/// share `n` bits stand in segments of some `4 * 2^n` keys, and it takes `2^n` tries to find each of them, by somebody
+/// who knows the seed.
+const CROWDED_KEYS_PER_ELEMENT_MIN: usize = 4;
 
 /// Two segments that together have at most so many entries become one: half of what makes one split.
 const MERGED_KEYS_MAX: usize = SEGMENT_BUCKETS_MAX * 7 / 2;
@@ -153,7 +163,9 @@ impl SlotTable {
                     let position = directory.position(hash);
                     let segment = &directory.segments[position];
                     let deeper = segment.depth() == directory.depth;
-                    let may_deepen = directory.depth < 31 && keys >> (directory.depth + 1) >= KEYS_PER_ELEMENT_MIN;
+                    let crowded = segment.buckets().len() >= CROWDED_BUCKETS;
+                    let keys_min = if crowded { CROWDED_KEYS_PER_ELEMENT_MIN } else { KEYS_PER_ELEMENT_MIN };
+                    let may_deepen = directory.depth < 31 && keys >> (directory.depth + 1) >= keys_min;
                     if segment.is_largest() && (!deeper || may_deepen) {
                         directory.split(hash, arena);
                     } else {
@@ -201,7 +213,12 @@ impl SlotTable {
         match self {
             Self::One(segment) => segment.shrink(arena),
             Self::Many(directory) => {
-                if !directory.merge(hash, arena) {
+                // Mostly once; more often where all keys of a segment went into one half of it, again and again.
+                let mut merged = false;
+                while directory.merge(hash, arena) {
+                    merged = true;
+                }
+                if !merged {
                     let position = directory.position(hash);
                     directory.change(position, |segment| segment.shrink(arena));
                 }

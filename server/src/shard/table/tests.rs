@@ -27,6 +27,8 @@ enum Hashes {
     LowBits,
     /// All at the end of the range: chains wrap around.
     LastOnes,
+    /// The first bits, so many, are the same.
+    Sharing(u32),
 }
 
 impl Hashes {
@@ -39,6 +41,7 @@ impl Hashes {
             Self::HighBits => even & 0xFF00_0000,
             Self::LowBits => even & 0xFF,
             Self::LastOnes => even | 0xFFF0_0000,
+            Self::Sharing(bits) => even >> bits | 0xA5A5_A5A5 << (32 - bits),
         }
     }
 }
@@ -254,6 +257,67 @@ fn a_slot_with_very_many_keys_has_small_segments_and_gives_all_memory_back() {
         }
     }
     assert_eq!(pair.tables.memory_bytes(), Tables::new(SLOTS, 1).memory_bytes());
+}
+
+/// What somebody brings about who knows the seed: keys of one slot whose hashes have the same first bits.
+#[test]
+fn keys_whose_hashes_share_their_first_bits_lie_in_bounded_segments_and_give_all_memory_back() {
+    for (shared_bits, buckets_max) in [(4, 2 * SEGMENT_BUCKETS_MAX), (12, 1 << 12)] {
+        let mut pair = Pair::new(Hashes::Sharing(shared_bits));
+        let count = if cfg!(miri) { 4000 } else { 400_000 };
+        let ids: Vec<u32> = (0..).filter(|id| id % 16 < 14).take(count).collect();
+        for &id in &ids {
+            pair.insert(id);
+        }
+        let slot = &pair.tables.by_slot[usize::from(key::slot(TAGS[1].as_bytes()))];
+        let most = slot.segments().iter().map(|segment| segment.buckets().len()).max();
+        assert!(most.is_some_and(|most| most <= buckets_max), "{most:?} buckets with {shared_bits} bits shared");
+        let per_key = slot.bytes() as f64 / count as f64;
+        assert!(per_key < 16.0, "{per_key} bytes per key with {shared_bits} bits shared");
+        assert_eq!(pair.tables.memory_bytes(), pair.tables.recount_bytes());
+        assert!(ids.iter().step_by(97).all(|&id| pair.tables.find(pair.place(id), &key_of(id)).is_some()));
+        for &id in &ids {
+            pair.remove(id);
+        }
+        assert_eq!(pair.tables.memory_bytes(), Tables::new(SLOTS, 1).memory_bytes());
+    }
+}
+
+/// Where more keys share a hash than a directory may tell apart, their segment grows.
+#[test]
+fn a_segment_that_may_not_be_split_grows_beyond_the_homes_that_its_tags_can_name() {
+    let count = if cfg!(miri) { 3000 } else { 600_000 };
+    let (mut arena, mut segment) = (Arena::new(), Segment::new(0));
+    let hash = |id: u32| mixed(u64::from(id)) as u32;
+    for id in 0..count {
+        if segment.is_full() {
+            segment.grow(&mut arena);
+            arena.settle(|_, from, to| segment.move_to(from, to));
+        }
+        segment.insert(hash(id), OwnedEntry::new(hash(id), &id.to_be_bytes(), b"", Version(7), None));
+    }
+    assert!(cfg!(miri) || segment.buckets().len() > 1 << 16, "{} buckets", segment.buckets().len());
+    segment.check();
+    let mut order: Vec<u32> = (0..count).map(hash).collect();
+    order.sort_unstable();
+    let (mut from, mut visited) = (Some(0), 0);
+    while let Some(hash) = from {
+        let home = segment.home_of(hash);
+        segment.visit_home(home, |entry| visited += usize::from(entry.hash() >= hash));
+        from = segment.next_bucket(hash);
+        let before = from.map_or(order.len(), |next| order.partition_point(|hash| *hash < next));
+        assert_eq!(visited, before, "a walk has visited exactly what lies before its position");
+    }
+    for id in 0..count {
+        let spot = segment.find(hash(id), |entry| entry.key() == id.to_be_bytes());
+        let removed = spot.and_then(|spot| segment.remove(spot));
+        assert!(removed.is_some(), "{id}");
+        if segment.is_sparse() {
+            segment.shrink(&mut arena);
+            arena.settle(|_, from, to| segment.move_to(from, to));
+        }
+    }
+    assert_eq!((segment.keys(), segment.bytes()), (0, 0));
 }
 
 #[test]

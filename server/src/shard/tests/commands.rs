@@ -217,20 +217,20 @@ fn a_set_returns_what_was_there() {
         return_old: true,
     };
     let mut log = Log::new();
-    let nothing = Outcome::Previous { value: None, stored: false, version: Version(0) };
+    let nothing = Outcome::Previous { value: None, large: None, stored: false, version: Version(0) };
     assert_eq!(log.one(set(b"a", NewExpiry::Never, Condition::IfPresent), NOW_US), nothing);
     let outcome = log.one(set(b"a", NewExpiry::At(LATER_US), Condition::IfAbsent), NOW_US);
     let first = log.latest();
-    assert_eq!(outcome, Outcome::Previous { value: None, stored: true, version: first });
-    let refused = Outcome::Previous { value: Some(b"a"), stored: false, version: first };
+    assert_eq!(outcome, Outcome::Previous { value: None, large: None, stored: true, version: first });
+    let refused = Outcome::Previous { value: Some(b"a"), large: None, stored: false, version: first };
     assert_eq!(log.one(set(b"b", NewExpiry::Never, Condition::IfAbsent), NOW_US), refused);
     let outcome = log.one(set(b"longer", NewExpiry::Keep, Condition::Always), NOW_US);
-    assert_eq!(outcome, Outcome::Previous { value: Some(b"a"), stored: true, version: log.latest() });
+    assert_eq!(outcome, Outcome::Previous { value: Some(b"a"), large: None, stored: true, version: log.latest() });
     let expected = Stored { value: b"longer", version: log.latest(), expires_at_us: Some(LATER_US), large: None };
     assert_eq!(log.get(KEY, NOW_US), Some(expected));
     // Dead on arrival: the old value comes back, and nothing is left.
     let outcome = log.one(set(b"c", NewExpiry::At(NOW_US), Condition::Always), NOW_US);
-    assert_eq!(outcome, Outcome::Previous { value: Some(b"longer"), stored: true, version: log.latest() });
+    assert_eq!(outcome, Outcome::Previous { value: Some(b"longer"), large: None, stored: true, version: log.latest() });
     assert_eq!((log.shard.key_count(), log.shard.expiring_key_count()), (0, 0));
 }
 

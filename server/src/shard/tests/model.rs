@@ -196,7 +196,7 @@ impl Model {
                 let (old, (stored, version)) = outcome;
                 if return_old {
                     let value = old.map(|held| &*held.value.leak());
-                    return Outcome::Previous { value, stored, version: version.unwrap_or(Version(0)) };
+                    return Outcome::Previous { value, large: None, stored, version: version.unwrap_or(Version(0)) };
                 }
                 match version {
                     Some(version) if stored => Outcome::Stored { version },
