@@ -11,7 +11,6 @@
 use eyot_protocol::command::Command;
 use eyot_protocol::key::SLOT_COUNT;
 use eyot_protocol::request::{KeyQuery, Operation};
-use eyot_protocol::resp::request::ConfigCommand;
 use eyot_protocol::resp::{
     parse, split_request, Args, Combine as Wanted, Parsed, RespError, RespRequest, Shape, Split, Writer,
 };

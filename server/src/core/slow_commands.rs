@@ -15,6 +15,7 @@
 
 use std::time::Instant;
 
+use eyot_protocol::resp::request::ConfigCommand;
 use eyot_protocol::resp::table::lookup;
 use eyot_protocol::resp::{Args, Parsed, RespRequest};
 

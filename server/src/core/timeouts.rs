@@ -220,14 +220,14 @@ mod tests {
     fn whoever_does_not_say_who_it_is_has_the_time_of_a_handshake() {
         let mut unknown = connection();
         unknown.locked_since_us = Some(RULES.now_us - RULES.handshake_us);
-        assert_eq!(RULES.judge(&mut unknown), Verdict::Fine);
+        assert_eq!(RULES.judge(&mut unknown, None), Verdict::Fine);
         unknown.locked_since_us = Some(RULES.now_us - RULES.handshake_us - 1);
-        assert_eq!(RULES.judge(&mut unknown), Verdict::Unauthenticated);
+        assert_eq!(RULES.judge(&mut unknown, None), Verdict::Unauthenticated);
         // What it does meanwhile does not help it.
         unknown.begin(1, false);
-        assert_eq!(RULES.judge(&mut unknown), Verdict::Unauthenticated);
+        assert_eq!(RULES.judge(&mut unknown, None), Verdict::Unauthenticated);
         unknown.locked_since_us = None;
-        assert_eq!(RULES.judge(&mut unknown), Verdict::Fine);
+        assert_eq!(RULES.judge(&mut unknown, None), Verdict::Fine);
     }
 
     #[test]

@@ -383,6 +383,7 @@ impl Work {
 }
 
 /// What became of an upload in a turn.
+#[derive(Clone, Copy)]
 enum Progress {
     /// A part of it was logged.
     Part,

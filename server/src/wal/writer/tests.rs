@@ -302,7 +302,9 @@ fn the_reference_is_named_only_when_its_write_may_start() {
     }
     writer.append_referring(ShardId(0), position, EntryKind::ValuePart, b"", (value, 0..10));
     assert!(writer.next_reference().is_none() && writer.next_write().is_none(), "two are in flight");
-    writes.into_iter().for_each(|write| drop(writer.written(write.sequence, write.buffer)));
+    for write in writes {
+        writer.written(write.sequence, write.buffer);
+    }
     assert!(writer.next_reference().is_some());
 }
 
