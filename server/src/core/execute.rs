@@ -143,8 +143,8 @@ impl Work {
         if self.is_late(to, deadline_us) {
             return;
         }
-        // What a command makes of a text is bounded by this server's settings: at once where the length is known, by the
-        // command itself where only the content tells it.
+        // What a command makes of a text is bounded by this server's settings: at once where the length is known, by
+        // the command itself where only the content tells it.
         let bounded;
         let text_bytes_max = self.resp_limits.bulk_bytes_max;
         let command = match *command {
@@ -270,7 +270,8 @@ impl Work {
 }
 
 /// Whether `command`, of so many `bytes` when encoded, can stand in an entry. A request may be longer than that where
-/// the server takes the longest values that there are: their encoding has a head, and several values may be one command.
+/// the server takes the longest values that there are: their encoding has a head, and several values may be one
+/// command.
 #[inline]
 fn has_encoding(command: &Command<'_>, bytes: usize) -> bool {
     // The smaller of the two limits: below it there is nothing to look at.

@@ -47,7 +47,9 @@ impl Work {
             self.metrics.heavy.truncate(told, told_ns);
         }
         let took_ns = started.elapsed().as_nanos() as u64;
-        let took_ns = took_ns.saturating_sub(self.metrics.heavy.total_ns() - told_ns);
+        // CONFIG RESETSTAT forgets what was told before it.
+        let told_meanwhile_ns = self.metrics.heavy.total_ns().saturating_sub(told_ns);
+        let took_ns = took_ns.saturating_sub(told_meanwhile_ns);
         self.metrics.commands.took(parsed.id as usize, took_ns);
         let took_us = took_ns / 1000;
         if self.is_worth_telling(took_us) {

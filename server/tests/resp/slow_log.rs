@@ -116,6 +116,23 @@ fn a_low_threshold_times_every_command() {
 }
 
 #[test]
+fn statistics_are_reset_right_behind_a_slow_command() {
+    let directory = directory();
+    let subject =
+        Subject::start(directory.path(), &["--cores", "1", "--sync-writes=false", "--max-value-size", "128MiB"]);
+    let mut client = subject.connect();
+    assert_eq!(client.say(&format!("SETRANGE text {} z", TEXT_BYTES - 1)), Reply::Integer(TEXT_BYTES as i64));
+    // So long that its entry is sealed, and it is applied, before the next request of the pipeline is taken.
+    let part = "p".repeat(2 << 20);
+    let mut pipeline = Vec::new();
+    crate::support::resp::put_command(&mut pipeline, &["APPEND", "text", &part]);
+    crate::support::resp::put_command(&mut pipeline, &["CONFIG", "RESETSTAT"]);
+    let replies = client.pipeline(&pipeline, 2);
+    assert_eq!(replies, [Reply::Integer((TEXT_BYTES + part.len()) as i64), Reply::status("OK")]);
+    assert_eq!(client.say("PING"), Reply::status("PONG"));
+}
+
+#[test]
 fn a_large_request_and_a_large_reply_are_timed_without_a_value_file_too() {
     if redis_is_the_subject() {
         return;
