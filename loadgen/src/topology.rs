@@ -159,9 +159,12 @@ fn exchange<T>(
     loop {
         let left = timeout.checked_sub(started.elapsed()).filter(|left| !left.is_zero());
         socket.set_read_timeout(Some(left.ok_or("no answer in time")?)).map_err(failed)?;
-        match socket.read(&mut piece).map_err(failed)? {
-            0 => return Err("the server closed the connection".to_owned()),
-            count => input.extend_from_slice(&piece[..count]),
+        match socket.read(&mut piece) {
+            Ok(0) => return Err("the server closed the connection".to_owned()),
+            Ok(count) => input.extend_from_slice(&piece[..count]),
+            // With a time-out, a process that was stopped for a moment is told so.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(failed(error)),
         }
         if let Some(reply) = parse(&input).map_err(|error| error.0)? {
             return Ok(reply);

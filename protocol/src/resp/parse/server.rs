@@ -127,12 +127,21 @@ pub(super) fn latency(args: Args<'_>) -> Outcome<'_> {
     }))
 }
 
-/// LOLWUT [VERSION version] and what that version's picture takes, which is not looked at.
+/// LOLWUT [VERSION version] and the numbers that that version's picture takes, which must be numbers and are not drawn.
 pub(super) fn lolwut(args: Args<'_>) -> Outcome<'_> {
     let version = match (args.get(1), args.get(2)) {
         (Some(option), Some(version)) if is(option, "version") => Some(integer(version)?),
         _ => None,
     };
+    // Columns and squares, each way; columns and rows.
+    let numbers = match version {
+        Some(5) => 3,
+        Some(6) => 2,
+        _ => 0,
+    };
+    for number in (3..3 + numbers).map_while(|at| args.get(at)) {
+        integer(number)?;
+    }
     Ok(RespRequest::Lolwut { version })
 }
 

@@ -401,7 +401,9 @@ fn the_server() {
     is("TIME", RespRequest::Time);
     is("LOLWUT", RespRequest::Lolwut { version: None });
     is("LOLWUT VERSION 5 1 2", RespRequest::Lolwut { version: Some(5) });
-    not_integers(&["LOLWUT VERSION x"]);
+    is("LOLWUT VERSION 5 1 2 3 x", RespRequest::Lolwut { version: Some(5) });
+    is("LOLWUT VERSION 7 x", RespRequest::Lolwut { version: Some(7) });
+    not_integers(&["LOLWUT VERSION x", "LOLWUT VERSION 5 x", "LOLWUT VERSION 5 1 2 x", "LOLWUT VERSION 6 1 x"]);
     let shutdown = |line: &str, expected| is(&format!("SHUTDOWN {line}"), RespRequest::Shutdown(expected));
     shutdown("", ShutdownRequest::default());
     shutdown("NOSAVE now FORCE", ShutdownRequest { save: Some(false), now: true, force: true, abort: false });
