@@ -105,16 +105,15 @@ impl Work {
                 break;
             }
             let shard = self.shards[usize::from(route.local_shard)].shard();
-            let mut visited = 0;
-            let after = shard.scan(cursor, budget, now_us, |key, stored| {
-                visited += 1;
+            let scanned = shard.scan(cursor, budget, now_us, |key, stored| {
                 if request.wants(key, stored.value) {
                     count += 1;
                     Writer { out: &mut found, version: RespVersion::Two }.bulk(key);
                 }
             });
-            budget = budget.saturating_sub(visited.max(1));
-            next = after.or_else(|| {
+            // Keys that have expired are work, too, and there may be millions of them.
+            budget = budget.saturating_sub(scanned.looked_at.max(1));
+            next = scanned.next.or_else(|| {
                 let end = usize::from(shard.slots().end);
                 (end < SLOT_COUNT).then(|| ScanCursor::of_slot(end as u16))
             });
@@ -146,7 +145,7 @@ impl Work {
         let now_us = self.clock.wall_us();
         let Walk { pattern, count, found, local_shard, cursor, .. } = &mut walk;
         let shard = self.shards[*local_shard].shard();
-        let next = shard.scan(*cursor, SCAN_KEYS_MAX, now_us, |key, _| {
+        let scanned = shard.scan(*cursor, SCAN_KEYS_MAX, now_us, |key, _| {
             if matches(pattern, key) {
                 *count += 1;
                 Writer { out: found, version: RespVersion::Two }.bulk(key);
@@ -157,7 +156,7 @@ impl Work {
             self.outlet().reply(&walk.to, Reply::Error(ErrorCode::BatchTooLarge, message));
             return;
         }
-        match next {
+        match scanned.next {
             Some(cursor) => walk.cursor = cursor,
             None if walk.local_shard + 1 < self.shards.len() => {
                 walk.local_shard += 1;
