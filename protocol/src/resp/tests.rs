@@ -2,7 +2,7 @@
 
 use super::args::{ArgList, Args};
 use super::decode::{split_request, BigBulk, RespLimits, Split, Unfinished};
-use super::glob::{matches, matches_ignoring_case};
+use super::glob::{self, Comparison};
 use super::writer::{RespVersion, Writer};
 use crate::tlv::Value;
 use proptest::collection::vec;
@@ -252,6 +252,17 @@ fn stored_values_become_text_arrays_and_maps() {
     }
 }
 
+/// Steps that no comparison of a test takes.
+const ENOUGH: usize = 1 << 30;
+
+fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    glob::matches(pattern, text, &mut { ENOUGH }).expect("enough steps")
+}
+
+fn matches_ignoring_case(pattern: &[u8], text: &[u8]) -> bool {
+    glob::matches_ignoring_case(pattern, text, &mut { ENOUGH }).expect("enough steps")
+}
+
 #[test]
 fn patterns_describe_what_redis_says_they_do() {
     for (pattern, text) in [
@@ -307,6 +318,20 @@ fn a_hostile_pattern_takes_steps_by_length_times_length() {
     assert!(matches(pattern.as_bytes(), text.as_bytes()));
 }
 
+#[test]
+fn a_comparison_stops_when_its_steps_are_used_up() {
+    // A class is read whole for each byte, and every byte is compared.
+    let class = format!("*[{}]zz", "a".repeat(1000));
+    let mut steps = ENOUGH;
+    assert_eq!(glob::matches(class.as_bytes(), &[b'a'; 16], &mut steps), Some(false));
+    assert!((16_000..20_000).contains(&(ENOUGH - steps)), "{} steps", ENOUGH - steps);
+    assert_eq!(glob::matches(class.as_bytes(), &[b'a'; 16], &mut 10_000), None);
+    // One step for each byte of an ordinary pattern.
+    let mut steps = 9;
+    assert_eq!((glob::matches(b"user:1*", b"user:1000", &mut steps), steps), (Some(true), 2));
+    assert_eq!(glob::matches_ignoring_case(b"a*b", &[b'a'; 1 << 20], &mut 1000), None);
+}
+
 /// The definition, without a thought for the time it takes.
 fn matches_by_definition(pattern: &[u8], text: &[u8]) -> bool {
     match (pattern, text) {
@@ -355,6 +380,18 @@ proptest! {
     #[test]
     fn any_pattern_ends(pattern in vec(any::<u8>(), 0..20), text in vec(any::<u8>(), 0..20)) {
         let _ = (matches(&pattern, &text), matches_ignoring_case(&pattern, &text));
+    }
+
+    #[test]
+    fn a_comparison_in_parts_finds_what_one_at_once_does(
+        pattern in "[ab*?\\[\\]^-]{0,10}",
+        text in "[ab]{0,12}",
+        steps in 1_usize..6,
+    ) {
+        let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+        let mut comparison = Comparison::default();
+        let found = (0..10_000).find_map(|_| comparison.go_on(pattern, text, &mut { steps }));
+        prop_assert_eq!(found, Some(matches(pattern, text)));
     }
 }
 

@@ -19,6 +19,8 @@ pub const DEFAULT_USER: &str = "default";
 /// One connection, as its core describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientInfo {
+    /// The slot that it has on its core, for as long as it is connected.
+    pub key: u32,
     /// Its number: no two connections of the node ever have the same one.
     pub id: u64,
     /// The client's address.
@@ -109,10 +111,10 @@ impl ClientInfo {
         line
     }
 
-    /// Whether CLIENT LIST describes it when it is to list this class and these numbers, or all. Every connection here
-    /// is of the normal class.
+    /// Whether CLIENT LIST describes it when it is to list this class and these numbers, in order, or all. Every
+    /// connection here is of the normal class.
     pub fn is_listed(&self, client_type: Option<ClientType>, ids: Option<&[u64]>) -> bool {
-        is_normal(client_type) && ids.is_none_or(|ids| ids.contains(&self.id))
+        is_normal(client_type) && ids.is_none_or(|ids| ids.binary_search(&self.id).is_ok())
     }
 
     /// Whether CLIENT KILL with `filter` closes it, when the connection `asking` has said so.
@@ -161,6 +163,7 @@ mod tests {
 
     fn client(id: u64, core: u16) -> ClientInfo {
         ClientInfo {
+            key: id as u32,
             id,
             addr: "127.0.0.1:36596".parse().unwrap(),
             laddr: "127.0.0.1:6379".parse().unwrap(),

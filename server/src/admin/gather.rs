@@ -57,13 +57,18 @@ pub enum Question {
 pub struct ListedClients {
     /// Those of this class.
     pub client_type: Option<ClientType>,
-    /// Those with these numbers; `None`: all.
+    /// Those with these numbers, in order; `None`: all.
     pub ids: Option<Vec<u64>>,
 }
 
 impl From<ClientFilter<'_>> for ListedClients {
     fn from(filter: ClientFilter<'_>) -> Self {
-        Self { client_type: filter.client_type, ids: filter.ids().map(Iterator::collect) }
+        let sorted = |ids: &mut dyn Iterator<Item = u64>| {
+            let mut ids: Vec<u64> = ids.collect();
+            ids.sort_unstable();
+            ids
+        };
+        Self { client_type: filter.client_type, ids: filter.ids().map(|mut ids| sorted(&mut ids)) }
     }
 }
 
@@ -142,9 +147,9 @@ pub trait CoreSide {
     fn report(&mut self) -> CoreReport;
     /// Its connections.
     fn clients(&mut self) -> Vec<ClientInfo>;
-    /// Closes the connection with this number, of those that [`CoreSide::clients`] told; replies that wait for the
-    /// connection that asks, `is_asking`, are sent first.
-    fn close(&mut self, id: u64, is_asking: bool);
+    /// Closes one of the connections that [`CoreSide::clients`] has just told; replies that wait for the connection
+    /// that asks, `is_asking`, are sent first.
+    fn close(&mut self, client: &ClientInfo, is_asking: bool);
 }
 
 impl Question {
@@ -169,7 +174,7 @@ impl Question {
                 let mut clients = core.clients();
                 clients.retain(|client| killed.has(client));
                 for client in &clients {
-                    core.close(client.id, client.id == killed.asking);
+                    core.close(client, client.id == killed.asking);
                 }
                 Answer::Count(clients.len() as u64)
             }

@@ -99,6 +99,7 @@ impl CoreSide for FakeCore {
 
     fn clients(&mut self) -> Vec<ClientInfo> {
         let client = |&sequence: &u64| ClientInfo {
+            key: sequence as u32,
             id: client_id(sequence, self.core, 2),
             addr: format!("127.0.0.1:{}", 5000 + sequence * 2 + u64::from(self.core)).parse().unwrap(),
             laddr: "127.0.0.1:6379".parse().unwrap(),
@@ -121,8 +122,8 @@ impl CoreSide for FakeCore {
         self.clients.iter().map(client).collect()
     }
 
-    fn close(&mut self, id: u64, is_asking: bool) {
-        self.closed.push((id, is_asking));
+    fn close(&mut self, client: &ClientInfo, is_asking: bool) {
+        self.closed.push((client.id, is_asking));
     }
 }
 

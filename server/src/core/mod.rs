@@ -42,6 +42,7 @@ mod stopping;
 mod timeouts;
 mod turn;
 mod uploads;
+mod walks;
 
 pub use shared::Shared;
 pub use startup::{recovery_stop, spawn, CoreStart, Ready};
@@ -95,8 +96,8 @@ pub(crate) struct Work {
     paging: paging::Paging,
     mesh: Mesh,
     gathers: Gathers,
-    /// Walks over all keys that are under way.
-    walks: VecDeque<keyspace::Walk>,
+    /// Walks over keys that are under way.
+    walks: walks::Walks,
     /// Requests on very many keys that are not all routed yet.
     sliced: VecDeque<slices::Sliced>,
     metrics: Metrics,

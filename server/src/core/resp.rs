@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use eyot_protocol::command::Command;
 use eyot_protocol::key::SLOT_COUNT;
 use eyot_protocol::request::{KeyQuery, Operation};
+use eyot_protocol::resp::request::TypeFilter;
 use eyot_protocol::resp::{
     parse, split_request, Args, Combine as Wanted, Parsed, RespError, RespRequest, Shape, Split, Writer,
 };
@@ -222,7 +223,9 @@ impl Work {
                 }
             }
             RespRequest::Keys { pattern } => {
-                self.ask_keyspace(key, Combine::Keys, &KeyspaceRequest::Walk { pattern: Box::from(*pattern) });
+                let (pattern, filter) = (Some(Box::from(*pattern)), TypeFilter::Any);
+                let request = KeyspaceRequest::Walk(OwnedScan { count: 0, pattern, filter });
+                self.ask_keyspace(key, Combine::Keys, &request);
             }
             RespRequest::DbSize => self.ask_keyspace(key, Combine::Sum, &KeyspaceRequest::Count),
             RespRequest::RandomKey => {

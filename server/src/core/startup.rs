@@ -183,7 +183,7 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         paging: super::paging::Paging::default(),
         mesh: Mesh::new(core, inbox, ways),
         gathers: Gathers::default(),
-        walks: std::collections::VecDeque::new(),
+        walks: super::walks::Walks::default(),
         sliced: std::collections::VecDeque::new(),
         resp_limits: RespLimits::new(settings.max_value_bytes, settings.mmap_threshold_bytes.unwrap_or(usize::MAX)),
         arguments: ArgList::default(),

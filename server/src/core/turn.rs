@@ -255,6 +255,7 @@ impl Work {
     fn begin_turn(&mut self) {
         self.clock.read();
         self.metrics.turns += 1;
+        self.walks.begin_turn();
         self.budget = WriteBudget {
             room_bytes: u64::MAX,
             pending_log_bytes: self.log.pending_bytes(),
@@ -344,6 +345,7 @@ impl Work {
         shards_settled
             && self.mesh.under_way() == 0
             && self.gathers.is_empty()
+            && self.walks.is_empty()
             && self.uploads.is_empty()
             && self.has_no_kept_reads()
     }

@@ -244,10 +244,10 @@ impl Connection {
             && self.large != LargeInput::Coming
     }
 
-    /// Memory of its buffers now.
+    /// Memory of its buffers, and of what its session keeps, now.
     #[inline]
     pub fn buffer_bytes(&self) -> usize {
-        self.input.capacity() + self.output.memory_bytes() + self.sending_capacity
+        self.input.capacity() + self.output.memory_bytes() + self.sending_capacity + self.session.memory_bytes()
     }
 
     /// Whether its replies should wait a little, at `now_us`, for those of another core.

@@ -2,7 +2,6 @@
 //!
 //! Place in the flow: step 4 (route). Rare beside requests on keys, so they own what they need.
 
-use eyot_protocol::resp::glob::matches;
 use eyot_protocol::resp::request::TypeFilter;
 use eyot_protocol::tlv::{TYPE_LIST, TYPE_MAP};
 
@@ -26,11 +25,8 @@ pub enum KeyspaceRequest {
         /// What is wanted.
         request: OwnedScan,
     },
-    /// All that match.
-    Walk {
-        /// As Redis's KEYS has it.
-        pattern: Box<[u8]>,
-    },
+    /// All that are wanted, whatever the count.
+    Walk(OwnedScan),
 }
 
 /// What a SCAN wants.
@@ -45,10 +41,9 @@ pub struct OwnedScan {
 }
 
 impl OwnedScan {
-    /// Whether `key` with its encoded `value` is wanted.
-    pub fn wants(&self, key: &[u8], value: &[u8]) -> bool {
-        self.pattern.as_ref().is_none_or(|pattern| matches(pattern, key))
-            && (self.filter == TypeFilter::Any || self.filter == type_of(value))
+    /// Whether a key with this encoded `value` is of the type that is wanted.
+    pub fn has_type(&self, value: &[u8]) -> bool {
+        self.filter == TypeFilter::Any || self.filter == type_of(value)
     }
 }
 

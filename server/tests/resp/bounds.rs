@@ -1,0 +1,50 @@
+//! Requests of a few bytes that are a lot of work or memory: the work is done in slices or refused, and others are
+//! served in between.
+
+use crate::support::{directory, Reply, RespClient, Subject};
+
+/// Sends `request`, and counts how many PINGs of another client are answered until its reply is there.
+fn served_during<A: AsRef<[u8]>>(subject: &Subject, request: &[A]) -> (usize, Reply) {
+    let (mut asking, mut other) = (subject.connect(), subject.connect());
+    assert_eq!(other.say("PING"), Reply::status("PONG"));
+    asking.send(request);
+    asking.stream.set_nonblocking(true).expect("an option of every socket");
+    let mut served = 0;
+    loop {
+        assert_eq!(other.say("PING"), Reply::status("PONG"));
+        served += 1;
+        let nothing = asking.stream.peek(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+        if !nothing {
+            asking.stream.set_nonblocking(false).expect("an option of every socket");
+            return (served, asking.receive());
+        }
+    }
+}
+
+/// Each key takes 500 steps for each of its 60,000 bytes: half a second of work for all, and every other client would
+/// wait for it if it were done in one turn.
+#[test]
+fn patterns_that_take_long_make_nobody_else_wait() {
+    let directory = directory();
+    let subject = Subject::start(directory.path(), &["--cores", "1"]);
+    let mut client: RespClient = subject.connect();
+    for n in 0..10 {
+        let key = format!("{n}{}", "a".repeat(60_000));
+        assert_eq!(client.call(&["SET", &key, "v"]), Reply::status("OK"));
+    }
+    let bomb = format!("*{}b", "a".repeat(500));
+    let (served, reply) = served_during(&subject, &["KEYS", &bomb]);
+    assert_eq!(reply, Reply::Array(Vec::new()));
+    assert!(served > 100, "KEYS: {served} other requests were served meanwhile");
+    let (served, reply) = served_during(&subject, &["SCAN", "0", "MATCH", &bomb, "COUNT", "1000"]);
+    assert_eq!(reply.elements()[1], Reply::Array(Vec::new()));
+    assert!(served > 100, "SCAN: {served} other requests were served meanwhile");
+    // What is ordinary finds what it always did.
+    assert_eq!(client.say("KEYS 7a*").elements().len(), 1);
+    assert_eq!(client.say("SCAN 0 MATCH [3-5]* COUNT 1000").elements()[1].elements().len(), 3);
+    let too_long = "x".repeat(1025);
+    assert_eq!(client.call(&["KEYS", &too_long]).error(), Some("ERR pattern is longer than 1024 bytes"));
+    let class = format!("*[{}]x", "a".repeat(100_000));
+    let refused = client.call(&["CONFIG", "GET", &class]);
+    assert!(refused.error().is_some_and(|line| line.contains("takes too long")), "{refused:?}");
+}
