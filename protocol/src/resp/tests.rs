@@ -95,6 +95,29 @@ fn a_request_of_many_arguments_is_read_on_where_it_ended() {
 }
 
 #[test]
+fn each_byte_behind_a_million_arguments_costs_no_more_than_itself() {
+    const ARGUMENTS: usize = RespLimits::ARGUMENTS_MAX;
+    let limits = RespLimits::new(1 << 20, 1 << 16);
+    let mut request = format!("*{ARGUMENTS}\r\n").into_bytes();
+    request.extend(b"$0\r\n\r\n".repeat(ARGUMENTS - 1));
+    let before = request.len();
+    request.extend(b"$20000\r\n".iter().chain(&[b'x'; 20_000]).chain(b"\r\n"));
+    let (mut args, mut unfinished) = (ArgList::default(), Unfinished::default());
+    let started = std::time::Instant::now();
+    for end in before..request.len() {
+        args.clear();
+        let split = split_request(&request[..end], &limits, &mut args, &mut unfinished);
+        assert!(matches!(split, Ok(Split::Incomplete { needed, big_bulk: None }) if needed > end), "{split:?}");
+        assert_eq!(unfinished.kept(), ARGUMENTS - 1);
+    }
+    // Copying the arguments for each byte would take a minute.
+    assert!(started.elapsed() < std::time::Duration::from_secs(5), "{:?}", started.elapsed());
+    let split = split_request(&request, &limits, &mut args, &mut unfinished);
+    let Ok(Split::Request { consumed, request: spans }) = split else { panic!("{split:?}") };
+    assert_eq!((consumed, args.of(spans, &request).len(), unfinished.memory_bytes()), (request.len(), ARGUMENTS, 0));
+}
+
+#[test]
 fn what_is_no_request_ends_the_stream_in_redis_words() {
     let error = |input: &str| whole(input).pop().expect("an error");
     for (input, expected) in [

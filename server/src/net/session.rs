@@ -109,7 +109,7 @@ impl RespSession {
     /// Memory of what is kept beside the session itself.
     #[inline]
     fn memory_bytes(&self) -> usize {
-        self.profile.as_ref().map_or(0, |profile| profile.memory_bytes())
+        self.unfinished.memory_bytes() + self.profile.as_ref().map_or(0, |profile| profile.memory_bytes())
     }
 
     /// RESET: as it began, but for the replies under way.
