@@ -99,7 +99,7 @@ pub(crate) struct Work {
     /// Walks over keys that are under way.
     walks: walks::Walks,
     /// Requests on very many keys that are not all routed yet.
-    sliced: VecDeque<slices::Sliced>,
+    sliced: slices::SlicedRequests,
     metrics: Metrics,
     /// What a RESP request may have, and where its arguments are kept.
     resp_limits: RespLimits,

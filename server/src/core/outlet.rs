@@ -2,6 +2,7 @@
 //!
 //! Place in the flow: step 9 (reply). The only writer of replies; the one place that counts a request as answered.
 
+use eyot_protocol::limits::MAX_BATCH_OPERATIONS;
 use eyot_protocol::native::reply::{put_batch_head, put_reply, reply_bytes};
 use eyot_protocol::request::Operation;
 use eyot_protocol::resp::{error_line, RespVersion, Writer};
@@ -18,6 +19,10 @@ use crate::router::{Form, LargeReply, Reply, ReplySink, ReplyTo};
 /// A part of a BATCH's result up to this size is never left out: writes and errors take no more, and there are at most
 /// 10,000 of them.
 const SMALL_RESULT_BYTES: usize = 256;
+/// The same where there may be a million parts, over RESP.
+const TINY_RESULT_BYTES: usize = 32;
+/// What stands there for a part that is left out, and takes no more than that.
+const LEFT_OUT: &str = "the reply is full";
 /// What a read is answered with when its connection is owed [`MAX_OWED_BYTES`].
 const OWES_TOO_MUCH: &str = "this connection does not take its replies; take them, then ask again, for less at once";
 
@@ -188,12 +193,13 @@ impl Outlet<'_> {
         let owed_bytes = connection
             .map_or(MAX_OWED_BYTES, |connection| connection.owed_bytes() + connection.gathered_bytes - own_bytes);
         // One reply holds all results, and a connection is owed only so much: beyond either, values are left out.
-        let left_out = if bytes <= SMALL_RESULT_BYTES {
+        let many = bytes > TINY_RESULT_BYTES && self.gathers.part_count(to.key) > MAX_BATCH_OPERATIONS;
+        let left_out = if bytes <= if many { TINY_RESULT_BYTES } else { SMALL_RESULT_BYTES } {
             None
         } else if own_bytes + bytes > self.max_frame_bytes {
-            Some((ErrorCode::BatchTooLarge, REPLY_IS_FULL))
+            Some((ErrorCode::BatchTooLarge, if many { LEFT_OUT } else { REPLY_IS_FULL }))
         } else if owed_bytes >= MAX_OWED_BYTES {
-            Some((ErrorCode::Busy, OWES_TOO_MUCH))
+            Some((ErrorCode::Busy, if many { LEFT_OUT } else { OWES_TOO_MUCH }))
         } else {
             None
         };

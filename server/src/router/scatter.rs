@@ -148,6 +148,11 @@ impl Gathers {
         Some(gather.reply_to)
     }
 
+    /// How many parts the gather has, those that are missing among them.
+    pub fn part_count(&self, key: u32) -> usize {
+        self.batches.get(key as usize).map_or(0, |gather| gather.parts.len())
+    }
+
     /// Bytes that the gather holds so far.
     pub fn bytes(&self, key: u32) -> usize {
         self.batches.get(key as usize).map_or(0, |gather| gather.bytes.len())

@@ -48,3 +48,27 @@ fn patterns_that_take_long_make_nobody_else_wait() {
     let refused = client.call(&["CONFIG", "GET", &class]);
     assert!(refused.error().is_some_and(|line| line.contains("takes too long")), "{refused:?}");
 }
+
+/// Small values are bounded like large ones, where there are very many of them.
+#[test]
+fn a_reply_of_very_many_small_values_is_bounded() {
+    const KEYS: usize = 400_000;
+    let directory = directory();
+    let subject = Subject::start(directory.path(), &["--cores", "1"]);
+    let mut client = subject.connect();
+    assert_eq!(client.call(&["SET", "k", &"v".repeat(250)]), Reply::status("OK"));
+    let mut request = vec!["MGET"];
+    request.resize(1 + KEYS, "k");
+    let values = client.call(&request).elements();
+    let is_left_out = |value: &&Reply| value.error().is_some_and(|line| line.ends_with("the reply is full"));
+    let left_out = values.iter().filter(is_left_out).count();
+    assert!(values
+        .iter()
+        .all(|value| value.bytes().is_some_and(|bytes| bytes.len() == 250) || value.error().is_some()));
+    assert_eq!(values.len(), KEYS);
+    // A reply holds about 64 MiB: 260,000 such values.
+    assert!((KEYS - 280_000..KEYS - 240_000).contains(&left_out), "{left_out} of {KEYS} values left out");
+    assert_eq!(client.say("GET k").bytes().map(<[u8]>::len), Some(250));
+    request[0] = "EXISTS";
+    assert_eq!(client.call(&request), Reply::Integer(KEYS as i64));
+}
