@@ -142,9 +142,9 @@ fn is_address(address: SocketAddr, text: &[u8]) -> bool {
 }
 
 /// The text of CLIENT LIST: the lines of the connections, by their numbers.
-pub fn list(mut clients: Vec<ClientInfo>) -> String {
-    clients.sort_unstable_by_key(|client| client.id);
-    clients.iter().map(ClientInfo::line).collect()
+pub fn list(mut clients: Vec<(u64, String)>) -> String {
+    clients.sort_unstable_by_key(|(id, _)| *id);
+    clients.into_iter().map(|(_, line)| line).collect()
 }
 
 /// The number of a connection: `sequence` counts the connections of `core`, one of `cores`. Numbers begin with 1.
@@ -195,7 +195,7 @@ mod tests {
             tot-mem=22298 events=r cmd=client|list user=default redir=-1 resp=3 lib-name=redis-py lib-ver=5.0.1 \
             core=1\n";
         assert_eq!(client(3, 1).line(), expected);
-        let text = list(vec![client(9, 0), client(2, 1)]);
+        let text = list(vec![(9, client(9, 0).line()), (2, client(2, 1).line())]);
         assert!(text.starts_with("id=2 ") && text.contains("\nid=9 "), "{text}");
         let mut busy = client(1, 0);
         busy.flags = vec![ClientFlag::Waits, ClientFlag::NoEvict];

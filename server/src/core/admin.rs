@@ -285,8 +285,11 @@ impl CoreSide for Work {
         self.core_report()
     }
 
-    fn clients(&mut self) -> Vec<ClientInfo> {
-        self.connections.keys().into_iter().filter_map(|key| self.client_info(key)).collect()
+    fn visit_clients(&mut self, from: usize, count: usize, each: &mut dyn FnMut(ClientInfo)) -> usize {
+        let mut keys = Vec::with_capacity(count);
+        let next = self.connections.visit(from, count, |key, _| keys.push(key));
+        keys.into_iter().filter_map(|key| self.client_info(key)).for_each(each);
+        next
     }
 
     fn close(&mut self, client: &ClientInfo, is_asking: bool) {

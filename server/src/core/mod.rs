@@ -57,6 +57,7 @@ use eyot_ring::{Event, Ring, Sleeper};
 use self::clock::TurnClock;
 use self::log::CoreLog;
 use self::memory_pressure::MemoryWork;
+use crate::admin::gather::ClientWalk;
 use crate::admin::latency::LatencyEvents;
 use crate::admin::slowlog::SlowLog;
 use crate::memory::LargeValues;
@@ -98,6 +99,9 @@ pub(crate) struct Work {
     gathers: Gathers,
     /// Walks over keys that are under way.
     walks: walks::Walks,
+    /// Walks over connections that are under way, with the core and the gather that want the answer: bounded by what
+    /// each core may ask of all at a time.
+    client_walks: VecDeque<(u16, u32, ClientWalk)>,
     /// Requests on very many keys that are not all routed yet.
     sliced: slices::SlicedRequests,
     metrics: Metrics,

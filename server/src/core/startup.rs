@@ -184,6 +184,7 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         mesh: Mesh::new(core, inbox, ways),
         gathers: Gathers::default(),
         walks: super::walks::Walks::default(),
+        client_walks: std::collections::VecDeque::new(),
         sliced: super::slices::SlicedRequests::default(),
         resp_limits: RespLimits::new(settings.max_value_bytes, settings.mmap_threshold_bytes.unwrap_or(usize::MAX)),
         arguments: ArgList::default(),

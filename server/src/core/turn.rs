@@ -69,6 +69,7 @@ impl Core {
             self.work.flush_reads();
             self.work.drain_inbox();
             self.work.walk();
+            self.work.walk_some_clients();
             self.work.route_slice();
             self.work.free_some();
             self.sweep();
@@ -118,6 +119,7 @@ impl Core {
             || self.work.log.has_work()
             || self.work.uploads.has_work()
             || !self.work.walks.is_empty()
+            || !self.work.client_walks.is_empty()
             || !self.work.sliced.is_empty()
             || self.work.has_graves
             || !self.work.open_shards.is_empty()
