@@ -34,6 +34,10 @@ impl Work {
                 }
                 self.mesh.recycle_replies(batch);
             }
+            Message::Found(from, to, found) => {
+                self.mesh.answered(from, 1);
+                self.outlet().keys_found(&to, found);
+            }
             Message::Asked(from, gather, question) => self.be_asked(from, gather, question),
             Message::Told(gather, answer) => self.put_answer(gather, answer),
         }

@@ -208,6 +208,7 @@ impl Work {
             RespRequest::Scan(scan) => {
                 let to = self.begin_alone(key, Operation::Keyspace, 1);
                 let request = OwnedScan {
+                    asker: self.connections.get_mut(key).asks(),
                     count: usize::try_from(scan.count).unwrap_or(usize::MAX),
                     pattern: scan.pattern.map(Box::from),
                     filter: scan.filter,
@@ -223,8 +224,9 @@ impl Work {
                 }
             }
             RespRequest::Keys { pattern } => {
+                let asker = self.connections.get_mut(key).asks();
                 let (pattern, filter) = (Some(Box::from(*pattern)), TypeFilter::Any);
-                let request = KeyspaceRequest::Walk(OwnedScan { count: 0, pattern, filter });
+                let request = KeyspaceRequest::Walk(OwnedScan { asker, count: 0, pattern, filter });
                 self.ask_keyspace(key, Combine::Keys, &request);
             }
             RespRequest::DbSize => self.ask_keyspace(key, Combine::Sum, &KeyspaceRequest::Count),

@@ -8,6 +8,8 @@
 //!   pattern ([`MATCH_STEPS_PER_SLICE`]), and by the bytes that it finds ([`FOUND_BYTES_PER_SLICE`]): some tenths of a
 //!   millisecond, whatever the keys and the pattern are. One key may take many slices.
 //! - What is found does not depend on the slices.
+//! - What all walks have found is bounded ([`MAX_FOUND_BYTES`]) and counted, and goes to the reply without a copy.
+//! - A walk ends when the connection that has asked is no more.
 //!
 //! Deliberately not here: what the parts of several cores become; see `outlet`.
 
@@ -18,9 +20,10 @@ use eyot_protocol::resp::glob::Comparison;
 use eyot_protocol::resp::{RespVersion, Writer};
 use eyot_protocol::ErrorCode;
 
-use super::keyspace::{version_of, PART_TAG};
+use super::keyspace::version_of;
 use super::Work;
 use crate::router::keyspace::OwnedScan;
+use crate::router::scatter::FoundKeys;
 use crate::router::{Reply, ReplySink, ReplyTo};
 use crate::shard::{ScanCursor, Shard, Stored, SCAN_KEYS_MAX};
 
@@ -31,6 +34,11 @@ pub const MAX_WALKS: usize = 64;
 pub const MATCH_STEPS_PER_SLICE: usize = 256 * 1024;
 /// Bytes of keys that a slice finds before it ends: what is copied in some tenths of a millisecond.
 pub const FOUND_BYTES_PER_SLICE: usize = 1 << 20;
+/// Bytes that all walks of a core have found. Beyond it `BUSY` for the one that grows; one alone may find what a reply
+/// holds.
+pub const MAX_FOUND_BYTES: usize = 128 << 20;
+/// What is found is kept in chunks of about this size: none of them is copied to become longer.
+const CHUNK_BYTES: usize = 256 * 1024;
 /// Keys that are fetched at a time. When the steps are used up, the rest of them is kept for the next slice: at most
 /// about 1 MiB.
 const PORTION_KEYS: usize = 16;
@@ -56,6 +64,11 @@ impl Walks {
         self.steps_left = MATCH_STEPS_PER_SLICE;
     }
 
+    /// Memory of what they have found, and of the keys that wait.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.queue.iter().map(|(_, walk)| walk.memory_bytes()).sum()
+    }
+
     /// Whether none is under way.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
@@ -75,24 +88,20 @@ struct Walk {
     /// Keys that were fetched and are not compared. The first may be compared in part.
     waiting: VecDeque<Box<[u8]>>,
     comparison: Comparison,
-    /// How many keys are found.
-    count: usize,
-    /// They: `= | count u32 | RESP bulk strings`.
-    found: Vec<u8>,
+    found: FoundKeys,
 }
 
 impl Walk {
     fn new(wanted: OwnedScan, is_whole: bool, from: ScanCursor) -> Self {
         let keys_left = if is_whole { usize::MAX } else { wanted.count.clamp(1, SCAN_KEYS_MAX) };
-        let found = vec![PART_TAG, 0, 0, 0, 0];
-        let (waiting, comparison) = (VecDeque::new(), Comparison::default());
-        Self { wanted, is_whole, keys_left, next: Some(from), waiting, comparison, count: 0, found }
+        let (waiting, comparison, found) = (VecDeque::new(), Comparison::default(), FoundKeys::default());
+        Self { wanted, is_whole, keys_left, next: Some(from), waiting, comparison, found }
     }
 
     /// Takes one slice, with `steps` of comparing; returns whether the walk is done. `shard_of` has the shard of a slot
     /// if it is this core's.
     fn go_on<'s>(&mut self, shard_of: impl Fn(u16) -> Option<&'s Shard>, now_us: i64, steps: &mut usize) -> bool {
-        let found_max = self.found.len() + FOUND_BYTES_PER_SLICE;
+        let found_max = self.found.bytes + FOUND_BYTES_PER_SLICE;
         let mut keys = SCAN_KEYS_MAX;
         self.compare_waiting(steps);
         loop {
@@ -104,7 +113,7 @@ impl Walk {
             if self.keys_left == 0 {
                 return true;
             }
-            if self.found.len() >= found_max {
+            if self.found.bytes >= found_max {
                 // What SCAN has found is a reply; the client goes on from there.
                 return !self.is_whole;
             }
@@ -122,6 +131,10 @@ impl Walk {
                 (end < SLOT_COUNT).then(|| ScanCursor::of_slot(end as u16))
             });
         }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.found.bytes + self.waiting.iter().map(|key| key.len()).sum::<usize>()
     }
 
     fn visit(&mut self, key: &[u8], stored: &Stored<'_>, steps: &mut usize) {
@@ -159,23 +172,26 @@ impl Walk {
     }
 
     fn put(&mut self, key: &[u8]) {
-        self.count += 1;
-        Writer { out: &mut self.found, version: RespVersion::Two }.bulk(key);
+        let FoundKeys { count, chunks, bytes } = &mut self.found;
+        if chunks.last().is_none_or(|chunk| chunk.len() >= CHUNK_BYTES) {
+            chunks.push(Vec::new());
+        }
+        let chunk = chunks.last_mut().expect("one was just pushed");
+        let before = chunk.len();
+        Writer { out: chunk, version: RespVersion::Two }.bulk(key);
+        *count += 1;
+        *bytes += chunk.len() - before;
     }
 
-    /// What a walk that is done has found: the part of a KEYS, or the reply of a SCAN.
-    fn result(mut self, version: RespVersion) -> Vec<u8> {
-        const HEAD_BYTES: usize = 1 + size_of::<u32>();
-        if self.is_whole {
-            self.found[1..HEAD_BYTES].copy_from_slice(&(self.count as u32).to_le_bytes());
-            return self.found;
-        }
-        let mut reply = Vec::with_capacity(self.found.len() + 64);
+    /// The reply of a SCAN that is done.
+    fn scan_reply(&self, version: RespVersion) -> Vec<u8> {
+        let FoundKeys { count, chunks, bytes } = &self.found;
+        let mut reply = Vec::with_capacity(bytes + 64);
         let mut writer = Writer { out: &mut reply, version };
         writer.array(2);
         writer.bulk_text(&self.next.map_or(0, |cursor| cursor.0).to_string());
-        writer.array(self.count);
-        reply.extend_from_slice(&self.found[HEAD_BYTES..]);
+        writer.array(*count);
+        chunks.iter().for_each(|chunk| reply.extend_from_slice(chunk));
         reply
     }
 }
@@ -212,12 +228,20 @@ impl Work {
     /// Takes the first of the walks under way a slice further.
     pub(super) fn walk(&mut self) {
         let Some((to, mut walk)) = self.walks.queue.pop_front() else { return };
+        if walk.wanted.asker.strong_count() == 0 {
+            // Nobody reads it; the gather that waits for it, here or on another core, ends with it.
+            self.outlet().reply(&to, Reply::Error(ErrorCode::Busy, "the connection has ended"));
+            return;
+        }
         let done = self.slice(&mut walk, &mut { MATCH_STEPS_PER_SLICE });
-        if walk.found.len() > self.max_frame_bytes {
+        if walk.found.bytes > self.max_frame_bytes {
             let message = "more keys match than one reply holds; use SCAN";
             self.outlet().reply(&to, Reply::Error(ErrorCode::BatchTooLarge, message));
         } else if done {
             self.end_walk(&to, walk);
+        } else if !self.walks.is_empty() && self.walks.memory_bytes() + walk.memory_bytes() > MAX_FOUND_BYTES {
+            let message = "other KEYS have found much and are under way; use SCAN, or retry with backoff";
+            self.outlet().reply(&to, Reply::Error(ErrorCode::Busy, message));
         } else {
             self.walks.queue.push_back((to, walk));
         }
@@ -233,8 +257,12 @@ impl Work {
     }
 
     fn end_walk(&mut self, to: &ReplyTo, walk: Walk) {
-        let result = walk.result(version_of(to.form));
-        self.outlet().reply_bytes(to, &result, false);
+        if walk.is_whole {
+            self.outlet().keys_found(to, walk.found);
+        } else {
+            let reply = walk.scan_reply(version_of(to.form));
+            self.outlet().reply_bytes(to, &reply, false);
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 //!   whoever gets the slot next; results of other cores are told by the generation.
 
 use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Weak};
 
 use super::output::Output;
 use super::session::{Session, Wire};
@@ -147,6 +148,8 @@ pub struct Connection {
     pub gathered_bytes: usize,
     /// Since when its replies wait for those.
     held_since_us: Option<u64>,
+    /// What walks over keys that it has asked for look at, to end with it.
+    asking: Option<Arc<()>>,
 }
 
 impl Connection {
@@ -183,7 +186,13 @@ impl Connection {
             yields: false,
             gathered_bytes: 0,
             held_since_us: None,
+            asking: None,
         }
+    }
+
+    /// What a walk over keys is given that this connection asks for: it is gone when the connection is.
+    pub fn asks(&mut self) -> Weak<()> {
+        Arc::downgrade(self.asking.get_or_insert_default())
     }
 
     /// Bytes of replies that are not sent.
@@ -193,7 +202,7 @@ impl Connection {
             Session::Native => 0,
             Session::Resp(session) => session.ordered.waiting_bytes(),
         };
-        self.output.bytes.len() + self.sending_bytes + waiting_bytes
+        self.output.bytes.len() + self.output.chunk_bytes() + self.sending_bytes + waiting_bytes
     }
 
     /// Counts a request that was taken, of so many operations.
@@ -300,6 +309,7 @@ impl Connection {
             self.stage = Stage::Ended;
             self.input = Vec::new();
             self.output.clear();
+            self.asking = None;
             // An error means that the other side was faster.
             let _: std::io::Result<()> = self.socket.shutdown(Shutdown::Both);
         }

@@ -2,13 +2,15 @@
 //!
 //! Place in the flow: step 4 (route). Rare beside requests on keys, so they own what they need.
 
+use std::sync::Weak;
+
 use eyot_protocol::resp::request::TypeFilter;
 use eyot_protocol::tlv::{TYPE_LIST, TYPE_MAP};
 
 use crate::shard::ScanCursor;
 
 /// What is asked of the keys of one core.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum KeyspaceRequest {
     /// How many there are.
     Count,
@@ -29,9 +31,11 @@ pub enum KeyspaceRequest {
     Walk(OwnedScan),
 }
 
-/// What a SCAN wants.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a SCAN or KEYS wants.
+#[derive(Debug, Clone)]
 pub struct OwnedScan {
+    /// Held by the connection that asks while it is there: what it asked for is dropped with it, on whichever core.
+    pub asker: Weak<()>,
     /// COUNT: how many keys to look at, as a hint.
     pub count: usize,
     /// MATCH.

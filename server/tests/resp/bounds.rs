@@ -72,3 +72,40 @@ fn a_reply_of_very_many_small_values_is_bounded() {
     request[0] = "EXISTS";
     assert_eq!(client.call(&request), Reply::Integer(KEYS as i64));
 }
+
+/// What KEYS has found is memory: it is counted while it is gathered and sent, and goes with the connection.
+#[test]
+fn a_long_list_of_keys_is_whole_and_a_killed_client_s_is_given_up() {
+    const KEYS: usize = 20_000;
+    let directory = directory();
+    let subject = Subject::start(directory.path(), &["--cores", "2"]);
+    let mut client = subject.connect();
+    for first in (0..KEYS).step_by(1000) {
+        let mut request = vec!["MSET".to_owned()];
+        for n in first..first + 1000 {
+            request.extend([format!("{n:0100}"), "v".to_owned()]);
+        }
+        assert_eq!(client.call(&request), Reply::status("OK"));
+    }
+    let mut found: Vec<Vec<u8>> =
+        client.say("KEYS *").elements().iter().map(|key| key.bytes().unwrap().to_vec()).collect();
+    found.sort_unstable();
+    assert_eq!(found.len(), KEYS);
+    assert!(
+        found.iter().enumerate().all(|(n, key)| *key == format!("{n:0100}").into_bytes()),
+        "a key is not what it was"
+    );
+    // A pipeline behind it is answered in its order.
+    let pipelined = client.pipeline(b"KEYS 0*\r\nPING\r\nKEYS 1*\r\nPING\r\n", 4);
+    assert_eq!(pipelined[0].elements().len(), KEYS);
+    assert_eq!(pipelined[1..], [Reply::status("PONG"), Reply::Array(Vec::new()), Reply::status("PONG")]);
+    // Seconds of work, of a client that somebody kills.
+    let mut long = subject.connect();
+    let id = long.say("CLIENT ID").integer();
+    let bomb = format!("*[{}]x", "0".repeat(1000));
+    long.send(&["KEYS", &bomb]);
+    let killed = client.call(&["CLIENT", "KILL", "ID", &id.to_string()]);
+    assert_eq!(killed, Reply::Integer(1));
+    long.assert_closed();
+    assert_eq!(client.say("KEYS 00*7").elements().len(), KEYS / 10);
+}

@@ -111,7 +111,7 @@ pub const KNOWN: [Difference; 16] = [
     },
     Difference {
         commands: "any command but those on many keys",
-        redis: "up to 1,048,576 arguments",
+        redis: "any number of arguments",
         eyot: "up to 1,024",
         reason: "what it does with them is done at once, and others wait meanwhile",
         example: &["COMMAND INFO <1100 words>"],

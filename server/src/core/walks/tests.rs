@@ -1,6 +1,7 @@
 //! Tests of walks, slice by slice, on shards without a core.
 
 use std::collections::BTreeSet;
+use std::sync::Weak;
 
 use eyot_protocol::command::{Command, Condition, EntryBuilder, NewExpiry, Value};
 use eyot_protocol::key;
@@ -28,7 +29,7 @@ fn shards(keys: &[Vec<u8>], expires_at_us: Option<i64>) -> Vec<Shard> {
 }
 
 fn wanted(pattern: &str, count: usize) -> OwnedScan {
-    OwnedScan { count, pattern: Some(Box::from(pattern.as_bytes())), filter: TypeFilter::Any }
+    OwnedScan { asker: Weak::new(), count, pattern: Some(Box::from(pattern.as_bytes())), filter: TypeFilter::Any }
 }
 
 /// Goes on to the end; the slices that it took, and the keys that it has found.
@@ -40,7 +41,9 @@ fn finish(walk: &mut Walk, shards: &[Shard], steps: usize) -> (usize, BTreeSet<V
         assert!(slices < 1_000_000, "it does not end");
     }
     let mut found = BTreeSet::new();
-    let mut rest = &walk.found[5..];
+    let all = walk.found.chunks.concat();
+    assert_eq!(all.len(), walk.found.bytes);
+    let mut rest = &all[..];
     while let Some((length, behind)) = rest.strip_prefix(b"$").and_then(|rest| {
         let end = rest.iter().position(|byte| *byte == b'\r')?;
         Some((std::str::from_utf8(&rest[..end]).ok()?.parse::<usize>().ok()?, &rest[end + 2..]))
@@ -49,7 +52,7 @@ fn finish(walk: &mut Walk, shards: &[Shard], steps: usize) -> (usize, BTreeSet<V
         rest = &behind[length + 2..];
     }
     assert!(rest.is_empty());
-    assert_eq!(found.len(), walk.count);
+    assert_eq!(found.len(), walk.found.count);
     (slices, found)
 }
 
