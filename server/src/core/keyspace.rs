@@ -8,6 +8,7 @@
 
 use eyot_protocol::resp::{RespVersion, Writer};
 
+use super::walks::FOUND_BYTES_PER_SLICE;
 use super::Work;
 use crate::router::keyspace::KeyspaceRequest;
 use crate::router::{Form, Reply, ReplySink, ReplyTo};
@@ -63,8 +64,11 @@ impl Work {
         let shard = self.shards[usize::from(self.shared.routes.of_slot(slot).local_shard)].shard();
         let (mut count, mut found) = (0, Vec::new());
         shard.keys_of_slot(slot, wanted, now_us, |key| {
-            count += 1;
-            Writer { out: &mut found, version: RespVersion::Two }.bulk(key);
+            // Long keys are fewer than were asked for, as those beyond the longest walk are.
+            if found.len() < FOUND_BYTES_PER_SLICE {
+                count += 1;
+                Writer { out: &mut found, version: RespVersion::Two }.bulk(key);
+            }
         });
         let mut reply = Vec::with_capacity(found.len() + 16);
         Writer { out: &mut reply, version: RespVersion::Two }.array(count);

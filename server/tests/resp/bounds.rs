@@ -49,6 +49,31 @@ fn patterns_that_take_long_make_nobody_else_wait() {
     assert!(refused.error().is_some_and(|line| line.contains("takes too long")), "{refused:?}");
 }
 
+/// Keys may be long, so what is found is bounded by its bytes, too.
+#[test]
+fn long_keys_come_a_few_at_a_time() {
+    const KEYS: usize = 60;
+    let directory = directory();
+    let subject = Subject::start(directory.path(), &["--cores", "1"]);
+    let mut client = subject.connect();
+    for n in 0..KEYS {
+        assert_eq!(client.call(&["SET", &format!("{{tag}}{n}{}", "k".repeat(60_000)), "v"]), Reply::status("OK"));
+    }
+    let slot = client.say("CLUSTER KEYSLOT tag").integer();
+    let some = client.say(&format!("CLUSTER GETKEYSINSLOT {slot} 1000")).elements().len();
+    assert!((10..30).contains(&some), "{some} keys of a slot");
+    let (mut cursor, mut found, mut calls) = ("0".to_owned(), 0, 0);
+    while calls == 0 || cursor != "0" {
+        let reply = client.say(&format!("SCAN {cursor} COUNT 1000")).elements();
+        cursor = reply[0].text().to_owned();
+        found += reply[1].elements().len();
+        calls += 1;
+    }
+    assert_eq!(found, KEYS);
+    assert!(calls >= 3, "{calls} calls for {KEYS} long keys");
+    assert_eq!(client.say("KEYS *").elements().len(), KEYS);
+}
+
 /// Small values are bounded like large ones, where there are very many of them.
 #[test]
 fn a_reply_of_very_many_small_values_is_bounded() {
