@@ -102,8 +102,13 @@ fn describe(args: Args<'_>) -> String {
         RespRequest::Command(command) => check_reply(|writer| put_command(writer, &command)),
         RespRequest::Help => check_reply(|writer| put_help(writer, parsed.id)),
         RespRequest::Keys { pattern } => {
-            glob::matches(pattern, PATTERN_TEXT);
-            glob::matches_ignoring_case(pattern, PATTERN_TEXT);
+            assert!(pattern.len() <= glob::MAX_PATTERN_BYTES);
+            let found = glob::matches(pattern, PATTERN_TEXT, &mut { usize::MAX });
+            glob::matches_ignoring_case(pattern, PATTERN_TEXT, &mut { usize::MAX });
+            // The same, if it is interrupted again and again.
+            let mut comparison = glob::Comparison::default();
+            let mut parts = std::iter::repeat_with(|| comparison.go_on(pattern, PATTERN_TEXT, &mut 3));
+            assert_eq!(parts.find(Option::is_some), Some(found));
         }
         _ => {}
     }

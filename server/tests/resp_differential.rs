@@ -354,6 +354,16 @@ mod page {
         assert_eq!(rows(), listed, "docs/RESP.md should say:\n{}", wanted.join("\n"));
     }
 
+    /// An example with its long words and lists of words: `<70000>`, `<1100 words>`.
+    fn written_out(example: &str) -> String {
+        let mut line = example.to_owned();
+        for length in [300, 2000, 70_000] {
+            line = line.replace(&format!("<{length}>"), &"k".repeat(length));
+        }
+        line = line.replace("<1100 words>", &vec!["k"; 1100].join(" "));
+        line.replace("<900 names>", &vec!["client"; 900].join(" "))
+    }
+
     #[test]
     fn every_known_difference_is_still_one() {
         if support::servers::redis_is_the_subject() {
@@ -365,7 +375,7 @@ mod page {
             let mut clients = [support::RespClient::connect(redis.address), subject.connect()];
             let mut last = None;
             for line in ["FLUSHALL"].iter().chain(known.example) {
-                let line = line.replace("<70000>", &"k".repeat(70_000));
+                let line = written_out(line);
                 let [redis, eyot] = clients.each_mut().map(|client| client.say(&line));
                 last = Some((Line::of(&line), redis, eyot));
             }

@@ -4,6 +4,7 @@
 //!
 //! | module | |
 //! |---|---|
+//! | `bounds` | requests that are work without end, and what the others notice of them |
 //! | `crowd` | clients that do not read, hardly read, say nothing or never stop, beside clients as they should be |
 //! | `limits` | where a connection ends: errors of the protocol, sizes, limits, CLIENT KILL |
 //! | `slow_log` | commands that take long: what SLOWLOG, LATENCY and INFO tell of them |
@@ -14,6 +15,8 @@
 
 mod support;
 
+#[path = "resp/bounds.rs"]
+mod bounds;
 #[path = "resp/crowd.rs"]
 mod crowd;
 #[path = "resp/limits.rs"]

@@ -6,11 +6,14 @@
 //! the history are left out.
 
 use super::args::Args;
-use super::glob::matches_ignoring_case;
+use super::glob::{matches_ignoring_case, PATTERN_STEPS_MAX};
 use super::request::{CommandCommand, ListFilter};
 use super::table::{lookup, Categories, CommandId, CommandSpec, KeyFlags, KeySpec, COMMANDS, COMMAND_COUNT};
 use super::writer::Writer;
 
+/// Longest reply to COMMAND INFO and COMMAND DOCS of named commands, in bytes: it is written in one turn, and a name of
+/// a few bytes may stand for several KiB. All commands, each once, take less.
+pub const DESCRIPTION_BYTES_MAX: usize = 1 << 20;
 /// Elements of one command's description.
 const INFO_ELEMENTS: usize = 10;
 
@@ -58,13 +61,23 @@ fn put_all_infos(writer: &mut Writer<'_>) {
 }
 
 fn put_infos(writer: &mut Writer<'_>, names: Args<'_>) {
+    let start = writer.out.len();
     writer.array(names.len());
     for name in names.iter() {
         match find(name) {
             Some(spec) => put_info(writer, spec),
             None => writer.null(),
         }
+        if writer.out.len() - start > DESCRIPTION_BYTES_MAX {
+            return refuse_long(writer, start);
+        }
     }
+}
+
+/// Takes back what was written from `start` on, and says so.
+fn refuse_long(writer: &mut Writer<'_>, start: usize) {
+    writer.out.truncate(start);
+    writer.error("ERR the reply would be longer than 1 MiB; ask for fewer commands at once");
 }
 
 fn put_info(writer: &mut Writer<'_>, spec: &CommandSpec) {
@@ -139,9 +152,13 @@ fn put_docs(writer: &mut Writer<'_>, names: Args<'_>) {
         return;
     }
     // What is not known is left out.
+    let start = writer.out.len();
     writer.map(names.iter().filter_map(find).count());
     for spec in names.iter().filter_map(find) {
         put_doc(writer, spec);
+        if writer.out.len() - start > DESCRIPTION_BYTES_MAX {
+            return refuse_long(writer, start);
+        }
     }
 }
 
@@ -182,18 +199,27 @@ fn put_list(writer: &mut Writer<'_>, filter: ListFilter<'_>) {
         ListFilter::Category(name) => Categories::named(name),
         _ => None,
     };
+    let (mut steps, mut too_long) = (PATTERN_STEPS_MAX, false);
     let listed = |spec: &&CommandSpec| match filter {
         ListFilter::All => true,
         ListFilter::Module => false,
         ListFilter::Category(_) => category.is_some_and(|category| spec.categories().has(category)),
-        ListFilter::Pattern(pattern) => matches_ignoring_case(pattern, spec.name.as_bytes()),
+        ListFilter::Pattern(pattern) => {
+            let fits = matches_ignoring_case(pattern, spec.name.as_bytes(), &mut steps);
+            too_long |= fits.is_none();
+            fits == Some(true)
+        }
     };
     // Without a filter, containers stand for their subcommands.
     let with_subcommands = filter != ListFilter::All;
     let subcommands = |spec: &'static CommandSpec| if with_subcommands { spec.subcommands } else { &[] };
-    let specs = || COMMANDS.iter().flat_map(|spec| std::iter::once(spec).chain(subcommands(spec))).filter(listed);
-    writer.array(specs().count());
-    for spec in specs() {
+    let specs = COMMANDS.iter().flat_map(|spec| std::iter::once(spec).chain(subcommands(spec)));
+    let specs: Vec<&CommandSpec> = specs.filter(listed).collect();
+    if too_long {
+        return writer.error("ERR comparing names with the pattern takes too long");
+    }
+    writer.array(specs.len());
+    for spec in specs {
         writer.bulk_text(spec.name);
     }
 }

@@ -10,7 +10,8 @@
 //! - What is found does not depend on how the bytes arrive: splitting after every byte finds the same.
 //! - Counts and lengths are compared with [`RespLimits`] before a byte behind them is waited for, and no memory is
 //!   taken because a count announces arguments: only for those that are there.
-//! - A long unfinished request is not read again from its beginning: [`Unfinished`] keeps how far it was read.
+//! - A long unfinished request is not read again from its beginning: [`Unfinished`] keeps how far it was read. Nor is
+//!   what was read copied: the list of its arguments moves to and fro, so that the next byte costs no more than itself.
 //!
 //! It is stricter than Redis in one thing: every line end must be `\r\n`, where Redis takes any byte for the `\n`, and
 //! does not look at what stands behind an argument.
@@ -107,7 +108,7 @@ pub enum Split {
     Incomplete {
         /// How many bytes it has at least: more than are at hand, never over the limit.
         needed: usize,
-        /// Set where only the end of a large last argument is missing.
+        /// Set where only the end of a large last argument is missing, of a request of few arguments.
         big_bulk: Option<BigBulk>,
     },
 }
@@ -139,6 +140,12 @@ impl Unfinished {
     /// How many arguments are kept.
     pub fn kept(&self) -> usize {
         self.spans.len()
+    }
+
+    /// Memory of what is kept.
+    #[inline]
+    pub fn memory_bytes(&self) -> usize {
+        self.spans.capacity() * size_of::<Span>()
     }
 }
 
@@ -197,7 +204,11 @@ impl Multibulk<'_, '_, '_> {
                 Line::Number { number, after } => (after, self.count(number)?),
             }
         } else {
-            self.args.spans.append(&mut unfinished.spans);
+            if first == 0 {
+                self.args.spans = std::mem::take(&mut unfinished.spans);
+            } else {
+                self.args.spans.append(&mut unfinished.spans);
+            }
             (unfinished.position, std::mem::take(&mut unfinished.left))
         };
         while left > 0 {
@@ -317,8 +328,14 @@ impl Multibulk<'_, '_, '_> {
     ) -> Split {
         let complete = self.args.spans.len() - first;
         if complete >= KEEP_FROM_ARGUMENTS {
-            unfinished.spans.extend_from_slice(&self.args.spans[first..]);
             (unfinished.position, unfinished.left) = (position, left);
+            if first == 0 {
+                unfinished.spans = std::mem::take(&mut self.args.spans);
+            } else {
+                unfinished.spans.extend(self.args.spans.drain(first..));
+            }
+            // No command that has so many arguments before it takes a large last one.
+            return incomplete(needed);
         }
         let big_bulk = match value {
             Some(value) if left == 1 && complete > 0 && value.length as usize >= self.limits.big_bulk_bytes => {

@@ -2,7 +2,7 @@
 
 use super::args::{ArgList, Args};
 use super::decode::{split_request, BigBulk, RespLimits, Split, Unfinished};
-use super::glob::{matches, matches_ignoring_case};
+use super::glob::{self, Comparison};
 use super::writer::{RespVersion, Writer};
 use crate::tlv::{text_of, Value};
 use proptest::collection::vec;
@@ -93,6 +93,29 @@ fn a_request_of_many_arguments_is_read_on_where_it_ended() {
     let split = split_request(&rest, &LIMITS, &mut args, &mut unfinished);
     assert!(matches!(split, Ok(Split::Request { consumed, .. }) if consumed == request.len()), "{split:?}");
     assert_eq!(unfinished.kept(), 0);
+}
+
+#[test]
+fn each_byte_behind_a_million_arguments_costs_no_more_than_itself() {
+    const ARGUMENTS: usize = RespLimits::ARGUMENTS_MAX;
+    let limits = RespLimits::new(1 << 20, 1 << 16);
+    let mut request = format!("*{ARGUMENTS}\r\n").into_bytes();
+    request.extend(b"$0\r\n\r\n".repeat(ARGUMENTS - 1));
+    let before = request.len();
+    request.extend(b"$20000\r\n".iter().chain(&[b'x'; 20_000]).chain(b"\r\n"));
+    let (mut args, mut unfinished) = (ArgList::default(), Unfinished::default());
+    let started = std::time::Instant::now();
+    for end in before..request.len() {
+        args.clear();
+        let split = split_request(&request[..end], &limits, &mut args, &mut unfinished);
+        assert!(matches!(split, Ok(Split::Incomplete { needed, big_bulk: None }) if needed > end), "{split:?}");
+        assert_eq!(unfinished.kept(), ARGUMENTS - 1);
+    }
+    // Copying the arguments for each byte would take a minute.
+    assert!(started.elapsed() < std::time::Duration::from_secs(5), "{:?}", started.elapsed());
+    let split = split_request(&request, &limits, &mut args, &mut unfinished);
+    let Ok(Split::Request { consumed, request: spans }) = split else { panic!("{split:?}") };
+    assert_eq!((consumed, args.of(spans, &request).len(), unfinished.memory_bytes()), (request.len(), ARGUMENTS, 0));
 }
 
 #[test]
@@ -253,6 +276,17 @@ fn stored_values_become_text_arrays_and_maps() {
     }
 }
 
+/// Steps that no comparison of a test takes.
+const ENOUGH: usize = 1 << 30;
+
+fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    glob::matches(pattern, text, &mut { ENOUGH }).expect("enough steps")
+}
+
+fn matches_ignoring_case(pattern: &[u8], text: &[u8]) -> bool {
+    glob::matches_ignoring_case(pattern, text, &mut { ENOUGH }).expect("enough steps")
+}
+
 #[test]
 fn patterns_describe_what_redis_says_they_do() {
     for (pattern, text) in [
@@ -306,6 +340,20 @@ fn a_hostile_pattern_takes_steps_by_length_times_length() {
     assert!(!matches(pattern.as_bytes(), text.as_bytes()));
     let (pattern, text) = ("*a".repeat(500) + "?", "a".repeat(2000));
     assert!(matches(pattern.as_bytes(), text.as_bytes()));
+}
+
+#[test]
+fn a_comparison_stops_when_its_steps_are_used_up() {
+    // A class is read whole for each byte, and every byte is compared.
+    let class = format!("*[{}]zz", "a".repeat(1000));
+    let mut steps = ENOUGH;
+    assert_eq!(glob::matches(class.as_bytes(), &[b'a'; 16], &mut steps), Some(false));
+    assert!((16_000..20_000).contains(&(ENOUGH - steps)), "{} steps", ENOUGH - steps);
+    assert_eq!(glob::matches(class.as_bytes(), &[b'a'; 16], &mut 10_000), None);
+    // One step for each byte of an ordinary pattern.
+    let mut steps = 9;
+    assert_eq!((glob::matches(b"user:1*", b"user:1000", &mut steps), steps), (Some(true), 2));
+    assert_eq!(glob::matches_ignoring_case(b"a*b", &[b'a'; 1 << 20], &mut 1000), None);
 }
 
 /// The definition, without a thought for the time it takes.
@@ -396,6 +444,18 @@ proptest! {
     #[test]
     fn any_pattern_ends(pattern in vec(any::<u8>(), 0..20), text in vec(any::<u8>(), 0..20)) {
         let _ = (matches(&pattern, &text), matches_ignoring_case(&pattern, &text));
+    }
+
+    #[test]
+    fn a_comparison_in_parts_finds_what_one_at_once_does(
+        pattern in "[ab*?\\[\\]^-]{0,10}",
+        text in "[ab]{0,12}",
+        steps in 1_usize..6,
+    ) {
+        let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+        let mut comparison = Comparison::default();
+        let found = (0..10_000).find_map(|_| comparison.go_on(pattern, text, &mut { steps }));
+        prop_assert_eq!(found, Some(matches(pattern, text)));
     }
 }
 

@@ -19,6 +19,8 @@ pub const DEFAULT_USER: &str = "default";
 /// One connection, as its core describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientInfo {
+    /// The slot that it has on its core, for as long as it is connected.
+    pub key: u32,
     /// Its number: no two connections of the node ever have the same one.
     pub id: u64,
     /// The client's address.
@@ -109,10 +111,10 @@ impl ClientInfo {
         line
     }
 
-    /// Whether CLIENT LIST describes it when it is to list this class and these numbers, or all. Every connection here
-    /// is of the normal class.
+    /// Whether CLIENT LIST describes it when it is to list this class and these numbers, in order, or all. Every
+    /// connection here is of the normal class.
     pub fn is_listed(&self, client_type: Option<ClientType>, ids: Option<&[u64]>) -> bool {
-        is_normal(client_type) && ids.is_none_or(|ids| ids.contains(&self.id))
+        is_normal(client_type) && ids.is_none_or(|ids| ids.binary_search(&self.id).is_ok())
     }
 
     /// Whether CLIENT KILL with `filter` closes it, when the connection `asking` has said so.
@@ -140,9 +142,9 @@ fn is_address(address: SocketAddr, text: &[u8]) -> bool {
 }
 
 /// The text of CLIENT LIST: the lines of the connections, by their numbers.
-pub fn list(mut clients: Vec<ClientInfo>) -> String {
-    clients.sort_unstable_by_key(|client| client.id);
-    clients.iter().map(ClientInfo::line).collect()
+pub fn list(mut clients: Vec<(u64, String)>) -> String {
+    clients.sort_unstable_by_key(|(id, _)| *id);
+    clients.into_iter().map(|(_, line)| line).collect()
 }
 
 /// The number of a connection: `sequence` counts the connections of `core`, one of `cores`. Numbers begin with 1.
@@ -161,6 +163,7 @@ mod tests {
 
     fn client(id: u64, core: u16) -> ClientInfo {
         ClientInfo {
+            key: id as u32,
             id,
             addr: "127.0.0.1:36596".parse().unwrap(),
             laddr: "127.0.0.1:6379".parse().unwrap(),
@@ -192,7 +195,7 @@ mod tests {
             tot-mem=22298 events=r cmd=client|list user=default redir=-1 resp=3 lib-name=redis-py lib-ver=5.0.1 \
             core=1\n";
         assert_eq!(client(3, 1).line(), expected);
-        let text = list(vec![client(9, 0), client(2, 1)]);
+        let text = list(vec![(9, client(9, 0).line()), (2, client(2, 1).line())]);
         assert!(text.starts_with("id=2 ") && text.contains("\nid=9 "), "{text}");
         let mut busy = client(1, 0);
         busy.flags = vec![ClientFlag::Waits, ClientFlag::NoEvict];

@@ -23,7 +23,7 @@ pub use parameters::POLICY_NAMES;
 
 use std::net::SocketAddr;
 
-use eyot_protocol::resp::glob::matches_ignoring_case;
+use eyot_protocol::resp::glob::{matches_ignoring_case, PATTERN_STEPS_MAX};
 use eyot_protocol::resp::{Args, RespError, Writer};
 
 use self::parameters::{Parameter, Rule, PARAMETERS};
@@ -73,8 +73,20 @@ pub struct ConfigContext<'a> {
 
 /// CONFIG GET: names and values of the parameters that `patterns` describe, each once.
 pub fn get(context: &ConfigContext<'_>, patterns: Args<'_>, reply: &mut Writer<'_>) {
-    let is_asked = |name: &str| patterns.iter().any(|pattern| matches_ignoring_case(pattern, name.as_bytes()));
-    let told: Vec<&Parameter> = PARAMETERS.iter().filter(|parameter| is_asked(parameter.name)).collect();
+    let mut steps = PATTERN_STEPS_MAX;
+    let mut told: Vec<&Parameter> = Vec::new();
+    for parameter in PARAMETERS {
+        for pattern in patterns.iter() {
+            match matches_ignoring_case(pattern, parameter.name.as_bytes(), &mut steps) {
+                Some(false) => {}
+                Some(true) => {
+                    told.push(parameter);
+                    break;
+                }
+                None => return reply.error("ERR comparing names with the patterns takes too long; ask for less"),
+            }
+        }
+    }
     reply.map(told.len());
     for parameter in told {
         reply.bulk_text(parameter.name);

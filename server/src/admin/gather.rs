@@ -57,13 +57,18 @@ pub enum Question {
 pub struct ListedClients {
     /// Those of this class.
     pub client_type: Option<ClientType>,
-    /// Those with these numbers; `None`: all.
+    /// Those with these numbers, in order; `None`: all.
     pub ids: Option<Vec<u64>>,
 }
 
 impl From<ClientFilter<'_>> for ListedClients {
     fn from(filter: ClientFilter<'_>) -> Self {
-        Self { client_type: filter.client_type, ids: filter.ids().map(Iterator::collect) }
+        let sorted = |ids: &mut dyn Iterator<Item = u64>| {
+            let mut ids: Vec<u64> = ids.collect();
+            ids.sort_unstable();
+            ids
+        };
+        Self { client_type: filter.client_type, ids: filter.ids().map(|mut ids| sorted(&mut ids)) }
     }
 }
 
@@ -122,8 +127,8 @@ pub enum Answer {
     SlowEntries(Vec<SlowEntry>),
     /// To [`Question::Events`] and [`Question::TakeEvents`].
     Events(Box<LatencyEvents>),
-    /// To [`Question::Clients`].
-    Clients(Vec<ClientInfo>),
+    /// To [`Question::Clients`]: their numbers and lines.
+    Clients(Vec<(u64, String)>),
     /// To [`Question::SlowLength`] and [`Question::Kill`].
     Count(u64),
     /// To the others: it is done.
@@ -140,14 +145,86 @@ pub trait CoreSide {
     fn metrics(&mut self) -> &mut Metrics;
     /// Its figures.
     fn report(&mut self) -> CoreReport;
-    /// Its connections.
-    fn clients(&mut self) -> Vec<ClientInfo>;
-    /// Closes the connection with this number, of those that [`CoreSide::clients`] told; replies that wait for the
+    /// Shows `each` at most `count` of its connections, from place `from` on; returns where to go on, 0 after the last.
+    fn visit_clients(&mut self, from: usize, count: usize, each: &mut dyn FnMut(ClientInfo)) -> usize;
+    /// Closes one of the connections that [`CoreSide::visit_clients`] has just shown; replies that wait for the
     /// connection that asks, `is_asking`, are sent first.
-    fn close(&mut self, id: u64, is_asking: bool);
+    fn close(&mut self, client: &ClientInfo, is_asking: bool);
+}
+
+/// Connections that a core looks at in a turn for CLIENT LIST or CLIENT KILL: some tenths of a millisecond, since the
+/// system is asked for the addresses of each, and may have to close it.
+pub const CLIENTS_PER_SLICE: usize = 128;
+
+#[derive(Debug)]
+enum ClientTask {
+    List(ListedClients),
+    Kill(KilledClients),
+}
+
+/// A question about connections, of which there may be many: it is answered a slice at a time.
+#[derive(Debug)]
+pub struct ClientWalk {
+    task: ClientTask,
+    /// Where it goes on.
+    place: usize,
+    lines: Vec<(u64, String)>,
+    killed_count: u64,
+}
+
+impl ClientWalk {
+    fn new(task: ClientTask) -> Self {
+        Self { task, place: 0, lines: Vec::new(), killed_count: 0 }
+    }
+
+    /// Looks at the next connections of `core`; the answer if they were the last.
+    pub fn go_on(&mut self, core: &mut impl CoreSide) -> Option<Answer> {
+        let Self { task, lines, .. } = self;
+        let mut victims = Vec::new();
+        self.place = core.visit_clients(self.place, CLIENTS_PER_SLICE, &mut |client| match task {
+            ClientTask::List(listed) => {
+                if client.is_listed(listed.client_type, listed.ids.as_deref()) {
+                    lines.push((client.id, client.line()));
+                }
+            }
+            ClientTask::Kill(killed) => {
+                if killed.has(&client) {
+                    victims.push((client.id == killed.asking, client));
+                }
+            }
+        });
+        self.killed_count += victims.len() as u64;
+        for (is_asking, client) in &victims {
+            core.close(client, *is_asking);
+        }
+        (self.place == 0).then(|| match self.task {
+            ClientTask::List(_) => Answer::Clients(std::mem::take(&mut self.lines)),
+            ClientTask::Kill(_) => Answer::Count(self.killed_count),
+        })
+    }
+
+    fn finish(mut self, core: &mut impl CoreSide) -> Answer {
+        loop {
+            if let Some(answer) = self.go_on(core) {
+                return answer;
+            }
+        }
+    }
 }
 
 impl Question {
+    /// The walk that answers a question about connections; any other question as it was.
+    ///
+    /// # Errors
+    /// The question, which [`Question::answer`] answers at once.
+    pub fn into_walk(self) -> Result<ClientWalk, Self> {
+        match self {
+            Self::Clients(listed) => Ok(ClientWalk::new(ClientTask::List(listed))),
+            Self::Kill(killed) => Ok(ClientWalk::new(ClientTask::Kill(killed))),
+            other => Err(other),
+        }
+    }
+
     /// What this core says.
     pub fn answer(self, core: &mut impl CoreSide) -> Answer {
         match self {
@@ -160,19 +237,8 @@ impl Question {
             }
             Self::Events => Answer::Events(Box::new(core.events().clone())),
             Self::TakeEvents(events) => Answer::Events(Box::new(core.events().take(events.as_deref()))),
-            Self::Clients(listed) => {
-                let mut clients = core.clients();
-                clients.retain(|client| client.is_listed(listed.client_type, listed.ids.as_deref()));
-                Answer::Clients(clients)
-            }
-            Self::Kill(killed) => {
-                let mut clients = core.clients();
-                clients.retain(|client| killed.has(client));
-                for client in &clients {
-                    core.close(client.id, client.id == killed.asking);
-                }
-                Answer::Count(clients.len() as u64)
-            }
+            Self::Clients(listed) => ClientWalk::new(ClientTask::List(listed)).finish(core),
+            Self::Kill(killed) => ClientWalk::new(ClientTask::Kill(killed)).finish(core),
             Self::ResetStatistics => {
                 core.metrics().reset_statistics();
                 Answer::Done
@@ -321,7 +387,7 @@ fn slow_entries(answers: Vec<Answer>) -> impl Iterator<Item = Vec<SlowEntry>> {
     })
 }
 
-fn clients(answers: Vec<Answer>) -> Vec<ClientInfo> {
+fn clients(answers: Vec<Answer>) -> Vec<(u64, String)> {
     let of_core = |answer| match answer {
         Answer::Clients(clients) => clients,
         _ => Vec::new(),

@@ -7,7 +7,7 @@ use eyot_protocol::resp::{parse, RespVersion};
 
 use super::client_list::{client_id, ClientInfo};
 use super::config_names::MemoryTunables;
-use super::gather::{question, CoreSide};
+use super::gather::{question, CoreSide, ListedClients, Question, CLIENTS_PER_SLICE};
 use super::latency::{Event, LatencyEvents};
 use super::slowlog::SlowLog;
 use super::words::Words;
@@ -97,8 +97,9 @@ impl CoreSide for FakeCore {
         }
     }
 
-    fn clients(&mut self) -> Vec<ClientInfo> {
+    fn visit_clients(&mut self, from: usize, count: usize, each: &mut dyn FnMut(ClientInfo)) -> usize {
         let client = |&sequence: &u64| ClientInfo {
+            key: sequence as u32,
             id: client_id(sequence, self.core, 2),
             addr: format!("127.0.0.1:{}", 5000 + sequence * 2 + u64::from(self.core)).parse().unwrap(),
             laddr: "127.0.0.1:6379".parse().unwrap(),
@@ -118,11 +119,17 @@ impl CoreSide for FakeCore {
             library_version: String::new(),
             core: self.core,
         };
-        self.clients.iter().map(client).collect()
+        self.clients.iter().skip(from).take(count).map(client).for_each(each);
+        let next = from + count;
+        if next < self.clients.len() {
+            next
+        } else {
+            0
+        }
     }
 
-    fn close(&mut self, id: u64, is_asking: bool) {
-        self.closed.push((id, is_asking));
+    fn close(&mut self, client: &ClientInfo, is_asking: bool) {
+        self.closed.push((client.id, is_asking));
     }
 }
 
@@ -273,6 +280,19 @@ fn clients_of_all_cores_are_listed_and_killed() {
     };
     assert_eq!(ids(&node.ask("CLIENT LIST")), ["1", "2", "3", "4"]);
     assert_eq!(ids(&node.ask("CLIENT LIST ID 4 2 9")), ["2", "4"]);
+    for core in &mut node.cores {
+        core.clients = (0..1000).collect();
+    }
+    assert_eq!(ids(&node.ask("CLIENT LIST")).len(), 2000);
+    let mut slices = 1;
+    let mut walk = Question::Clients(ListedClients::default()).into_walk().expect("a walk");
+    while walk.go_on(&mut node.cores[0]).is_none() {
+        slices += 1;
+    }
+    assert_eq!(slices, 1000_usize.div_ceil(CLIENTS_PER_SLICE));
+    for core in &mut node.cores {
+        core.clients.truncate(2);
+    }
     assert_eq!(node.ask("CLIENT LIST TYPE pubsub"), "=4\r\ntxt:\r\n");
     assert_eq!(node.ask("CLIENT KILL ID 99"), ":0\r\n");
     assert_eq!(node.ask("CLIENT KILL LADDR 127.0.0.1:6379"), ":3\r\n");

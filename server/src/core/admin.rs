@@ -219,6 +219,7 @@ impl Work {
         let (addr, laddr) = (connection.socket.peer_addr().ok()?, connection.socket.local_addr().ok()?);
         let seconds = |since_us: u64| now_us.saturating_sub(since_us) / 1_000_000;
         let mut info = ClientInfo {
+            key,
             id: connection.id,
             addr,
             laddr,
@@ -274,16 +275,18 @@ impl CoreSide for Work {
         self.core_report()
     }
 
-    fn clients(&mut self) -> Vec<ClientInfo> {
-        self.connections.keys().into_iter().filter_map(|key| self.client_info(key)).collect()
+    fn visit_clients(&mut self, from: usize, count: usize, each: &mut dyn FnMut(ClientInfo)) -> usize {
+        let mut keys = Vec::with_capacity(count);
+        let next = self.connections.visit(from, count, |key, _| keys.push(key));
+        keys.into_iter().filter_map(|key| self.client_info(key)).for_each(each);
+        next
     }
 
-    fn close(&mut self, id: u64, is_asking: bool) {
-        let found = self.connections.keys().into_iter().find(|&key| self.connections.get_mut(key).id == id);
-        match found {
-            Some(key) if is_asking => self.connections.finish_and_linger(key),
-            Some(key) => self.connections.end(key),
-            None => {}
+    fn close(&mut self, client: &ClientInfo, is_asking: bool) {
+        if is_asking {
+            self.connections.finish_and_linger(client.key);
+        } else {
+            self.connections.end(client.key);
         }
     }
 }

@@ -200,6 +200,7 @@ impl Work {
         ledger.log_tail += self.log.memory_bytes() as u64;
         ledger.connections = self.connections.memory_bytes() as u64;
         ledger.in_flight += (self.mesh.memory_bytes() + self.gathers.memory_bytes()) as u64;
+        ledger.in_flight += (self.sliced.memory_bytes() + self.walks.memory_bytes()) as u64;
         ledger
     }
 

@@ -8,6 +8,7 @@ use eyot_protocol::request::Operation;
 use eyot_protocol::ErrorCode;
 
 use super::{Shared, Work};
+use crate::admin::gather::ClientWalk;
 use crate::memory::NodeMemory;
 use crate::metrics::{report_json, CoreReport};
 use crate::router::mesh::Message;
@@ -33,10 +34,11 @@ impl Work {
                 }
                 self.mesh.recycle_replies(batch);
             }
-            Message::Asked(from, gather, question) => {
-                let answer = question.answer(self);
-                self.mesh.post(from, Message::Told(gather, answer));
+            Message::Found(from, to, found) => {
+                self.mesh.answered(from, 1);
+                self.outlet().keys_found(&to, found);
             }
+            Message::Asked(from, gather, question) => self.be_asked(from, gather, question),
             Message::Told(gather, answer) => self.put_answer(gather, answer),
             Message::Slow(run) => self.note_heavy(*run),
         }
@@ -58,8 +60,40 @@ impl Work {
         for core in (0..self.mesh.core_count()).filter(|&core| core != self.core) {
             self.mesh.post(core, Message::Asked(self.core, gather, question.clone()));
         }
-        let answer = question.answer(self);
-        self.put_answer(gather, answer);
+        self.be_asked(self.core, gather, question);
+    }
+
+    /// Answers `question` of core `from`: at once, unless it is about many connections.
+    fn be_asked(&mut self, from: u16, gather: u32, question: Question) {
+        match question.into_walk() {
+            Ok(walk) => self.walk_clients(from, gather, walk),
+            Err(question) => {
+                let answer = question.answer(self);
+                self.tell(from, gather, answer);
+            }
+        }
+    }
+
+    fn tell(&mut self, core: u16, gather: u32, answer: Answer) {
+        if core == self.core {
+            self.put_answer(gather, answer);
+        } else {
+            self.mesh.post(core, Message::Told(gather, answer));
+        }
+    }
+
+    /// Takes the first of the walks over connections a slice further.
+    pub(super) fn walk_some_clients(&mut self) {
+        if let Some((from, gather, walk)) = self.client_walks.pop_front() {
+            self.walk_clients(from, gather, walk);
+        }
+    }
+
+    fn walk_clients(&mut self, from: u16, gather: u32, mut walk: ClientWalk) {
+        match walk.go_on(self) {
+            Some(answer) => self.tell(from, gather, answer),
+            None => self.client_walks.push_back((from, gather, walk)),
+        }
     }
 
     fn put_answer(&mut self, gather: u32, answer: Answer) {

@@ -44,6 +44,7 @@ mod stopping;
 mod timeouts;
 mod turn;
 mod uploads;
+mod walks;
 
 pub use shared::Shared;
 pub use startup::{recovery_stop, spawn, CoreStart, Ready};
@@ -58,6 +59,7 @@ use eyot_ring::{Event, Ring, Sleeper};
 use self::clock::TurnClock;
 use self::log::CoreLog;
 use self::memory_pressure::MemoryWork;
+use crate::admin::gather::ClientWalk;
 use crate::admin::latency::LatencyEvents;
 use crate::admin::slowlog::SlowLog;
 use crate::memory::LargeValues;
@@ -100,10 +102,13 @@ pub(crate) struct Work {
     paging: paging::Paging,
     mesh: Mesh,
     gathers: Gathers,
-    /// Walks over all keys that are under way.
-    walks: VecDeque<keyspace::Walk>,
+    /// Walks over keys that are under way.
+    walks: walks::Walks,
+    /// Walks over connections that are under way, with the core and the gather that want the answer: bounded by what
+    /// each core may ask of all at a time.
+    client_walks: VecDeque<(u16, u32, ClientWalk)>,
     /// Requests on very many keys that are not all routed yet.
-    sliced: VecDeque<slices::Sliced>,
+    sliced: slices::SlicedRequests,
     metrics: Metrics,
     /// What a RESP request may have, and where its arguments are kept.
     resp_limits: RespLimits,

@@ -4,6 +4,7 @@
 
 use std::time::Instant;
 
+use eyot_protocol::limits::MAX_BATCH_OPERATIONS;
 use eyot_protocol::native::reply::{put_batch_head, put_reply, reply_bytes};
 use eyot_protocol::resp::{error_line, RespVersion, Writer};
 use eyot_protocol::ErrorCode;
@@ -13,13 +14,19 @@ use crate::admin::command_words::shortened_words;
 use crate::metrics::Metrics;
 use crate::net::connection::{Connection, Stage, MAX_OWED_BYTES};
 use crate::net::connections::Connections;
-use crate::router::mesh::Mesh;
-use crate::router::scatter::{Combine, Gathered, Gathers, Progress, REPLY_IS_FULL};
+use crate::router::mesh::{Mesh, Message};
+use crate::router::scatter::{Combine, FoundKeys, Gathered, Gathers, Progress, REPLY_IS_FULL};
 use crate::router::{is_write, Asked, Form, LargeReply, Reply, ReplySink, ReplyTo};
 
 /// A part of a BATCH's result up to this size is never left out: writes and errors take no more, and there are at most
 /// 10,000 of them.
 const SMALL_RESULT_BYTES: usize = 256;
+/// The same where there may be a million parts, over RESP.
+const TINY_RESULT_BYTES: usize = 32;
+/// What stands there for a part that is left out, and takes no more than that.
+const LEFT_OUT: &str = "the reply is full";
+/// From here on what KEYS has found is handed to the connection in its chunks; below it, a copy is cheaper.
+const CHUNK_BYTES_MIN: usize = 64 * 1024;
 /// What a read is answered with when its connection is owed [`MAX_OWED_BYTES`].
 const OWES_TOO_MUCH: &str = "this connection does not take its replies; take them, then ask again, for less at once";
 
@@ -152,6 +159,20 @@ impl Outlet<'_> {
         });
     }
 
+    /// Takes what a walk of this core, or of another for a gather of this one, has found: the part of a KEYS.
+    pub fn keys_found(&mut self, to: &ReplyTo, found: FoundKeys) {
+        if to.core != self.core {
+            self.mesh.post(to.core, Message::Found(self.core, *to, found));
+        } else if let Some((code, message)) = self.left_out(to, found.bytes) {
+            self.gather(to, 0, |form, out| Reply::Error(code, message).put(form, out));
+        } else {
+            let before = self.gathers.bytes(to.key);
+            let parent = self.gathers.parent(to.key, to.generation);
+            let progress = self.gathers.put_found(to.key, to.generation, to.number, found);
+            self.gathered(to, parent, before, progress);
+        }
+    }
+
     /// Takes a result of this core that is written already, in the form that `to` wants.
     pub fn reply_bytes(&mut self, to: &ReplyTo, result: &[u8], failed: bool) {
         if to.core != self.core {
@@ -203,33 +224,48 @@ impl Outlet<'_> {
         }
     }
 
-    /// Takes a part of a BATCH's result, of about `bytes`.
-    fn gather(&mut self, to: &ReplyTo, bytes: usize, put: impl FnOnce(Form, &mut Vec<u8>)) {
-        let Some(parent) = self.gathers.parent(to.key, to.generation) else { return };
+    /// Why a part of a BATCH's result, of about `bytes`, is left out: one reply holds all results, and a connection is
+    /// owed only so much. `None`: it is not.
+    fn left_out(&mut self, to: &ReplyTo, bytes: usize) -> Option<(ErrorCode, &'static str)> {
+        if bytes <= TINY_RESULT_BYTES {
+            return None;
+        }
+        let many = self.gathers.part_count(to.key) > MAX_BATCH_OPERATIONS;
+        if bytes <= SMALL_RESULT_BYTES && !many {
+            return None;
+        }
         let own_bytes = self.gathers.bytes(to.key);
+        if own_bytes + bytes > self.max_frame_bytes {
+            return Some((ErrorCode::BatchTooLarge, if many { LEFT_OUT } else { REPLY_IS_FULL }));
+        }
+        let parent = self.gathers.parent(to.key, to.generation)?;
         // What the connection is owed beside this BATCH; a connection that is gone is owed nothing more.
         let connection = self.connections.get_of(parent.key, parent.generation);
         let owed_bytes = connection
             .map_or(MAX_OWED_BYTES, |connection| connection.owed_bytes() + connection.gathered_bytes - own_bytes);
-        // One reply holds all results, and a connection is owed only so much: beyond either, values are left out.
-        let left_out = if bytes <= SMALL_RESULT_BYTES {
-            None
-        } else if own_bytes + bytes > self.max_frame_bytes {
-            Some((ErrorCode::BatchTooLarge, REPLY_IS_FULL))
-        } else if owed_bytes >= MAX_OWED_BYTES {
-            Some((ErrorCode::Busy, OWES_TOO_MUCH))
-        } else {
-            None
-        };
+        (owed_bytes >= MAX_OWED_BYTES).then_some((ErrorCode::Busy, if many { LEFT_OUT } else { OWES_TOO_MUCH }))
+    }
+
+    /// Takes a part of a BATCH's result, of about `bytes`.
+    fn gather(&mut self, to: &ReplyTo, bytes: usize, put: impl FnOnce(Form, &mut Vec<u8>)) {
+        let Some(parent) = self.gathers.parent(to.key, to.generation) else { return };
+        let left_out = self.left_out(to, bytes);
+        let before = self.gathers.bytes(to.key);
         let progress = self.gathers.put(to.key, to.generation, to.number, |out| match left_out {
             None => put(to.form, out),
             Some((code, message)) => Reply::Error(code, message).put(to.form, out),
         });
+        self.gathered(to, Some(parent), before, progress);
+    }
+
+    /// A part was put into the gather of `to`, which had `before` bytes and belongs to `parent`.
+    fn gathered(&mut self, to: &ReplyTo, parent: Option<ReplyTo>, before: usize, progress: Progress) {
+        let Some(parent) = parent else { return };
         let grown = match &progress {
             Progress::Complete(gathered) => gathered.bytes(),
             Progress::Waiting => self.gathers.bytes(to.key),
-            Progress::Gone => own_bytes,
-        } - own_bytes;
+            Progress::Gone => before,
+        } - before;
         if let Some(connection) = self.connections.get_of(parent.key, parent.generation) {
             connection.gathered_bytes += grown;
         }
@@ -237,27 +273,56 @@ impl Outlet<'_> {
             if let Some(connection) = self.connections.get_of(parent.key, parent.generation) {
                 connection.gathered_bytes -= gathered.bytes();
             }
-            self.answer_gathered(&gathered);
+            self.answer_gathered(gathered);
         }
     }
 
+    /// Answers a KEYS: what the walks have found goes out as it is.
+    fn answer_keys(&mut self, gathered: Gathered) {
+        let (to, parts) = (gathered.reply_to, gathered.len() as u32);
+        if let (Some(error), false) = (failed(&gathered), to.form == Form::Silent) {
+            return self.answer(&to, parts, |out| out.extend_from_slice(error));
+        }
+        let FoundKeys { count, chunks, bytes } = gathered.found;
+        self.answer_with(&to, parts, |connections| {
+            connections.answer_alone(&to, |output| {
+                if to.form == Form::Silent {
+                    return;
+                }
+                Writer { out: &mut output.bytes, version: RespVersion::Two }.array(count);
+                if bytes < CHUNK_BYTES_MIN {
+                    chunks.iter().for_each(|chunk| output.bytes.extend_from_slice(chunk));
+                } else {
+                    chunks.into_iter().for_each(|chunk| output.put_chunk(chunk));
+                }
+            });
+        });
+    }
+
     /// Answers a request whose parts are all there.
-    pub fn answer_gathered(&mut self, gathered: &Gathered) {
+    pub fn answer_gathered(&mut self, gathered: Gathered) {
         let to = gathered.reply_to;
+        if gathered.combine == Combine::Keys {
+            return self.answer_keys(gathered);
+        }
         self.answer(&to, gathered.len() as u32, |out| match (to.form, gathered.combine) {
             (Form::Native, _) => put_reply(out, to.operation.code(), to.number, |out| {
                 put_batch_head(out, gathered.len());
                 gathered.results().for_each(|result| out.extend_from_slice(result));
             }),
-            (Form::Resp(version) | Form::RespFlag(version), combine) => combine_resp(out, version, combine, gathered),
+            (Form::Resp(version) | Form::RespFlag(version), combine) => combine_resp(out, version, combine, &gathered),
             (Form::Silent, _) => {}
         });
     }
 }
 
+/// Why the parts of a request failed, if one of them did.
+fn failed(gathered: &Gathered) -> Option<&[u8]> {
+    gathered.results().find(|result| result.first() == Some(&b'-'))
+}
+
 /// Makes one RESP reply of several.
 fn combine_resp(out: &mut Vec<u8>, version: RespVersion, combine: Combine, gathered: &Gathered) {
-    let failed = || gathered.results().find(|result| result.first() == Some(&b'-'));
     let mut writer = Writer { out, version };
     match combine {
         Combine::Array => {
@@ -265,19 +330,12 @@ fn combine_resp(out: &mut Vec<u8>, version: RespVersion, combine: Combine, gathe
             gathered.results().for_each(|result| out.extend_from_slice(result));
         }
         // What else took effect is not undone: the client learns that something failed, and may ask again.
-        Combine::Sum | Combine::AllDone => match failed() {
+        Combine::Sum | Combine::AllDone => match failed(gathered) {
             Some(error) => out.extend_from_slice(error),
             None if combine == Combine::Sum => writer.integer(gathered.results().map(integer_of).sum()),
             None => writer.status("OK"),
         },
-        Combine::Keys => match failed() {
-            Some(error) => out.extend_from_slice(error),
-            None => {
-                let parts = gathered.results().map(|part| part[1..].split_first_chunk::<4>().expect("a walk's part"));
-                writer.array(parts.clone().map(|(count, _)| u32::from_le_bytes(*count) as usize).sum());
-                parts.for_each(|(_, keys)| out.extend_from_slice(keys));
-            }
-        },
+        Combine::Keys => unreachable!("keys are answered in chunks"),
         Combine::RandomKey(at) => match random_key(at, gathered) {
             Some(key) => writer.bulk(key),
             None => writer.null(),

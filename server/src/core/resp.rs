@@ -11,6 +11,7 @@
 use eyot_protocol::command::Command;
 use eyot_protocol::key::SLOT_COUNT;
 use eyot_protocol::request::{KeyQuery, Operation};
+use eyot_protocol::resp::request::TypeFilter;
 use eyot_protocol::resp::{
     parse, split_request, Args, Combine as Wanted, Parsed, RespError, RespRequest, Shape, Split, Writer,
 };
@@ -199,6 +200,7 @@ impl Work {
             RespRequest::Scan(scan) => {
                 let to = self.begin_alone(key, Operation::Keyspace, 1);
                 let request = OwnedScan {
+                    asker: self.connections.get_mut(key).asks(),
                     count: usize::try_from(scan.count).unwrap_or(usize::MAX),
                     pattern: scan.pattern.map(Box::from),
                     filter: scan.filter,
@@ -214,7 +216,10 @@ impl Work {
                 }
             }
             RespRequest::Keys { pattern } => {
-                self.ask_keyspace(key, Combine::Keys, &KeyspaceRequest::Walk { pattern: Box::from(*pattern) });
+                let asker = self.connections.get_mut(key).asks();
+                let (pattern, filter) = (Some(Box::from(*pattern)), TypeFilter::Any);
+                let request = KeyspaceRequest::Walk(OwnedScan { asker, count: 0, pattern, filter });
+                self.ask_keyspace(key, Combine::Keys, &request);
             }
             RespRequest::DbSize => self.ask_keyspace(key, Combine::Sum, &KeyspaceRequest::Count),
             RespRequest::RandomKey => {

@@ -72,6 +72,7 @@ impl Core {
             self.work.flush_reads();
             self.work.drain_inbox();
             self.work.walk();
+            self.work.walk_some_clients();
             self.work.route_slice();
             self.work.free_some();
             self.sweep();
@@ -122,6 +123,7 @@ impl Core {
             || self.work.log.has_work()
             || self.work.uploads.has_work()
             || !self.work.walks.is_empty()
+            || !self.work.client_walks.is_empty()
             || !self.work.sliced.is_empty()
             || self.work.has_graves
             || !self.work.to_sweep.is_empty()
@@ -266,6 +268,7 @@ impl Work {
     fn begin_turn(&mut self) {
         self.clock.read();
         self.metrics.turns += 1;
+        self.walks.begin_turn();
         self.budget = WriteBudget {
             room_bytes: u64::MAX,
             // Parts of large values that wait in their own place have a bound of their own.
@@ -426,6 +429,7 @@ impl Work {
         shards_settled
             && self.mesh.under_way() == 0
             && self.gathers.is_empty()
+            && self.walks.is_empty()
             && self.uploads.is_empty()
             && self.has_no_kept_reads()
     }

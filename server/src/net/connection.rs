@@ -12,6 +12,7 @@
 //!   whoever gets the slot next; results of other cores are told by the generation.
 
 use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Weak};
 
 use super::output::Output;
 use super::session::{Session, Wire};
@@ -158,6 +159,8 @@ pub struct Connection {
     pub gathered_bytes: usize,
     /// Since when its replies wait for those.
     held_since_us: Option<u64>,
+    /// What walks over keys that it has asked for look at, to end with it.
+    asking: Option<Arc<()>>,
 }
 
 impl Connection {
@@ -198,6 +201,7 @@ impl Connection {
             yields: false,
             gathered_bytes: 0,
             held_since_us: None,
+            asking: None,
         }
     }
 
@@ -207,6 +211,11 @@ impl Connection {
         self.locked_since_us.is_some()
     }
 
+    /// What a walk over keys is given that this connection asks for: it is gone when the connection is.
+    pub fn asks(&mut self) -> Weak<()> {
+        Arc::downgrade(self.asking.get_or_insert_default())
+    }
+
     /// Bytes of replies that are not sent, and are in memory for that alone.
     #[inline]
     pub fn owed_bytes(&self) -> usize {
@@ -214,7 +223,7 @@ impl Connection {
             Session::Native => 0,
             Session::Resp(session) => session.ordered.waiting_bytes(),
         };
-        self.output.bytes.len() + self.sending_bytes + waiting_bytes
+        self.output.bytes.len() + self.output.chunk_bytes() + self.sending_bytes + waiting_bytes
     }
 
     /// Bytes that the client has asked for and not taken: those, and the large values that wait for it by reference.
@@ -280,10 +289,10 @@ impl Connection {
             && self.large != LargeInput::Coming
     }
 
-    /// Memory of its buffers now.
+    /// Memory of its buffers, and of what its session keeps, now.
     #[inline]
     pub fn buffer_bytes(&self) -> usize {
-        self.input.capacity() + self.output.memory_bytes() + self.sending_capacity
+        self.input.capacity() + self.output.memory_bytes() + self.sending_capacity + self.session.memory_bytes()
     }
 
     /// Whether its replies should wait a little, at `now_us`, for those of another core.
@@ -336,6 +345,7 @@ impl Connection {
             self.stage = Stage::Ended;
             self.input = Vec::new();
             self.output.clear();
+            self.asking = None;
             // An error means that the other side was faster.
             let _: std::io::Result<()> = self.socket.shutdown(Shutdown::Both);
         }

@@ -15,6 +15,7 @@ use eyot_ring::{Piece, Ring};
 use slab::Slab;
 
 use super::connection::{Batching, Connection, Receiving, Stage};
+use super::output::Output;
 use super::session::{Session, Wire};
 use crate::memory::large_values::needs_worker;
 use crate::memory::BufferPool;
@@ -154,6 +155,13 @@ impl Connections {
             Session::Native => connection.output.put_large(reply),
             Session::Resp(session) => session.ordered.answer_large(to.number, &mut connection.output, reply),
         }
+    }
+
+    /// Appends a long reply, which `put` hands over, to a RESP connection that has asked nothing else before it.
+    pub fn answer_alone(&mut self, to: &ReplyTo, put: impl FnOnce(&mut Output)) {
+        self.output(to.key);
+        let connection = &mut self.slots[to.key as usize];
+        connection.session.resp().ordered.answer_alone(to.number, &mut connection.output, put);
     }
 
     /// Appends `reply`; see [`Connections::answer`].

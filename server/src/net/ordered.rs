@@ -105,6 +105,17 @@ impl OrderedReplies {
         }
     }
 
+    /// Answers `number`, whose turn has come, with what `put` appends to the output.
+    ///
+    /// # Panics
+    /// As [`OrderedReplies::answer`], and where replies before it are missing.
+    pub fn answer_alone(&mut self, number: u32, output: &mut Output, put: impl FnOnce(&mut Output)) {
+        self.check(number);
+        assert!(number == self.head, "a request that is answered alone has others before it");
+        put(output);
+        self.go_on(output);
+    }
+
     #[inline]
     fn check(&self, number: u32) {
         assert!(self.next.wrapping_sub(number).wrapping_sub(1) < self.next.wrapping_sub(self.head), "answered twice");

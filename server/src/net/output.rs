@@ -1,6 +1,7 @@
 //! What a connection has to send: bytes of its own, and large values by reference between them.
 //!
-//! Place in the flow: step 9 (reply). Replies are appended as bytes; a large value is noted at its place among them.
+//! Place in the flow: step 9 (reply). Replies are appended as bytes; a large value is noted at its place among them,
+//! and so is a chunk of a long reply that was written elsewhere: it is copied as it is sent, a piece at a time.
 //!
 //! ```text
 //! bytes       | $64\r\n | \r\n+OK\r\n$64\r\n | \r\n |
@@ -22,12 +23,21 @@ use crate::router::LargeReply;
 /// core that does it itself is not held longer, and others get their turn.
 pub const MAX_REFERENCE_SEND_BYTES: usize = 1 << 20;
 
-/// A value that goes out by reference.
+/// What goes out by reference.
+#[derive(Debug)]
+enum Body {
+    /// A large value.
+    Mapped(MappedBytes),
+    /// A chunk: memory of the connection's own.
+    Own(Vec<u8>),
+}
+
+/// A value or a chunk that goes out by reference.
 #[derive(Debug)]
 struct Reference {
     /// Before which of the bytes.
     at: usize,
-    value: MappedBytes,
+    body: Body,
     /// What of it is still to go.
     range: Range<usize>,
 }
@@ -39,6 +49,8 @@ pub struct Output {
     pub bytes: Vec<u8>,
     references: VecDeque<Reference>,
     referenced_bytes: usize,
+    /// Bytes of chunks that are still to go.
+    chunk_bytes: usize,
 }
 
 impl Output {
@@ -60,13 +72,28 @@ impl Output {
         self.referenced_bytes
     }
 
+    /// Bytes of chunks that are still to go: they are the connection's own, as those of `bytes` are.
+    #[inline]
+    pub fn chunk_bytes(&self) -> usize {
+        self.chunk_bytes
+    }
+
+    /// Appends `chunk` without a copy.
+    pub fn put_chunk(&mut self, chunk: Vec<u8>) {
+        let range = 0..chunk.len();
+        if !range.is_empty() {
+            self.chunk_bytes += range.len();
+            self.references.push_back(Reference { at: self.bytes.len(), body: Body::Own(chunk), range });
+        }
+    }
+
     /// Appends a reply with a large value.
     pub fn put_large(&mut self, reply: LargeReply) {
         let LargeReply { head, value, range, tail } = reply;
         self.bytes.extend_from_slice(&head);
         self.referenced_bytes += range.len();
         if !range.is_empty() {
-            self.references.push_back(Reference { at: self.bytes.len(), value, range });
+            self.references.push_back(Reference { at: self.bytes.len(), body: Body::Mapped(value), range });
         }
         self.bytes.extend_from_slice(&tail);
     }
@@ -87,9 +114,17 @@ impl Output {
             }
             let length = reference.range.len().min(left);
             let start = reference.range.start;
-            pieces.push(Piece::Mapped(reference.value.clone(), start..start + length));
+            match &reference.body {
+                Body::Mapped(value) => {
+                    pieces.push(Piece::Mapped(value.clone(), start..start + length));
+                    self.referenced_bytes -= length;
+                }
+                Body::Own(bytes) => {
+                    pieces.push(Piece::Bytes(bytes[start..start + length].to_vec()));
+                    self.chunk_bytes -= length;
+                }
+            }
             reference.range.start += length;
-            self.referenced_bytes -= length;
             left -= length;
             if reference.range.is_empty() {
                 self.references.pop_front();
@@ -110,7 +145,7 @@ impl Output {
     /// Memory of its own: the bytes, and the list of what is referred to.
     #[inline]
     pub fn memory_bytes(&self) -> usize {
-        self.bytes.capacity() + self.references.capacity() * size_of::<Reference>()
+        self.bytes.capacity() + self.references.capacity() * size_of::<Reference>() + self.chunk_bytes
     }
 
     /// Drops everything.
@@ -154,7 +189,13 @@ mod tests {
                     let small = vec![number as u8; small];
                     expected.extend_from_slice(&small);
                     output.bytes.extend_from_slice(&small);
-                    if let Some(length) = large {
+                    if let Some(length) = large.filter(|length| length % 2 == 0) {
+                        let bytes: Vec<u8> = (0..length).map(|at| (at * 7 + number) as u8).collect();
+                        for chunk in [&bytes[length / 4..length / 2], &bytes[length / 2..]] {
+                            expected.extend_from_slice(chunk);
+                            output.put_chunk(chunk.to_vec());
+                        }
+                    } else if let Some(length) = large {
                         let bytes: Vec<u8> = (0..length).map(|at| (at + number) as u8).collect();
                         let range = length / 3..length;
                         expected.extend_from_slice(b"head");
@@ -177,7 +218,7 @@ mod tests {
                 }
             }
             prop_assert!(sent == expected);
-            prop_assert_eq!(output.referenced_bytes(), 0);
+            prop_assert_eq!((output.referenced_bytes(), output.chunk_bytes()), (0, 0));
         }
     }
 }

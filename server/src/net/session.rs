@@ -47,6 +47,13 @@ pub struct Profile {
     pub read_only: bool,
 }
 
+impl Profile {
+    /// Memory that it takes.
+    fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.name.len() + self.library.len() + self.library_version.len()
+    }
+}
+
 /// The state of a RESP connection.
 #[derive(Debug)]
 pub struct RespSession {
@@ -99,6 +106,12 @@ impl RespSession {
         }
     }
 
+    /// Memory of what is kept beside the session itself.
+    #[inline]
+    fn memory_bytes(&self) -> usize {
+        self.unfinished.memory_bytes() + self.profile.as_ref().map_or(0, |profile| profile.memory_bytes())
+    }
+
     /// RESET: as it began, but for the replies under way.
     pub fn reset(&mut self) {
         self.version = RespVersion::Two;
@@ -128,6 +141,15 @@ impl Session {
         match wire {
             Wire::Native => Self::Native,
             Wire::Resp => Self::Resp(RespSession::new()),
+        }
+    }
+
+    /// Memory of what is kept beside the session itself.
+    #[inline]
+    pub fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Native => 0,
+            Self::Resp(session) => session.memory_bytes(),
         }
     }
 

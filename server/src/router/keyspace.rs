@@ -2,14 +2,15 @@
 //!
 //! Place in the flow: step 4 (route). Rare beside requests on keys, so they own what they need.
 
-use eyot_protocol::resp::glob::matches;
+use std::sync::Weak;
+
 use eyot_protocol::resp::request::TypeFilter;
 use eyot_protocol::tlv::{TYPE_LIST, TYPE_MAP};
 
 use crate::shard::ScanCursor;
 
 /// What is asked of the keys of one core.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum KeyspaceRequest {
     /// How many there are.
     Count,
@@ -26,16 +27,15 @@ pub enum KeyspaceRequest {
         /// What is wanted.
         request: OwnedScan,
     },
-    /// All that match.
-    Walk {
-        /// As Redis's KEYS has it.
-        pattern: Box<[u8]>,
-    },
+    /// All that are wanted, whatever the count.
+    Walk(OwnedScan),
 }
 
-/// What a SCAN wants.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a SCAN or KEYS wants.
+#[derive(Debug, Clone)]
 pub struct OwnedScan {
+    /// Held by the connection that asks while it is there: what it asked for is dropped with it, on whichever core.
+    pub asker: Weak<()>,
     /// COUNT: how many keys to look at, as a hint.
     pub count: usize,
     /// MATCH.
@@ -45,10 +45,9 @@ pub struct OwnedScan {
 }
 
 impl OwnedScan {
-    /// Whether `key` is wanted, whose encoded value begins with `head`.
-    pub fn wants(&self, key: &[u8], head: &[u8]) -> bool {
-        self.pattern.as_ref().is_none_or(|pattern| matches(pattern, key))
-            && (self.filter == TypeFilter::Any || self.filter == type_of(head))
+    /// Whether a key whose encoded value begins with `head` is of the type that is wanted.
+    pub fn has_type(&self, head: &[u8]) -> bool {
+        self.filter == TypeFilter::Any || self.filter == type_of(head)
     }
 }
 

@@ -23,7 +23,7 @@ use eyot_ring::{MappedBytes, Waker};
 use super::keyspace::KeyspaceRequest;
 use super::questions::{Answer, Question};
 use super::reply_to::{is_write, LargeReply, Reply, ReplyTo};
-use super::scatter::REPLY_IS_FULL;
+use super::scatter::{FoundKeys, REPLY_IS_FULL};
 use crate::metrics::heavy::HeavyRun;
 use crate::replication::WriteAck;
 
@@ -143,6 +143,8 @@ pub enum Message {
     Requests(Box<RequestBatch>),
     /// Results that this core's connections wait for, from core `.0`.
     Replies(u16, Box<ReplyBatch>),
+    /// Keys that a walk of core `.0` has found, for a gather of this core.
+    Found(u16, ReplyTo, FoundKeys),
     /// Core `.0` asks this core something, for the gather with this key.
     Asked(u16, u32, Question),
     /// The answer, for that gather.

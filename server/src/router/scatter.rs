@@ -29,11 +29,25 @@ pub enum Combine {
     Sum,
     /// As one `OK`.
     AllDone,
-    /// As one list of keys: each part is some of them, as a walk has found them.
+    /// As one list of keys: each part is some of them, as a walk has found them; see [`FoundKeys`].
     Keys,
     /// As one key, chosen by this random number: each part offers one and says of how many.
     RandomKey(u64),
 }
+
+/// Keys that a walk has found, in chunks: so none of them is copied to become longer, or to become a reply.
+#[derive(Debug, Default)]
+pub struct FoundKeys {
+    /// How many.
+    pub count: usize,
+    /// They, as RESP bulk strings.
+    pub chunks: Vec<Vec<u8>>,
+    /// Bytes of all chunks.
+    pub bytes: usize,
+}
+
+/// What stands in the place of a part whose keys are kept beside: not `-`, with which an error begins.
+const FOUND_MARK: u8 = b'=';
 
 /// One part's result: where it stands in the gather's bytes.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +64,7 @@ struct Gather {
     missing: usize,
     parts: Vec<Part>,
     bytes: Vec<u8>,
+    found: FoundKeys,
 }
 
 /// A gathered BATCH that is complete.
@@ -61,6 +76,8 @@ pub struct Gathered {
     pub combine: Combine,
     parts: Vec<Part>,
     bytes: Vec<u8>,
+    /// The keys of all parts, if it is a list of keys.
+    pub found: FoundKeys,
 }
 
 impl Gathered {
@@ -76,7 +93,7 @@ impl Gathered {
 
     /// Bytes of all of them.
     pub fn bytes(&self) -> usize {
-        self.bytes.len()
+        self.bytes.len() + self.found.bytes
     }
 
     /// The encoded results, in the order of the operations.
@@ -138,7 +155,8 @@ impl Gathers {
         let parts = vec![Part { start: 0, length: 0 }; parts];
         self.bytes += parts.len() * size_of::<Part>();
         let missing = parts.len();
-        let gather = Gather { reply_to, combine, generation, missing, parts, bytes: Vec::new() };
+        let (bytes, found) = (Vec::new(), FoundKeys::default());
+        let gather = Gather { reply_to, combine, generation, missing, parts, bytes, found };
         (self.batches.insert(gather) as u32, generation)
     }
 
@@ -148,9 +166,25 @@ impl Gathers {
         Some(gather.reply_to)
     }
 
+    /// How many parts the gather has, those that are missing among them.
+    pub fn part_count(&self, key: u32) -> usize {
+        self.batches.get(key as usize).map_or(0, |gather| gather.parts.len())
+    }
+
     /// Bytes that the gather holds so far.
     pub fn bytes(&self, key: u32) -> usize {
-        self.batches.get(key as usize).map_or(0, |gather| gather.bytes.len())
+        self.batches.get(key as usize).map_or(0, |gather| gather.bytes.len() + gather.found.bytes)
+    }
+
+    /// Adds what a walk has found as the result of part `position`.
+    pub fn put_found(&mut self, key: u32, generation: u32, position: u32, found: FoundKeys) -> Progress {
+        if let Some(gather) = self.batches.get_mut(key as usize).filter(|gather| gather.generation == generation) {
+            self.bytes += found.bytes;
+            gather.found.count += found.count;
+            gather.found.bytes += found.bytes;
+            gather.found.chunks.extend(found.chunks);
+        }
+        self.put(key, generation, position, |out| out.push(FOUND_MARK))
     }
 
     /// Adds the result of part `position`, which `put` appends.
@@ -170,9 +204,9 @@ impl Gathers {
         if gather.missing > 0 {
             return Progress::Waiting;
         }
-        let Gather { reply_to, combine, parts, bytes, .. } = self.batches.remove(key as usize);
-        self.bytes -= parts.len() * size_of::<Part>() + bytes.capacity();
-        Progress::Complete(Gathered { reply_to, combine, parts, bytes })
+        let Gather { reply_to, combine, parts, bytes, found, .. } = self.batches.remove(key as usize);
+        self.bytes -= parts.len() * size_of::<Part>() + bytes.capacity() + found.bytes;
+        Progress::Complete(Gathered { reply_to, combine, parts, bytes, found })
     }
 
     /// Opens a gather of what `cores` cores tell; returns its key.
@@ -232,6 +266,23 @@ mod tests {
         assert_eq!(gathered.results().collect::<Vec<_>>(), [&b"aaa"[..], b"b", b"c"]);
         assert_eq!(gathered.reply_to.number, 9);
         assert!(gathers.is_empty());
+    }
+
+    #[test]
+    fn keys_of_several_parts_are_counted_until_they_leave() {
+        let mut gathers = Gathers::default();
+        let (key, generation) = gathers.open(reply_to(), Combine::Keys, 2);
+        let before = gathers.memory_bytes();
+        let found = |chunk: &[u8]| FoundKeys { count: 1, chunks: vec![chunk.to_vec()], bytes: chunk.len() };
+        assert!(matches!(gathers.put_found(key, generation, 1, found(b"$1\r\nb\r\n")), Progress::Waiting));
+        assert!(gathers.memory_bytes() >= before + 7 && gathers.bytes(key) == 8);
+        let Progress::Complete(gathered) = gathers.put_found(key, generation, 0, found(b"$1\r\na\r\n")) else {
+            panic!("not complete")
+        };
+        assert_eq!((gathered.found.count, gathered.found.chunks.concat().len(), gathered.bytes()), (2, 14, 16));
+        assert_eq!(gathers.bytes, 0);
+        assert!(matches!(gathers.put_found(key, generation, 0, found(b"late")), Progress::Gone));
+        assert_eq!(gathers.bytes, 0);
     }
 
     #[test]

@@ -58,7 +58,7 @@ use uploads::Uploads;
 
 pub use outcome::{Failure, Outcome};
 pub use query::Answer;
-pub use scan::{Candidate, ScanCursor, SCAN_KEYS_MAX};
+pub use scan::{Candidate, ScanCursor, Scanned, SCAN_KEYS_MAX};
 pub use table::{HashSeed, Place};
 pub use uploads::{UploadError, WholeValue};
 

@@ -43,6 +43,16 @@ impl ScanCursor {
     }
 }
 
+/// What a step of a walk has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scanned {
+    /// Where to go on; `None`: the shard's last key was visited.
+    pub next: Option<ScanCursor>,
+    /// Keys that were looked at, those that have expired among them, and buckets without a key: what a caller that
+    /// bounds its work counts.
+    pub looked_at: usize,
+}
+
 /// A key that eviction may choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate<'a> {
@@ -78,8 +88,8 @@ fn live(entry: &Entry, now_us: i64) -> Option<Stored<'_>> {
 }
 
 impl Shard {
-    /// Visits keys that exist at `now_us`, from `cursor` on; returns where to go on, `None` when the shard's last key
-    /// was visited. A cursor before the shard's slots begins at their first.
+    /// Visits keys that exist at `now_us`, from `cursor` on; returns where to go on, and what that has cost. A cursor
+    /// before the shard's slots begins at their first.
     ///
     /// The walk stops after `budget` keys (at most [`SCAN_KEYS_MAX`]; those that have expired count, too), and the rest
     /// of a bucket, which is a handful.
@@ -89,17 +99,20 @@ impl Shard {
         budget: usize,
         now_us: i64,
         mut visit: impl FnMut(&[u8], Stored<'_>),
-    ) -> Option<ScanCursor> {
+    ) -> Scanned {
         let first = self.slots().start;
         let from = cursor.max(ScanCursor::of_slot(first));
-        let slot = u16::try_from(from.slot() - u64::from(first)).ok()?;
+        let Ok(slot) = u16::try_from(from.slot() - u64::from(first)) else {
+            return Scanned { next: None, looked_at: 0 };
+        };
         let from = Position { slot, hash: from.0 as u32 };
-        let next = self.tables.scan(from, budget.min(SCAN_KEYS_MAX), |entry| {
+        let (next, looked_at) = self.tables.scan(from, budget.min(SCAN_KEYS_MAX), |entry| {
             if let Some(stored) = live(entry, now_us) {
                 visit(entry.key(), stored);
             }
-        })?;
-        Some(ScanCursor(ScanCursor::of_slot(first + next.slot).0 | u64::from(next.hash)))
+        });
+        let next = next.map(|next| ScanCursor(ScanCursor::of_slot(first + next.slot).0 | u64::from(next.hash)));
+        Scanned { next, looked_at }
     }
 
     /// How many keys `slot` has, those included that have expired and are not yet removed. Counts nothing: it is known.

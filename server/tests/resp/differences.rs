@@ -26,7 +26,7 @@ fn eyot_says(eyot: &Reply, start: &str) -> bool {
 }
 
 /// All of them.
-pub const KNOWN: [Difference; 12] = [
+pub const KNOWN: [Difference; 16] = [
     Difference {
         commands: "`RENAME` `RENAMENX` `COPY` `MSETNX`",
         redis: "takes any keys",
@@ -100,6 +100,38 @@ pub const KNOWN: [Difference; 12] = [
         reason: "a key travels with each log record and each message between cores",
         example: &["SET <70000> 1"],
         covers: |_, _, eyot| eyot_says(eyot, "ERR key is longer than 65536 bytes"),
+    },
+    Difference {
+        commands: "`KEYS` `SCAN`",
+        redis: "patterns of any length",
+        eyot: "an error from 1 KiB on",
+        reason: "the work of comparing grows with the pattern's length times the key's",
+        example: &["KEYS <2000>"],
+        covers: |_, _, eyot| eyot_says(eyot, "ERR pattern is longer than 1024 bytes"),
+    },
+    Difference {
+        commands: "any command but those on many keys",
+        redis: "any number of arguments",
+        eyot: "up to 1,024",
+        reason: "what it does with them is done at once, and others wait meanwhile",
+        example: &["COMMAND INFO <1100 words>"],
+        covers: |_, _, eyot| eyot.error().is_some_and(|line| line.ends_with("takes at most 1024 arguments")),
+    },
+    Difference {
+        commands: "`COMMAND INFO` `COMMAND DOCS` of many names",
+        redis: "a reply of any length",
+        eyot: "an error beyond 1 MiB",
+        reason: "it is written at once, and others wait meanwhile",
+        example: &["COMMAND INFO <900 names>"],
+        covers: |_, _, eyot| eyot_says(eyot, "ERR the reply would be longer than 1 MiB"),
+    },
+    Difference {
+        commands: "`CLIENT SETNAME` `CLIENT SETINFO` `HELLO SETNAME`",
+        redis: "a name of any length",
+        eyot: "an error beyond 256 bytes",
+        reason: "each connection keeps it, and each line of CLIENT LIST and entry of SLOWLOG repeats it",
+        example: &["CLIENT SETNAME <300>"],
+        covers: |_, _, eyot| eyot_says(eyot, "ERR ") && eyot.error().is_some_and(|line| line.ends_with("256 bytes.")),
     },
     Difference {
         commands: "`GETEX` of a key that is not there",

@@ -65,6 +65,13 @@ fn docs_describe_known_commands_and_leave_others_out() {
 fn list_filters_names() {
     assert!(reply("COMMAND LIST", RespVersion::Two).starts_with(&format!("*{COMMAND_COUNT} $3 get $3 set ")));
     assert_eq!(reply("COMMAND LIST FILTERBY PATTERN CLIENT|G*", RespVersion::Two), "*1 $14 client|getname ");
+    for what in ["INFO", "DOCS"] {
+        let many = |times: usize| reply(&format!("COMMAND {what}{}", " client".repeat(times)), RespVersion::Two);
+        assert!(!many(10).starts_with('-'), "{what}");
+        assert!(many(1000).starts_with("-ERR the reply would be longer than 1 MiB"), "{what}");
+    }
+    let bomb = format!("COMMAND LIST FILTERBY PATTERN *[{}]", "a".repeat(60_000));
+    assert_eq!(reply(&bomb, RespVersion::Two), "-ERR comparing names with the pattern takes too long ");
     assert_eq!(reply("COMMAND LIST FILTERBY MODULE x", RespVersion::Two), "*0 ");
     assert_eq!(reply("COMMAND LIST FILTERBY ACLCAT nothing", RespVersion::Two), "*0 ");
     let dangerous = reply("COMMAND LIST FILTERBY ACLCAT dangerous", RespVersion::Two);

@@ -85,12 +85,18 @@ pub(super) fn client(args: Args<'_>) -> Outcome<'_> {
     }))
 }
 
+/// Longest name of a client, of its library and of that library's version, in bytes: each connection keeps them, each
+/// line of CLIENT LIST and each entry of the slow log repeats them.
+pub const CLIENT_NAME_BYTES_MAX: usize = 256;
+
 fn is_one_word(text: &[u8]) -> bool {
     text.iter().all(u8::is_ascii_graphic)
 }
 
 fn client_name(name: &[u8]) -> Result<&[u8], RespError> {
-    if is_one_word(name) {
+    if name.len() > CLIENT_NAME_BYTES_MAX {
+        Err(RespError::fixed("ERR Client names cannot be longer than 256 bytes."))
+    } else if is_one_word(name) {
         Ok(name)
     } else {
         Err(RespError::fixed("ERR Client names cannot contain spaces, newlines or special characters."))
@@ -104,11 +110,14 @@ fn set_info(args: Args<'_>) -> Result<ClientCommand<'_>, RespError> {
         () if is(option, "lib-ver") => LibraryInfo::Version,
         () => return Err(RespError::text(format!("ERR Unrecognized option '{}'", quoted(option)))),
     };
+    let option = quoted(option);
+    if value.len() > CLIENT_NAME_BYTES_MAX {
+        return Err(RespError::text(format!("ERR {option} cannot be longer than {CLIENT_NAME_BYTES_MAX} bytes.")));
+    }
     if is_one_word(value) {
         return Ok(ClientCommand::SetInfo { what, value });
     }
-    let what = quoted(option);
-    Err(RespError::text(format!("ERR {what} cannot contain spaces, newlines or special characters.")))
+    Err(RespError::text(format!("ERR {option} cannot contain spaces, newlines or special characters.")))
 }
 
 fn client_type(name: &[u8]) -> Result<ClientType, RespError> {

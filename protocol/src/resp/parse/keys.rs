@@ -6,13 +6,14 @@
 
 use super::super::args::Args;
 use super::super::error::RespError;
+use super::super::glob::MAX_PATTERN_BYTES;
 use super::super::number::parse_cursor;
 use super::super::request::{Combine, RespRequest, ScanRequest, Shape, TypeFilter};
 use super::super::table::CommandId;
 use super::strings::{us, TimeForm};
 use super::{
     check_key, check_same_slot, integer, invalid_expiry, is, key, quoted, small_integer, subcommand, Outcome,
-    OTHER_DATABASE, SYNTAX,
+    OTHER_DATABASE, PATTERN_TOO_LONG, SYNTAX,
 };
 use crate::command::{Command, ExpiryCondition};
 use crate::request::KeyQuery;
@@ -108,7 +109,7 @@ pub(super) fn scan(args: Args<'_>) -> Outcome<'_> {
     let options = args.from(2);
     for (option, value) in options.pairs() {
         if is(option, "match") {
-            scan.pattern = Some(value);
+            scan.pattern = Some(pattern(value)?);
         } else if is(option, "count") {
             scan.count = u64::try_from(integer(value)?).ok().filter(|count| *count > 0).ok_or(SYNTAX)?;
         } else if is(option, "type") {
@@ -121,6 +122,15 @@ pub(super) fn scan(args: Args<'_>) -> Outcome<'_> {
         Ok(RespRequest::Scan(scan))
     } else {
         Err(SYNTAX)
+    }
+}
+
+/// A pattern of keys.
+pub(super) fn pattern(pattern: &[u8]) -> Result<&[u8], RespError> {
+    if pattern.len() <= MAX_PATTERN_BYTES {
+        Ok(pattern)
+    } else {
+        Err(PATTERN_TOO_LONG)
     }
 }
 

@@ -35,9 +35,14 @@ use crate::tlv::parse_integer;
 const SYNTAX: RespError = RespError::fixed("ERR syntax error");
 const NOT_AN_INTEGER: RespError = RespError::fixed("ERR value is not an integer or out of range");
 const KEY_TOO_LONG: RespError = RespError::fixed("ERR key is longer than 65536 bytes");
+const PATTERN_TOO_LONG: RespError = RespError::fixed("ERR pattern is longer than 1024 bytes");
 const CROSS_SLOT: RespError = RespError::fixed("CROSSSLOT Keys in request don't hash to the same slot");
 const NOT_AUTHENTICATED: RespError = RespError::fixed("NOAUTH Authentication required.");
 const OTHER_DATABASE: RespError = RespError::fixed("ERR DB index is out of range");
+
+/// Most arguments of a command that is not one on many keys. What it does with each of them is done in one turn, and no
+/// client has so many options, patterns or names.
+pub const PLAIN_ARGUMENTS_MAX: usize = 1024;
 
 /// Most of a client's bytes in an error line.
 const QUOTED_BYTES_MAX: usize = 128;
@@ -66,6 +71,9 @@ fn parse_any(args: Args<'_>, now_us: i64) -> Result<Parsed<'_>, RespError> {
     let Some(id) = args.get(0).and_then(lookup) else { return Err(unknown_command(args)) };
     if !id.takes(args.len()) {
         return Err(wrong_arity(id.name()));
+    }
+    if args.len() > PLAIN_ARGUMENTS_MAX && !id.spec().takes_many_keys() {
+        return Err(too_many_arguments(id.name()));
     }
     Ok(Parsed { id, request: request(id, args, now_us)? })
 }
@@ -113,7 +121,7 @@ fn request(id: CommandId, args: Args<'_>, now_us: i64) -> Outcome<'_> {
         Id::Touch => keys::count(args, KeyQuery::Touch),
         Id::Expire | Id::PExpire | Id::ExpireAt | Id::PExpireAt => keys::expire(id, args, now_us),
         Id::Persist => keys::persist(args),
-        Id::Keys => Ok(RespRequest::Keys { pattern: args.at(1) }),
+        Id::Keys => Ok(RespRequest::Keys { pattern: keys::pattern(args.at(1))? }),
         Id::Scan => keys::scan(args),
         Id::RandomKey => Ok(RespRequest::RandomKey),
         Id::Rename | Id::RenameNx => keys::rename(id, args),
@@ -217,6 +225,11 @@ fn subcommand(id: CommandId, args: Args<'_>) -> Result<&'static CommandSpec, Res
 #[cold]
 fn wrong_arity(name: &str) -> RespError {
     RespError::text(format!("ERR wrong number of arguments for '{name}' command"))
+}
+
+#[cold]
+fn too_many_arguments(name: &str) -> RespError {
+    RespError::text(format!("ERR '{name}' command takes at most {PLAIN_ARGUMENTS_MAX} arguments"))
 }
 
 #[cold]

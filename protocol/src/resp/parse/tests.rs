@@ -2,6 +2,7 @@
 
 use super::super::args::ArgList;
 use super::super::decode::{split_request, RespLimits, Split, Unfinished};
+use super::super::glob::MAX_PATTERN_BYTES;
 use super::super::request::{
     ClientCommand, ClientType, ClusterCommand, Combine, CommandCommand, ConfigCommand, Credentials, HelloRequest,
     KillFilter, LatencyCommand, LibraryInfo, ListFilter, MemoryCommand, ReplyMode, RespRequest, ScanRequest, Shape,
@@ -287,6 +288,16 @@ fn scan_rename_and_copy() {
 #[test]
 fn the_keyspace_as_a_whole() {
     is("KEYS a*", RespRequest::Keys { pattern: b"a*" });
+    let words = |count: usize| " x".repeat(count);
+    refused(&format!("INFO{}", words(1024)), "ERR 'info' command takes at most 1024 arguments");
+    assert!(with(&format!("INFO{}", words(1023)), |_, _| ()).is_ok());
+    for many in ["DEL", "UNLINK", "EXISTS", "TOUCH", "MGET", "MSET", "MSETNX"] {
+        assert!(with(&format!("{many}{}", words(3000)), |_, _| ()).is_ok(), "{many}");
+    }
+    let longest = "x".repeat(MAX_PATTERN_BYTES);
+    is(&format!("KEYS {longest}"), RespRequest::Keys { pattern: longest.as_bytes() });
+    refused(&format!("KEYS {longest}x"), "ERR pattern is longer than 1024 bytes");
+    refused(&format!("SCAN 0 MATCH {longest}x"), "ERR pattern is longer than 1024 bytes");
     is("DBSIZE", RespRequest::DbSize);
     is("RANDOMKEY", RespRequest::RandomKey);
     for line in ["FLUSHALL", "FLUSHDB", "FLUSHALL async", "FLUSHDB SYNC"] {
@@ -347,6 +358,11 @@ fn client() {
     client("REPLY skip", ClientCommand::Reply(ReplyMode::Skip));
     is("CLIENT HELP", RespRequest::Help);
     refused("CLIENT SETNAME 'a b'", "ERR Client names cannot contain spaces, newlines or special characters.");
+    let long = "x".repeat(256);
+    client(&format!("SETNAME {long}"), ClientCommand::SetName(long.as_bytes()));
+    refused(&format!("CLIENT SETNAME {long}x"), "ERR Client names cannot be longer than 256 bytes.");
+    refused(&format!("HELLO 3 SETNAME {long}x"), "ERR Client names cannot be longer than 256 bytes.");
+    refused(&format!("CLIENT SETINFO lib-ver {long}x"), "ERR lib-ver cannot be longer than 256 bytes.");
     refused("CLIENT SETINFO foo x", "ERR Unrecognized option 'foo'");
     refused("CLIENT SETINFO lib-name 'a b'", "ERR lib-name cannot contain spaces, newlines or special characters.");
     refused("CLIENT KILL TYPE foo", "ERR Unknown client type 'foo'");

@@ -250,6 +250,11 @@ pub(super) const fn arity_takes(arity: i8, count: usize) -> bool {
 }
 
 impl CommandSpec {
+    /// Whether it takes as many keys as a client likes.
+    pub fn takes_many_keys(&self) -> bool {
+        self.key_specs.iter().any(|spec| spec.last < 0)
+    }
+
     pub(super) const fn new(
         name: &'static str,
         arity: i8,

@@ -46,11 +46,13 @@ fn walk(shards: &[Shard], budget: usize) -> Vec<Vec<u8>> {
         let mut cursor = Some(ScanCursor::of_slot(shard.slots().start));
         while let Some(from) = cursor {
             assert!(usize::try_from(from.slot()).is_ok_and(|slot| shard.slots().contains(&(slot as u16))));
-            cursor = shard.scan(from, budget, NOW_US, |key, stored| {
-                assert_eq!(stored.value, b"value");
-                assert!(stored.expires_at_us.is_none_or(|at_us| at_us > NOW_US));
-                found.push(key.to_vec());
-            });
+            cursor = shard
+                .scan(from, budget, NOW_US, |key, stored| {
+                    assert_eq!(stored.value, b"value");
+                    assert!(stored.expires_at_us.is_none_or(|at_us| at_us > NOW_US));
+                    found.push(key.to_vec());
+                })
+                .next;
         }
     }
     found
@@ -75,8 +77,23 @@ fn a_step_ends_at_its_bound_whatever_the_budget() {
     let largest = shards.iter().max_by_key(|shard| shard.key_count()).unwrap();
     assert!(largest.key_count() > SCAN_KEYS_MAX + 1000);
     let mut visited = 0;
-    assert!(largest.scan(ScanCursor::START, usize::MAX, 0, |_, _| visited += 1).is_some());
+    assert!(largest.scan(ScanCursor::START, usize::MAX, 0, |_, _| visited += 1).next.is_some());
     assert!((SCAN_KEYS_MAX..SCAN_KEYS_MAX + 100).contains(&visited), "{visited} keys");
+}
+
+#[test]
+fn keys_that_have_expired_are_not_visited_and_count_all_the_same() {
+    let mut shard = Shard::new(ShardId(0), 1, 3);
+    let keys: Vec<String> = (0..5000).map(|n| format!("key {n}")).collect();
+    let mut builder = EntryBuilder::default();
+    for key in &keys {
+        let (value, condition) = (Value::Encoded(b"value"), Condition::Always);
+        let expiry = NewExpiry::At(NOW_US);
+        builder.push(&Command::Set { key: key.as_bytes(), value, expiry, condition, return_old: false }, NOW_US - 10);
+    }
+    shard.apply(Index(1), &builder.take(), |_, _| ()).unwrap();
+    let scanned = shard.scan(ScanCursor::START, 1000, NOW_US, |_, _| panic!("it has expired"));
+    assert!(scanned.next.is_some() && (1000..1100).contains(&scanned.looked_at), "{scanned:?}");
 }
 
 #[test]
@@ -85,13 +102,13 @@ fn any_number_is_a_cursor() {
     for n in 0..2000 {
         let cursor = ScanCursor(mixed(n) >> (n % 64));
         for shard in &shards {
-            if let Some(next) = shard.scan(cursor, 10, NOW_US, |_, _| ()) {
+            if let Some(next) = shard.scan(cursor, 10, NOW_US, |_, _| ()).next {
                 assert!(next > cursor && next.slot() < u64::from(shard.slots().end));
             }
         }
     }
-    assert_eq!(shards[0].scan(ScanCursor(u64::MAX), 10, NOW_US, |_, _| panic!("beyond all slots")), None);
-    let before = shards[3].scan(ScanCursor::START, 10, NOW_US, |_, _| ()).unwrap();
+    assert_eq!(shards[0].scan(ScanCursor(u64::MAX), 10, NOW_US, |_, _| panic!("beyond all slots")).next, None);
+    let before = shards[3].scan(ScanCursor::START, 10, NOW_US, |_, _| ()).next.unwrap();
     assert!(before.slot() >= u64::from(shards[3].slots().start), "begins at its own first slot");
 }
 

@@ -70,20 +70,20 @@ impl SlotTable {
 
 impl Tables {
     /// Visits entries from `position` on until `budget` of them were visited, and the rest of a bucket; a bucket
-    /// without entries counts as one. Where to go on; `None` at the end.
+    /// without entries counts as one. Where to go on, `None` at the end, and how many were counted.
     pub fn scan<'a>(
         &'a self,
         mut position: Position,
         budget: usize,
         mut visit: impl FnMut(&'a Entry),
-    ) -> Option<Position> {
+    ) -> (Option<Position>, usize) {
         let mut steps = 0;
         loop {
-            let slot = self.by_slot.get(usize::from(position.slot))?;
+            let Some(slot) = self.by_slot.get(usize::from(position.slot)) else { return (None, steps) };
             let next = if slot.keys() == 0 {
                 None
             } else if steps >= budget.max(1) {
-                return Some(position);
+                return (Some(position), steps);
             } else {
                 let mut visited = 0;
                 let next = slot.visit_from(position.hash, |entry| {

@@ -215,10 +215,11 @@ proptest! {
             // At the end of the list the walk goes on with the last budget.
             let (change, budget) = steps[n.min(steps.len() - 1)];
             let mut in_step = 0;
-            let next = pair.tables.scan(position, budget, |entry| {
+            let (next, counted) = pair.tables.scan(position, budget, |entry| {
                 in_step += 1;
                 *visited.entry(id_of(entry)).or_insert(0) += 1;
             });
+            prop_assert!(counted >= in_step);
             prop_assert!(in_step <= budget + largest_step(hashes), "{in_step} with a budget of {budget}");
             let Some(next) = next else { break };
             prop_assert!(next > position, "the walk stands still");
