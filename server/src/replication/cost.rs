@@ -98,8 +98,6 @@ impl Cost {
             Command::Copy { .. } => {
                 Self { growth: said.growth + copied, touched: copied, stored: 0, moved: at_most, ..said }
             }
-            // The old value is copied wherever it lies.
-            Command::Set { .. } => Self { touched: at_most, returned: at_most, ..said },
             _ => Self { touched: copied, returned: copied, ..said },
         }
     }
@@ -144,7 +142,7 @@ mod tests {
         let set = Command::Set { key: b"k", value: Value::Bytes(b"v"), expiry, condition, return_old: true };
         let take = Command::TakeOut { key: b"k" };
         assert_eq!((Cost::found(&take, FOUND).returned, Cost::found(&take, IN_FILE).returned), (5000, 0));
-        assert_eq!((Cost::found(&set, FOUND).returned, Cost::found(&set, IN_FILE).returned), (5000, 5000));
+        assert_eq!((Cost::found(&set, FOUND).returned, Cost::found(&set, IN_FILE).returned), (5000, 0));
         assert_eq!(Cost::found(&take, FOUND).growth, 0);
     }
 }
