@@ -391,8 +391,8 @@ impl Entry {
             let new = self.rebuilt(self.value_field(), version, expiry, self.header().shape & REFERENCE);
             self.move_to(new);
         }
-        let large = self.large_value_bytes();
-        Resized { before, after: self.allocated_bytes(), large_before: large, large_after: large }
+        let (after, large) = (self.allocated_bytes(), self.large_value_bytes());
+        Resized { before, after, large_before: large, large_after: large }
     }
 
     /// Gives the block room for an expiry, or takes it, by moving the first `moved` bytes of the body; writes version
@@ -432,12 +432,6 @@ impl Entry {
     #[inline]
     pub fn allocated_bytes(&self) -> usize {
         self.block_bytes() + self.large_value_bytes()
-    }
-
-    /// What of it is the pages of a large value.
-    #[inline]
-    pub fn large_value_bytes(&self) -> usize {
-        self.large().map_or(0, |handle| handle.region_bytes())
     }
 
     /// The size of the block in bytes: see [`block_bytes`].

@@ -4,7 +4,7 @@
 
 use eyot_ring::MappedBytes;
 
-use super::REFERENCE;
+use super::{Entry, REFERENCE};
 
 /// Bytes of a handle in the place of a value.
 pub(super) const HANDLE_BYTES: usize = size_of::<u64>();
@@ -48,5 +48,13 @@ impl NewValue<'_> {
                 then(&field, REFERENCE)
             }
         }
+    }
+}
+
+impl Entry {
+    /// What of [`Entry::allocated_bytes`] is the pages of a large value.
+    #[inline]
+    pub fn large_value_bytes(&self) -> usize {
+        self.large().map_or(0, |handle| handle.region_bytes())
     }
 }
