@@ -264,7 +264,7 @@ bench_large() {
     cargo build --quiet --release --locked -p eyot-loadgen --example large_value
     start_eyot large "$eyot_port" "$resp_port" "$server_cpu" --sync-writes=false --max-value-size 128MiB
     before=$(status_kib "$started" RssAnon)
-    attended "$bin/examples/large_value" "127.0.0.1:$resp_port" "$mib" 10 "$server_cpu" "$load_cpu" >"$work/large.txt" ||
+    attended "$bin/examples/large_value" "127.0.0.1:$resp_port" "$mib" 30 "$server_cpu" "$load_cpu" >"$work/large.txt" ||
         fail "large_value failed"
     after=$(status_kib "$started" RssAnon)
     awk 'BEGIN { printf "%-8s %-4s %10s %12s %14s\n", "who", "op", "best MB/s", "median MB/s", "ratio to pair" }

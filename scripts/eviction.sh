@@ -14,7 +14,7 @@ usage: scripts/eviction.sh [flood | hits | all]     default: all
           missing, FILL requests to fill it and REQUESTS that are measured, against eyot-server and redis-server
 
 environment: SECONDS_EACH=300 LIMIT=256MB FLOOD_RATE=100000 VALUE_SIZES="64 64" POLICIES="..." KEYS=10000000 FILL=10000000
-             REQUESTS=8000000 SERVER_CPU=0 LOAD_CPU=1
+             REQUESTS=8000000 SERVER_CPU=0 LOAD_CPU=1 PORT=17390 (and the next one)
              FLOOD_RATE is in writes a second: the log is not cut, and takes 100 bytes and more for each on the disk
 HELP
 }
@@ -29,7 +29,8 @@ readonly seconds=${SECONDS_EACH:-300} limit=${LIMIT:-256MB} rate=${FLOOD_RATE:-1
 readonly fill=${FILL:-10000000} requests=${REQUESTS:-8000000} server_cpu=${SERVER_CPU:-0} load_cpu=${LOAD_CPU:-1}
 readonly policies=${POLICIES:-noeviction allkeys-lru volatile-lru allkeys-lfu volatile-lfu allkeys-random volatile-random volatile-ttl}
 readonly value_sizes=${VALUE_SIZES:-64 64}
-readonly eyot_port=17390 redis_port=17391
+readonly eyot_port=${PORT:-17390}
+readonly redis_port=$((eyot_port + 1))
 bin=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release
 readonly bin
 mkdir -p target
@@ -58,7 +59,7 @@ await_port() {
 
 start_eyot() {
     rm -rf "$work/data"
-    taskset -c "$server_cpu" "$bin/eyot-server" --address "127.0.0.1:$eyot_port" --cores "$server_cpu-$server_cpu" --data-dir "$work/data" \
+    taskset -c "$server_cpu" "$bin/eyot-server" --address "127.0.0.1:$eyot_port" --resp-address 127.0.0.1:0 --cores "$server_cpu-$server_cpu" --data-dir "$work/data" \
         --sync-writes=false --max-memory "$limit" --eviction-policy "$1" --log-level warn >"$work/eyot.log" 2>&1 &
     server=$!
     await_port "$eyot_port"

@@ -6,6 +6,7 @@
 //! Invariant: a number never changes its meaning. `docs/OPERATIONS.md` lists them, and a test keeps the list equal.
 
 use std::fmt;
+use std::io::Write as _;
 
 /// Why the process stops, as its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +97,8 @@ impl Stop {
     /// Ends the process: says why on standard error, and leaves with the reason's number. From whatever thread notices
     /// it, since half a node is worse than none.
     pub fn end_process(&self) -> ! {
-        eprintln!("eyot-server: {self}");
+        // Nobody may be reading: the number is told all the same.
+        let _: std::io::Result<()> = writeln!(std::io::stderr(), "eyot-server: {self}");
         std::process::exit(self.reason.exit_code());
     }
 }

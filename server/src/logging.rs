@@ -21,7 +21,9 @@ pub fn set_up(format: LogFormat, level: &str) -> Result<(), Stop> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false);
+        .with_target(false)
+        // A log that nobody reads any more is no reason to end: to say so would panic, on standard error.
+        .log_internal_errors(false);
     match format {
         LogFormat::Text => subscriber.init(),
         LogFormat::Json => subscriber.json().flatten_event(true).init(),

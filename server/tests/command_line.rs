@@ -4,12 +4,14 @@
 
 mod support;
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 use clap::CommandFactory;
 use eyot_server::config::Config;
+use rustix::process::{kill_process, Pid, Signal};
 
-use support::{command, directory, files_of, run, run_command, Server};
+use support::{command, directory, files_of, run, run_command, wait_until, Server};
 
 #[test]
 fn help_mentions_every_flag_and_its_variable() {
@@ -113,4 +115,26 @@ fn a_value_that_will_not_do_names_its_flag() {
     let mut environment = command(directory.path(), &[]);
     environment.env("EYOT_SHARDS", "none");
     run_command(&mut environment).assert_code(2, &["--shards", "none"]);
+}
+
+/// As under a pipe whose reader ended: what is logged then goes nowhere, and the node goes on until it is stopped.
+#[test]
+fn a_log_that_nobody_reads_ends_nothing() {
+    let directory = directory();
+    let mut server = command(directory.path(), &[]);
+    let mut child = server.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the server starts");
+    drop(child.stderr.take());
+    let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
+    let mut line = String::new();
+    output.read_line(&mut line).expect("it says where it listens");
+    assert!(line.contains("is ready"), "{line}");
+    drop(output);
+    // The stop is logged.
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("the process is ours");
+    let mut ended = None;
+    wait_until("the server ends", || {
+        ended = child.try_wait().expect("a child");
+        ended.is_some()
+    });
+    assert_eq!(ended.and_then(|status| status.code()), Some(0));
 }

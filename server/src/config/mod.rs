@@ -100,8 +100,8 @@ pub struct Config {
     #[arg(long, env = "EYOT_IDLE_TIMEOUT", value_name = "TIME", default_value = "0", value_parser = parse_duration)]
     pub idle_timeout: Duration,
 
-    /// Close a connection whose first request is not complete after so long, be it that nothing was sent, or, where
-    /// there is a password, that has not said it; 0: never
+    /// Close a connection whose first request is not complete after so long, one of the native protocol that has sent
+    /// nothing, and, where there is a password, one that has not said it; 0: never
     #[arg(long, env = "EYOT_HANDSHAKE_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub handshake_timeout: Duration,
 

@@ -17,6 +17,7 @@ use crate::config::OutputLimit;
 use crate::memory::incoming::STEP_BYTES;
 use crate::net::connection::{Connection, LargeInput, Stage};
 use crate::net::connections::UNCOUNTED_UNFINISHED_BYTES;
+use crate::net::session::Session;
 
 /// Connections that one sweep looks at.
 const CONNECTIONS_PER_SWEEP: usize = 512;
@@ -100,8 +101,10 @@ impl Rules {
         if !connection.is_full() {
             let age_us = self.now_us.saturating_sub(connection.opened_us);
             let late = connection.requests == 0 && self.handshake_us > 0 && age_us > self.handshake_us;
+            // Over RESP nothing has to be said first, and pools of Redis clients open connections that they may need.
+            let says_hello = matches!(connection.session, Session::Native);
             match connection.input.is_empty() {
-                true if late => return Verdict::Idle,
+                true if late && says_hello => return Verdict::Idle,
                 false if late || silent_us > UNFINISHED_US => return Verdict::Unfinished,
                 _ => {}
             }
@@ -237,6 +240,8 @@ mod tests {
         silent.opened_us = 95_000_000;
         assert_eq!(RULES.judge(&mut silent, None), Verdict::Fine);
         silent.opened_us = 80_000_000;
+        assert_eq!(RULES.judge(&mut silent, None), Verdict::Fine, "over RESP nothing has to be said");
+        silent.session = Session::Native;
         assert_eq!(RULES.judge(&mut silent, None), Verdict::Idle);
         assert_eq!(Rules { handshake_us: 0, ..RULES }.judge(&mut silent, None), Verdict::Fine);
         silent.requests = 1;
