@@ -9,19 +9,17 @@
 //! - A segment exists, zeroed and synced, before it is written: so a full disk shows when the next one is made, while
 //!   the present one still has room, and turns into refused writes, never into lost ones.
 
-use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::Future;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use eyot_protocol::value_part::ValuePart;
 use eyot_raft_glue::{EntryKind, EntryPosition, Index, ShardId};
-use eyot_ring::{AlignedBuffer, MappedBytes, Ring};
+use eyot_ring::{AlignedBuffer, MappedBytes, Ring, Waker};
 
+use super::housekeeper::{Done, Housekeeper, Job};
 use crate::error::{Stop, StopReason};
 use crate::replication::Sealed;
 use crate::security::admit::{LogBlock, LOG_SLACK_BYTES};
@@ -32,8 +30,6 @@ use crate::wal::{
 
 /// How long after a failed attempt to make a segment the next one is made.
 const SEGMENT_RETRY: Duration = Duration::from_secs(1);
-/// How long the executor may sleep while it has work: what a wake-up that it misses costs at most.
-const EXECUTOR_SLEEP_MAX: Duration = Duration::from_millis(2);
 /// Without `--sync-writes`, bytes that are written before the flush interval has passed.
 const FLUSH_BYTES: usize = 1 << 20;
 
@@ -68,10 +64,9 @@ pub struct CoreLog {
     /// Open segments by number, oldest first.
     files: VecDeque<(u64, SegmentFile)>,
     unsynced: VecDeque<Unsynced>,
-    /// A segment being made: its request, and where the result will be put.
-    making: Option<(SegmentRequest, Rc<RefCell<Option<Created>>>)>,
-    /// Tasks of the executor that have not ended.
-    tasks: Rc<Cell<usize>>,
+    housekeeper: Housekeeper,
+    /// Whether a segment is being made.
+    is_making: bool,
     retry_at: Option<Instant>,
     /// Why the last attempt failed; `None` if it did not.
     blocked: Option<LogBlock>,
@@ -100,10 +95,13 @@ impl CoreLog {
         recovered: &Recovered,
         sync_writes: bool,
         flush_interval: Duration,
+        waker: Waker,
     ) -> Result<Self, Stop> {
         recovered.clean_up().map_err(|error| segment_stop(&error))?;
         let directory =
             segment::create_log_directory(wal_directory, identity.log_id).map_err(|error| segment_stop(&error))?;
+        let housekeeper =
+            Housekeeper::start(identity.log_id, directory.clone(), waker).map_err(|error| thread_stop(&error))?;
         let mut writer = LogWriter::new(identity, options, recovered.start);
         let mut files = VecDeque::new();
         if let Some(spare) = recovered.spare {
@@ -127,8 +125,8 @@ impl CoreLog {
             directory,
             files,
             unsynced: VecDeque::new(),
-            making: None,
-            tasks: Rc::default(),
+            housekeeper,
+            is_making: false,
             retry_at: None,
             blocked: None,
             segment_bytes: options.segment_bytes,
@@ -289,51 +287,38 @@ impl CoreLog {
         Some((local_shard, index))
     }
 
-    /// Starts and finishes the background work. Returns whether some is under way, for which the executor must get
-    /// turns.
-    pub fn maintain(&mut self, now: Instant) -> bool {
-        if let Some((request, slot)) = &self.making {
-            let (request, created) = (*request, slot.borrow_mut().take());
-            let Some(created) = created else { return true };
-            self.making = None;
-            self.made(request, created, now);
-        }
-        let waits = self.retry_at.is_some_and(|retry_at| now < retry_at);
-        if let (false, Some(request)) = (waits, self.writer.wants_segment()) {
-            self.make(request);
-        }
-        if self.old_tail.is_some() && self.writer.durable() >= self.first_sequence {
-            if let Some(old_tail) = self.old_tail.take() {
-                self.give_back(old_tail);
+    /// Starts and finishes the background work.
+    pub fn maintain(&mut self, now: Instant) {
+        while let Some(done) = self.housekeeper.take() {
+            match done {
+                Done::Created(request, created) => {
+                    self.is_making = false;
+                    self.made(request, created, now);
+                }
+                // Only space is lost by it; the next start tries the next tail.
+                Done::Truncated(Err(error)) => {
+                    tracing::warn!(%error, "the unused end of an old segment could not be given back");
+                }
+                Done::Truncated(Ok(())) => {}
             }
         }
-        self.tasks.get() > 0
-    }
-
-    fn make(&mut self, request: SegmentRequest) {
-        let slot = Rc::new(RefCell::new(None));
-        let (result, directory) = (Rc::clone(&slot), self.directory.clone());
-        self.making = Some((request, slot));
-        self.spawn(async move {
-            let created = glommio::executor()
-                .spawn_blocking(move || segment::create(&directory, request.number, request.bytes))
-                .await;
-            *result.borrow_mut() = Some(created);
-        });
-    }
-
-    /// Runs `task` on the executor, and has the executor get turns until it has ended.
-    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        let tasks = Rc::clone(&self.tasks);
-        tasks.set(tasks.get() + 1);
-        if tasks.get() == 1 {
-            keep_awake(Rc::clone(&self.tasks));
+        let waits = self.is_making || self.retry_at.is_some_and(|retry_at| now < retry_at);
+        if let (false, Some(request)) = (waits, self.writer.wants_segment()) {
+            self.is_making = true;
+            self.housekeeper.begin(Job::Create(request));
         }
-        glommio::spawn_local(async move {
-            task.await;
-            tasks.set(tasks.get() - 1);
-        })
-        .detach();
+        if self.writer.durable() >= self.first_sequence {
+            if let Some(old_tail) = self.old_tail.take() {
+                self.housekeeper.begin(Job::Truncate(old_tail));
+            }
+        }
+    }
+
+    /// Whether [`CoreLog::maintain`] has something to finish: also to be asked between the announcement of a sleep and
+    /// the sleep.
+    #[inline]
+    pub fn has_news(&self) -> bool {
+        self.housekeeper.has_news()
     }
 
     fn made(&mut self, request: SegmentRequest, created: Created, now: Instant) {
@@ -363,22 +348,13 @@ impl CoreLog {
         }
     }
 
-    fn give_back(&self, old_tail: SegmentEnd) {
-        let directory = self.directory.clone();
-        self.spawn(async move {
-            let truncated = glommio::executor().spawn_blocking(move || segment::truncate(&directory, old_tail)).await;
-            if let Err(error) = truncated {
-                // Only space is lost by it; the next start tries the next tail.
-                tracing::warn!(%error, "the unused end of an old segment could not be given back");
-            }
-        });
-    }
-
     /// Whether the core should not sleep: a segment came, of which no event tells, or something durable is not applied
     /// yet.
     #[inline]
     pub fn has_work(&self) -> bool {
-        self.segment_came || self.unsynced.front().is_some_and(|first| first.sequence <= self.writer.durable())
+        self.segment_came
+            || self.has_news()
+            || self.unsynced.front().is_some_and(|first| first.sequence <= self.writer.durable())
     }
 
     /// Why the log cannot be extended, if it cannot.
@@ -435,22 +411,15 @@ impl CoreLog {
     /// When the turn must look at the log again even if nothing happens.
     pub fn next_deadline(&self) -> Option<Instant> {
         // While a write is in flight or a segment is missing, that is what wakes the core; a deadline would only spin.
-        let may_write = self.writer.writes_in_flight() == 0 && self.blocked.is_none() && self.making.is_none();
+        let may_write = self.writer.writes_in_flight() == 0 && self.blocked.is_none() && !self.is_making;
         let flush = self.waiting_since.filter(|_| may_write).map(|since| since + self.flush_interval);
         [flush, self.retry_at].into_iter().flatten().min()
     }
 }
 
-/// Wakes the executor every now and then as long as `tasks` are under way. A thread that loses its processor between
-/// the executor's look at its rings and its look at its tasks can find its time slice over before the first of them
-/// ran; glommio 0.9 (`LocalExecutor::run`) takes that for having none, and sleeps over the core's loop, which is ready.
-fn keep_awake(tasks: Rc<Cell<usize>>) {
-    glommio::spawn_local(async move {
-        while tasks.get() > 0 {
-            glommio::timer::sleep(EXECUTOR_SLEEP_MAX).await;
-        }
-    })
-    .detach();
+fn thread_stop(error: &std::io::Error) -> Stop {
+    let problem = format!("the thread that makes log segments: {error}");
+    Stop::new(StopReason::Processors, problem, "raise the limit of threads (ulimit -u, or the container's pids limit)")
 }
 
 fn segment_stop(error: &SegmentError) -> Stop {

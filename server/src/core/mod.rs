@@ -16,14 +16,15 @@
 //! - Run to completion: no await, no lock and no other thread's memory between a request and its reply.
 //! - A turn is bounded in what it takes: [`EVENTS_PER_TURN`] completions of at most one receive buffer each,
 //!   [`MESSAGES_PER_TURN`] messages, and about a millisecond: what is left then waits for the next turn.
-//! - The executor's own tasks (making log segments) get a turn whenever some are outstanding; else glommio costs
-//!   nothing.
+//! - What blocks (making log segments) is a helper thread's: the loop is one task of the executor that never awaits, so
+//!   glommio, which pins the thread, costs nothing and cannot sleep over it.
 
 mod admin;
 mod authentication;
 mod clock;
 mod deferred;
 mod execute;
+mod housekeeper;
 mod keyspace;
 mod large_requests;
 mod lifecycle;

@@ -105,7 +105,7 @@ pub fn spawn(start: CoreStart) -> Result<ExecutorJoinHandle<Result<(), Stop>>, S
             match bring_up(start) {
                 Ok(core) => {
                     // The other cores cannot go on without this one's shards, and must not pretend to.
-                    if let Err(stop) = core.run().await {
+                    if let Err(stop) = core.run() {
                         stop.end_process();
                     }
                     Ok(())
@@ -163,6 +163,7 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         &recovered,
         settings.sync_writes,
         settings.flush_interval,
+        sleeper.waker(),
     )?;
     let ring = Ring::new(RingOptions::default()).map_err(|error| crate::preflight::ring_stop(&error))?;
     let listeners = listeners.listen()?;

@@ -46,17 +46,17 @@ impl Core {
     }
 
     /// Writes what is not on disk yet, then the log's end.
-    pub(super) async fn flush_everything(&mut self) -> Result<(), Stop> {
-        self.flush().await?;
+    pub(super) fn flush_everything(&mut self) -> Result<(), Stop> {
+        self.flush()?;
         self.work.log.close();
-        match self.flush().await {
+        match self.flush() {
             // Only the end itself does not fit: everything that was acknowledged is on disk.
             Err(stop) if stop.reason == StopReason::DiskFull => Ok(()),
             outcome => outcome,
         }
     }
 
-    pub(super) async fn flush(&mut self) -> Result<(), Stop> {
+    pub(super) fn flush(&mut self) -> Result<(), Stop> {
         let mut events = Vec::new();
         let give_up_at = Instant::now() + DISK_FULL_GRACE;
         while !self.work.log.is_settled() {
@@ -68,9 +68,7 @@ impl Core {
                     "free space, then start the node again",
                 ));
             }
-            if self.work.log.maintain(Instant::now()) {
-                glommio::executor().yield_task_queue_now().await;
-            }
+            self.work.log.maintain(Instant::now());
             self.work.log.submit(&mut self.ring, Instant::now(), true);
             self.ring.enter(Wait::For(EXECUTOR_TURN)).map_err(|error| ring_failed(&error))?;
             self.ring.reap(EVENTS_PER_TURN, &mut events);

@@ -44,18 +44,15 @@ impl Core {
     ///
     /// # Errors
     /// What ends the process at once.
-    pub(super) async fn run(mut self) -> Result<(), Stop> {
+    pub(super) fn run(mut self) -> Result<(), Stop> {
         for (number, listener) in self.listeners.iter().enumerate() {
             self.ring.accept(listener.socket.as_raw_fd(), number as u32);
         }
         self.ring.watch(self.sleeper.descriptor(), 0);
         let mut reaped = Vec::with_capacity(EVENTS_PER_TURN);
         loop {
-            let executor_busy = self.work.log.maintain(self.work.clock.now());
-            if executor_busy {
-                glommio::executor().yield_task_queue_now().await;
-            }
-            self.enter(executor_busy)?;
+            self.work.log.maintain(self.work.clock.now());
+            self.enter()?;
             self.work.begin_turn();
             if self.events.is_empty() {
                 self.ring.reap(EVENTS_PER_TURN, &mut reaped);
@@ -87,13 +84,13 @@ impl Core {
             self.work.connections.send_all(&mut self.ring, self.work.clock.monotonic_us());
             self.work.end_turn();
             if self.is_done() {
-                return self.flush_everything().await;
+                return self.flush_everything();
             }
         }
     }
 
     /// Submits, and sleeps if there is nothing to do.
-    fn enter(&mut self, executor_busy: bool) -> Result<(), Stop> {
+    fn enter(&mut self) -> Result<(), Stop> {
         if self.has_work() || self.spin() {
             return self.ring.enter(Wait::No).map_err(|error| ring_failed(&error));
         }
@@ -101,12 +98,11 @@ impl Core {
         if self.work.connections.has_held() {
             wait = shorter(wait, Duration::from_micros(HOLD_US));
         }
-        if executor_busy {
-            wait = shorter(wait, EXECUTOR_TURN);
-        }
         self.sleeper.announce();
         // Whatever was put into the inbox before the announcement is seen here; whatever comes after it wakes.
-        let late = self.work.mesh.has_messages() || (self.stopping.is_none() && self.work.shared.is_stopping());
+        let late = self.work.mesh.has_messages()
+            || self.work.log.has_news()
+            || (self.stopping.is_none() && self.work.shared.is_stopping());
         let entered = self.ring.enter(if late { Wait::No } else { wait });
         self.sleeper.awake();
         self.work.metrics.sleeps += 1;
