@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use eyot_ring::{Event, Wait};
 
-use super::turn::{ring_failed, EXECUTOR_TURN};
+use super::turn::ring_failed;
 use super::{Core, Stopping, EVENTS_PER_TURN};
 use crate::error::{Stop, StopReason};
 
@@ -17,6 +17,9 @@ use crate::error::{Stop, StopReason};
 const STOP_GRACE: Duration = Duration::from_secs(10);
 /// How long a stopping node tries to make the segment that its last writes need: a few attempts.
 const DISK_FULL_GRACE: Duration = Duration::from_secs(3);
+
+/// How long the last flush waits for a write before it looks whether a segment has been made meanwhile.
+const FLUSH_LOOK: Duration = Duration::from_millis(1);
 
 impl Core {
     pub(super) fn begin_to_stop(&mut self) {
@@ -70,7 +73,7 @@ impl Core {
             }
             self.work.log.maintain(Instant::now());
             self.work.log.submit(&mut self.ring, Instant::now(), true);
-            self.ring.enter(Wait::For(EXECUTOR_TURN)).map_err(|error| ring_failed(&error))?;
+            self.ring.enter(Wait::For(FLUSH_LOOK)).map_err(|error| ring_failed(&error))?;
             self.ring.reap(EVENTS_PER_TURN, &mut events);
             for event in events.drain(..) {
                 if let Event::Written { token, buffer, result } = event {

@@ -34,8 +34,6 @@ pub(super) const EVENTS_PER_LOOK: usize = 8;
 const FREED_PER_TURN: usize = 1000;
 /// How many times as often it looks while memory is short.
 const SWEEP_HASTE: u32 = 10;
-/// While the executor has work of its own, it gets a turn at least this often.
-pub(super) const EXECUTOR_TURN: Duration = Duration::from_millis(1);
 /// A stopping core looks this often whether the others have settled, should a wake-up be lost to a dying one.
 const STOP_TURN: Duration = Duration::from_millis(20);
 
