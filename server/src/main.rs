@@ -3,12 +3,14 @@
 use clap::Parser;
 use eyot_server::config::{load_password, Config, Settings, PASSWORD_VARIABLE};
 use eyot_server::error::Stop;
+use eyot_server::memory::allocator::keep_huge_pages_whole;
 use eyot_server::{logging, node, preflight};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
+    keep_huge_pages_whole();
     let config = Config::parse();
     if let Err(stop) = run(&config) {
         stop.end_process();

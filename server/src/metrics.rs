@@ -182,14 +182,20 @@ impl Metrics {
     /// Counts a request that was answered. `arrived_us` and `turn_us` are times of the monotonic clock.
     #[inline]
     pub fn answered(&mut self, operation: Operation, arrived_us: u64, turn_us: u64) {
+        self.answered_alike(operation, arrived_us, turn_us, 1);
+    }
+
+    /// [`Metrics::answered`], of `count` requests.
+    #[inline]
+    pub fn answered_alike(&mut self, operation: Operation, arrived_us: u64, turn_us: u64, count: u64) {
         let place = usize::from(operation.code()) - 1;
         if arrived_us >= turn_us {
-            self.this_turn[place] += 1;
+            self.this_turn[place] += count;
             return;
         }
-        self.counts[place] += 1;
+        self.counts[place] += count;
         if self.enabled {
-            self.latencies[place].saturating_record((turn_us - arrived_us).max(1));
+            self.latencies[place].saturating_record_n((turn_us - arrived_us).max(1), count);
         }
     }
 

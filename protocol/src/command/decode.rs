@@ -74,6 +74,12 @@ impl<'a> EntryCommands<'a> {
     pub fn decided_at_us(&self) -> i64 {
         self.decided_at_us
     }
+
+    /// Where in the payload the next command begins.
+    #[inline]
+    pub fn offset(&self) -> usize {
+        self.reader.offset
+    }
 }
 
 impl<'a> Iterator for EntryCommands<'a> {

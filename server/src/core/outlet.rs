@@ -7,6 +7,7 @@ use std::time::Instant;
 use eyot_protocol::limits::MAX_BATCH_OPERATIONS;
 use eyot_protocol::native::reply::{put_batch_head, put_reply, reply_bytes};
 use eyot_protocol::resp::{error_line, RespVersion, Writer};
+use eyot_protocol::response::SetOutcome;
 use eyot_protocol::ErrorCode;
 
 use super::clock::TurnClock;
@@ -27,6 +28,8 @@ const TINY_RESULT_BYTES: usize = 32;
 const LEFT_OUT: &str = "the reply is full";
 /// From here on what KEYS has found is handed to the connection in its chunks; below it, a copy is cheaper.
 const CHUNK_BYTES_MIN: usize = 64 * 1024;
+/// What a SET is answered that was stored, in both versions of RESP.
+const STORED: &[u8] = b"+OK\r\n";
 /// What a read is answered with when its connection is owed [`MAX_OWED_BYTES`].
 const OWES_TOO_MUCH: &str = "this connection does not take its replies; take them, then ask again, for less at once";
 
@@ -73,6 +76,29 @@ impl ReplySink for Outlet<'_> {
                 self.count_error(to, code, message);
             }
             self.answer(to, 1, |out| reply.put_whole(to, out));
+        }
+    }
+
+    fn stored(&mut self, run: &mut dyn ExactSizeIterator<Item = &ReplyTo>) {
+        let count = run.len() as u32;
+        let mut run = run.peekable();
+        let Some(&first) = run.peek() else { return };
+        if first.core != self.core {
+            // Only the form counts; the version is no part of it.
+            let stored = SetOutcome::Stored { version: 0 };
+            run.for_each(|to| self.mesh.reply(to, Reply::Set(stored), self.max_frame_bytes));
+            return;
+        }
+        self.metrics.answered_alike(first.operation, first.arrived_us, self.clock.monotonic_us(), u64::from(count));
+        let Some(connection) = self.connections.get_of(first.key, first.generation) else { return };
+        connection.complete_alike(count, is_write(first.operation));
+        if connection.stage == Stage::Ended {
+            return;
+        }
+        let review = needs_review(connection);
+        self.connections.answer_alike(first.key, count, run.map(|to| to.number), STORED);
+        if review {
+            self.connections.review(first.key);
         }
     }
 

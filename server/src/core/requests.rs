@@ -124,6 +124,14 @@ impl Work {
         (route, place)
     }
 
+    /// Asks the processor to fetch what a write that lives at `home` will need soon, if that is here.
+    #[inline]
+    pub(super) fn prefetch_write(&self, (route, place): Home) {
+        if let Some(place) = place {
+            self.shards[usize::from(route.local_shard)].prefetch_write(place);
+        }
+    }
+
     /// Tells connection `key` what is wrong with its stream, answers what it asked before, and closes. Where replies
     /// have an order, this one comes last in it.
     pub(super) fn fail_stream(&mut self, key: u32, op: u8, request_id: u32, code: ErrorCode, message: &str) {

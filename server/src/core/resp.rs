@@ -180,11 +180,12 @@ impl Work {
                 self.dispatch(&to, &request, terms, home);
             }
             RespRequest::Write { command, shape } => {
+                let home = self.home(command.key().expect("FLUSH is a request of its own"));
+                self.prefetch_write(home);
                 let to = self.begin_resp(key, operation_of_command(command), *shape == Shape::Flag, 1);
                 if command.returns_value() {
                     self.connections.get_mut(key).returning_writes += 1;
                 }
-                let home = self.home(command.key().expect("FLUSH is a request of its own"));
                 self.dispatch(&to, &KeyRequest::Write(*command), terms, home);
             }
             RespRequest::ReadEach { keys, query, combine } => {

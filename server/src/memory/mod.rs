@@ -8,6 +8,7 @@
 //! | `ledger` | the figures of one core by category, and the board on which all cores publish theirs |
 //! | `pressure` | how short memory is, and what each core has to do about it |
 //! | `process` | what the kernel says that the process really has |
+//! | `allocator` | how the program's allocator is set |
 //! | `buffer_pool` | buffers for input and output, reused |
 //! | `large_values` | the mapped file in which a core keeps large values |
 //! | `value_file` | which part of that file is whose |
@@ -17,6 +18,7 @@
 //! The keys themselves are in `shard/`, the choice of what to evict in `shard/eviction.rs`, and the acting upon all
 //! this in `core/memory_pressure.rs`.
 
+pub mod allocator;
 pub mod buffer_pool;
 pub mod incoming;
 pub mod large_values;

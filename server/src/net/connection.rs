@@ -247,8 +247,19 @@ impl Connection {
     /// Counts a request that is answered.
     #[inline]
     pub fn complete(&mut self, operations: u32, is_write: bool) {
+        self.completed(operations, u32::from(is_write));
+    }
+
+    /// Counts `count` requests of one operation each that are answered.
+    #[inline]
+    pub fn complete_alike(&mut self, count: u32, are_writes: bool) {
+        self.completed(count, if are_writes { count } else { 0 });
+    }
+
+    #[inline]
+    fn completed(&mut self, operations: u32, writes: u32) {
         self.in_flight -= operations;
-        self.writes_in_flight -= u32::from(is_write);
+        self.writes_in_flight -= writes;
         if self.writes_in_flight == 0 {
             self.returning_writes = 0;
         }

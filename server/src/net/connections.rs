@@ -147,6 +147,15 @@ impl Connections {
         }
     }
 
+    /// Appends the same `reply`, of a few bytes, to `count` requests of a RESP connection; see [`Connections::answer`].
+    pub fn answer_alike(&mut self, key: u32, count: u32, numbers: impl Iterator<Item = u32>, reply: &[u8]) {
+        self.output(key);
+        let connection = &mut self.slots[key as usize];
+        connection.output_replies += count - 1;
+        let ordered = &mut connection.session.resp().ordered;
+        numbers.for_each(|number| ordered.answer_short(number, &mut connection.output, reply));
+    }
+
     /// Appends a reply that refers to a large value; see [`Connections::answer`].
     pub fn answer_large(&mut self, to: &ReplyTo, reply: LargeReply) {
         self.output(to.key);

@@ -90,6 +90,21 @@ impl OrderedReplies {
         self.keep(number, scratch);
     }
 
+    /// Answers `number` with `reply`, which is short enough to be kept in its place.
+    ///
+    /// # Panics
+    /// As [`OrderedReplies::answer`].
+    #[inline]
+    pub fn answer_short(&mut self, number: u32, output: &mut Output, reply: &[u8]) {
+        self.check(number);
+        if number == self.head {
+            output.bytes.extend_from_slice(reply);
+            self.go_on(output);
+        } else {
+            self.keep(number, reply);
+        }
+    }
+
     /// Answers `number` with a reply that refers to a large value.
     ///
     /// # Panics

@@ -99,6 +99,8 @@ struct PendingEntry {
     index: Index,
     /// Its commands; empty for a part of a large value, which changes nothing when it is applied.
     payload: Vec<u8>,
+    /// The places of its commands' keys, in order.
+    places: Vec<Place>,
     waiters: Vec<Waiter>,
     /// What its replies will have of the values that it finds.
     returned_bytes: usize,
@@ -118,6 +120,7 @@ pub struct ShardDriver {
     shard: Shard,
     log: Standalone,
     open: EntryBuilder,
+    open_places: Vec<Place>,
     open_waiters: Vec<Waiter>,
     /// What the open entry's commands will touch and return: see [`Cost`].
     open_touched_bytes: usize,
@@ -158,6 +161,7 @@ impl ShardDriver {
             shard,
             log: Standalone::recovered(last),
             open: EntryBuilder::default(),
+            open_places: Vec::new(),
             open_waiters: Vec::new(),
             open_touched_bytes: 0,
             open_returned_bytes: 0,
@@ -197,7 +201,9 @@ impl ShardDriver {
 
     /// Memory of entries on their way to the disk: their bytes and who waits for them.
     pub fn log_bytes(&self) -> usize {
-        let open = self.open.payload_bytes() + self.open_waiters.capacity() * size_of::<Waiter>();
+        let open = self.open.payload_bytes()
+            + self.open_places.capacity() * size_of::<Place>()
+            + self.open_waiters.capacity() * size_of::<Waiter>();
         let spare: usize = self.spare_payloads.iter().map(Vec::capacity).sum();
         open + spare + self.pending_bytes + self.memory.memory_bytes()
     }
@@ -264,6 +270,12 @@ impl ShardDriver {
         self.pending.len() + self.open_waiters.len() + self.waiting_reads.len()
     }
 
+    /// Asks the processor to fetch what a write to the key at `place` will need soon. Changes nothing.
+    #[inline]
+    pub fn prefetch_write(&self, place: Place) {
+        self.unapplied.prefetch(place);
+    }
+
     /// Adds a write to the open entry, of which [`ShardDriver::cost_of`] has told the `cost`. `now_us` is the wall
     /// clock, by which expiry is decided.
     pub fn write(
@@ -283,7 +295,9 @@ impl ShardDriver {
         let entry = self.log.last().next();
         let mut buckets = [self.unapplied.add(place, entry, cost.stored, cost.appended), NO_BUCKET];
         if is_wide(command) {
-            buckets[1] = self.wrote_wide(command, entry, cost);
+            buckets[1] = self.wrote_wide(command, (place, cost), entry);
+        } else {
+            self.open_places.push(place);
         }
         self.open_touched_bytes += cost.touched;
         self.open_returned_bytes += cost.returned;
@@ -294,17 +308,22 @@ impl ShardDriver {
 
     /// Notes a command on more keys than its first in `entry`; returns the bucket of the second one, where it counts.
     #[cold]
-    fn wrote_wide(&mut self, command: &Command<'_>, entry: Index, cost: &Cost) -> u16 {
+    fn wrote_wide(&mut self, command: &Command<'_>, (place, cost): (Place, &Cost), entry: Index) -> u16 {
+        let Self { shard, open_places, .. } = self;
         match command {
             Command::Rename { to, .. } | Command::Copy { to, .. } => {
                 let leaves = matches!(command, Command::Rename { .. });
-                self.unapplied.add_second(self.shard.place(slot(to), to), entry, cost.moved, leaves)
+                let second = shard.place(slot(to), to);
+                open_places.extend([place, second]);
+                return self.unapplied.add_second(second, entry, cost.moved, leaves);
             }
-            _ => {
-                self.unapplied.add_several(entry, cost.growth, self.log.last_applied());
-                NO_BUCKET
+            Command::SetAllIfAbsent { pairs } => {
+                open_places.extend(pairs.iter().map(|(key, _)| shard.place(slot(key), key)));
             }
+            _ => {}
         }
+        self.unapplied.add_several(entry, cost.growth, self.log.last_applied());
+        NO_BUCKET
     }
 
     /// Answers a read: at once, or when the writes that it has to see are applied. It waits only for writes of its own
@@ -345,10 +364,11 @@ impl ShardDriver {
 
     /// Adds deletes of keys whose time has come, at most `budget`, to the open entry.
     pub fn sweep(&mut self, now_us: i64, budget: usize) -> usize {
-        let Self { shard, open, open_waiters, .. } = self;
-        shard.sweep(now_us, budget, |key, version| {
+        let Self { shard, open, open_places, open_waiters, .. } = self;
+        shard.sweep(now_us, budget, |place, key, version| {
             if !open.is_full() {
                 open.push(&Command::Expire { key, version: version.0 }, now_us);
+                open_places.push(place);
                 open_waiters.push(Waiter::NOBODY);
             }
         })
@@ -357,13 +377,14 @@ impl ShardDriver {
     /// Adds the removal of the key at `place` to the open entry, if it still has `version`. Returns how many bytes that
     /// will free; `None`, and nothing is added, if the key is gone, is being evicted already, or there is no room.
     pub fn evict(&mut self, place: Place, version: Version, now_us: i64) -> Option<usize> {
-        let Self { shard, log, open, open_waiters, memory, .. } = self;
+        let Self { shard, log, open, open_places, open_waiters, memory, .. } = self;
         if open.is_full() || !memory.may_evict(version) {
             return None;
         }
         let victim = shard.eviction_candidate(place, version)?;
         let at = Version::new(log.last().next(), open_waiters.len() as u16);
         open.push(&Command::Expire { key: victim.key, version: version.0 }, now_us);
+        open_places.push(place);
         open_waiters.push(Waiter::NOBODY);
         memory.evicts(at, version, victim.bytes);
         Some(victim.bytes)
@@ -377,7 +398,7 @@ impl ShardDriver {
         let position = self.log.propose();
         let payload = self.open.take();
         log(Sealed { position, payload: &payload });
-        let mut waiters = std::mem::take(&mut self.open_waiters);
+        let (places, mut waiters) = (std::mem::take(&mut self.open_places), std::mem::take(&mut self.open_waiters));
         for (place, waiter) in waiters.iter_mut().enumerate() {
             if waiter.ack == WriteAck::Memory && waiter.unconditional {
                 if let Some(reply_to) = waiter.reply_to.take() {
@@ -388,11 +409,11 @@ impl ShardDriver {
             }
         }
         self.memory.sealed(position.index);
-        self.pending_bytes += pending_bytes(&payload, &waiters);
+        self.pending_bytes += pending_bytes(&payload, &places, &waiters);
         self.open_touched_bytes = 0;
         let returned_bytes = std::mem::take(&mut self.open_returned_bytes);
         self.returned_bytes += returned_bytes;
-        self.pending.push_back(PendingEntry { index: position.index, payload, waiters, returned_bytes });
+        self.pending.push_back(PendingEntry { index: position.index, payload, places, waiters, returned_bytes });
     }
 
     /// Hands a part of a large value to `log`, as an entry of its own. The open entry must be sealed: its index is
@@ -401,8 +422,8 @@ impl ShardDriver {
         assert!(self.open.is_empty(), "the open entry comes first");
         let position = self.log.propose();
         log(position);
-        let (payload, waiters) = (Vec::new(), Vec::new());
-        self.pending.push_back(PendingEntry { index: position.index, payload, waiters, returned_bytes: 0 });
+        let (payload, places, waiters) = (Vec::new(), Vec::new(), Vec::new());
+        self.pending.push_back(PendingEntry { index: position.index, payload, places, waiters, returned_bytes: 0 });
     }
 
     /// Keeps a large value whose parts are all logged for the SET that is written next.
@@ -444,29 +465,36 @@ impl ShardDriver {
             return;
         }
         let (waiters, memory) = (&entry.waiters, &mut self.memory);
-        self.pending_bytes -= pending_bytes(&entry.payload, waiters);
+        self.pending_bytes -= pending_bytes(&entry.payload, &entry.places, waiters);
         self.returned_bytes -= entry.returned_bytes;
-        self.shard
-            .apply_each(entry.index, &entry.payload, |place, command, outcome| {
-                if let Outcome::Expired(removed) = outcome {
-                    memory.removed(Version::new(entry.index, place), removed);
+        // Writes of one pipeline that were stored, one behind the other: answered together.
+        let mut stored = 0..0;
+        self.shard.apply_formed(entry.index, &entry.payload, &mut entry.places, |place, command, outcome| {
+            let place = usize::from(place);
+            if let Outcome::Expired(removed) = outcome {
+                memory.removed(Version::new(entry.index, place as u16), removed);
+            }
+            let Some(reply_to) = &waiters[place].reply_to else { return };
+            if is_heavy(command, &outcome) {
+                replies.reply_to_heavy(reply_to, reply_of(outcome), Asked::Write(command));
+            } else if reply_to.is_plain() && matches!(outcome, Outcome::Stored { .. }) {
+                if !follows(&waiters[stored.clone()], place - stored.start, reply_to) {
+                    answer_stored(&waiters[stored.clone()], replies);
+                    stored.start = place;
                 }
-                if let Some(reply_to) = &waiters[usize::from(place)].reply_to {
-                    if is_heavy(command, &outcome) {
-                        replies.reply_to_heavy(reply_to, reply_of(outcome), Asked::Write(command));
-                    } else {
-                        replies.reply(reply_to, reply_of(outcome));
-                    }
-                }
-            })
-            .expect("an entry of this process decodes");
+                stored.end = place + 1;
+            } else {
+                replies.reply(reply_to, reply_of(outcome));
+            }
+        });
+        answer_stored(&waiters[stored], replies);
         self.log.applied(entry.index);
         self.memory.applied(entry.index);
         for waiter in entry.waiters.drain(..) {
             self.unapplied.remove(waiter.buckets);
         }
         if self.open_waiters.capacity() == 0 {
-            self.open_waiters = entry.waiters;
+            (self.open_places, self.open_waiters) = (entry.places, entry.waiters);
         }
         if self.spare_payloads.len() < SPARE_PAYLOADS_MAX && entry.payload.capacity() <= SPARE_PAYLOAD_BYTES_MAX {
             self.spare_payloads.push(entry.payload);
@@ -484,12 +512,27 @@ impl ShardDriver {
     }
 }
 
+/// Whether the request of `reply_to`, so many waiters behind the first of `run`, can be answered with them.
+#[inline]
+fn follows(run: &[Waiter], distance: usize, reply_to: &ReplyTo) -> bool {
+    let first = run.first().and_then(|waiter| waiter.reply_to.as_ref());
+    run.len() == distance && first.is_some_and(|first| reply_to.is_alike(first))
+}
+
+/// Answers those who wait for writes that were stored.
+#[inline]
+fn answer_stored(run: &[Waiter], replies: &mut impl ReplySink) {
+    if !run.is_empty() {
+        replies.stored(&mut run.iter().map(|waiter| waiter.reply_to.as_ref().expect("a run of those who wait")));
+    }
+}
+
 /// Whether a write changes other keys than its first.
 fn is_wide(command: &Command<'_>) -> bool {
     matches!(command, Command::Rename { .. } | Command::Copy { .. } | Command::SetAllIfAbsent { .. } | Command::Clear)
 }
 
 /// What a pending entry takes.
-fn pending_bytes(payload: &Vec<u8>, waiters: &Vec<Waiter>) -> usize {
-    payload.capacity() + waiters.capacity() * size_of::<Waiter>()
+fn pending_bytes(payload: &Vec<u8>, places: &Vec<Place>, waiters: &Vec<Waiter>) -> usize {
+    payload.capacity() + places.capacity() * size_of::<Place>() + waiters.capacity() * size_of::<Waiter>()
 }

@@ -2,16 +2,17 @@
 //!
 //! Place in the flow: tests of `replication`.
 
-use eyot_protocol::command::{Command, Condition, NewExpiry, Value};
+use eyot_protocol::command::{Command, Condition, NewExpiry, PairList, Value};
 use eyot_protocol::key::slot;
 use eyot_protocol::request::{KeyQuery, Operation};
+use eyot_protocol::resp::RespVersion;
 use eyot_protocol::response::SetOutcome;
 use eyot_protocol::value_part::UploadId;
 use eyot_raft_glue::{EntryPosition, Index, ShardId, Version};
 
 use super::*;
-use crate::router::{Reply, ReplySink, ReplyTo};
-use crate::shard::{Shard, WholeValue};
+use crate::router::{Form, Reply, ReplySink, ReplyTo};
+use crate::shard::{Place, Shard, WholeValue};
 
 const NOW_US: i64 = 1_000_000;
 
@@ -20,6 +21,11 @@ const NOW_US: i64 = 1_000_000;
 struct Replies(Vec<(u32, String)>);
 
 impl ReplySink for Replies {
+    fn stored(&mut self, run: &mut dyn ExactSizeIterator<Item = &ReplyTo>) {
+        let count = run.len();
+        self.0.extend(run.map(|to| (to.number, format!("one of {count} stored"))));
+    }
+
     fn reply(&mut self, to: &ReplyTo, reply: Reply<'_>) {
         let text = match reply {
             Reply::Value(None) => "none".to_owned(),
@@ -282,4 +288,79 @@ fn what_is_put_off_is_applied_entry_by_entry_and_read_in_order() {
     }
     assert!(!driver.apply_next(NOW_US, &mut replies));
     assert_eq!(driver.waiting(), 0);
+}
+
+#[test]
+fn stored_writes_of_one_pipeline_are_answered_together_and_nobody_elses() {
+    let (mut driver, mut replies) = (driver(), Replies::default());
+    let resp = |key: u32, number: u32| ReplyTo { form: Form::Resp(RespVersion::Two), key, ..to(number) };
+    let value = set(b"k", &[1]);
+    let unmet = Command::Set {
+        key: b"k",
+        value: Value::Encoded(&[2]),
+        expiry: NewExpiry::Never,
+        condition: Condition::IfAbsent,
+        return_old: false,
+    };
+    let gathered = ReplyTo { gathered: true, ..resp(1, 8) };
+    let writes: [(&Command<'_>, ReplyTo); 9] = [
+        (&value, resp(1, 1)),
+        (&value, resp(1, 2)),
+        (&value, resp(2, 1)),
+        (&unmet, resp(2, 2)),
+        (&value, resp(2, 3)),
+        (&value, to(7)),
+        (&value, gathered),
+        (&value, resp(2, 4)),
+        (&value, resp(2, 5)),
+    ];
+    for (command, reply_to) in writes {
+        write(&mut driver, command, WriteAck::Applied, reply_to);
+    }
+    driver.seal(&mut replies, |_| {});
+    driver.persisted(Index(1), NOW_US, &mut replies);
+    let mut expected = vec![(1, "one of 2 stored"), (2, "one of 2 stored"), (2, "kept Some(\"1.2\")")];
+    expected.extend([(1, "one of 1 stored"), (7, "stored 1.5"), (8, "stored 1.6"), (3, "one of 1 stored")]);
+    expected.extend([(4, "one of 2 stored"), (5, "one of 2 stored")]);
+    let mut replies = replies.take();
+    // A run waits for its end; what is answered alone does not.
+    replies.sort();
+    expected.sort_unstable();
+    assert_eq!(replies, expected.into_iter().map(|(number, text)| (number, text.to_owned())).collect::<Vec<_>>());
+    assert_eq!(driver.waiting(), 0);
+}
+
+#[test]
+fn an_entry_with_its_places_does_what_recovery_does_without_them() {
+    let mut driver = driver();
+    let mut recovered = Shard::new(ShardId(0), 1, 8);
+    let pairs = [(&b"p"[..], &[1][..]), (b"q", &[2])];
+    let entries: [&[Command<'_>]; 3] = [
+        &[set(b"a", &[1, 1, b'7']), set(b"b", &[1, 1, b'8']), Command::Increment { key: b"a", by: 3 }],
+        &[
+            Command::Copy { from: b"a", to: b"c", replace: true },
+            Command::SetAllIfAbsent { pairs: PairList::new(&pairs) },
+            Command::Rename { from: b"b", to: b"d", if_absent: false },
+            set_until(b"e", &[5], NewExpiry::At(NOW_US + 1)),
+            Command::Delete { key: b"c" },
+        ],
+        &[Command::Clear, set(b"z", &[9]), Command::Append { key: b"y", bytes: b"x", length_max: None }],
+    ];
+    for (number, commands) in entries.iter().enumerate() {
+        for command in *commands {
+            let place = command.key().map_or(Place::default(), |key| driver.shard().place(slot(key), key));
+            let cost = driver.cost_of(command, place);
+            driver.write(command, (place, &cost), NOW_US, WriteAck::Applied, to(1));
+        }
+        if number == 2 {
+            driver.sweep(NOW_US + 5_000_000, 10);
+        }
+        let index = Index(number as u64 + 1);
+        driver.seal(&mut Replies::default(), |sealed| {
+            recovered.apply(index, sealed.payload, |_, _| {}).unwrap();
+        });
+        driver.persisted(index, NOW_US, &mut Replies::default());
+        assert_eq!(driver.shard().digest(), recovered.digest(), "after entry {index:?}");
+        assert_eq!(driver.shard().key_count(), [2, 5, 2][number]);
+    }
 }

@@ -250,4 +250,23 @@ pub trait ReplySink {
         let _ = asked;
         self.reply(to, reply);
     }
+
+    /// Takes the results of writes that were stored, of those who are [`ReplyTo::is_alike`] and want `+OK`.
+    fn stored(&mut self, run: &mut dyn ExactSizeIterator<Item = &ReplyTo>);
+}
+
+impl ReplyTo {
+    /// Whether a write that was stored is answered with the same bytes whatever it was: it may be answered together
+    /// with others.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        matches!(self.form, Form::Resp(_)) && !self.gathered
+    }
+
+    /// Whether this, which is plain, is the same connection's request as `other`, of the same kind, in the same form,
+    /// and received in the same turn.
+    #[inline]
+    pub fn is_alike(&self, other: &Self) -> bool {
+        Self { number: self.number, ..*other } == *self
+    }
 }

@@ -43,7 +43,8 @@ use super::expiry::TimerId;
 mod block;
 mod value;
 
-pub(super) use block::{block_bytes, prefetch_line, Resized};
+pub(crate) use block::prefetch_line;
+pub(super) use block::{block_bytes, Resized};
 pub use value::NewValue;
 use value::HANDLE_BYTES;
 

@@ -56,6 +56,7 @@ use graveyard::Graveyard;
 use table::Tables;
 use uploads::Uploads;
 
+pub(crate) use entry::prefetch_line;
 pub use outcome::{Failure, Outcome};
 pub use query::Answer;
 pub use scan::{Candidate, ScanCursor, Scanned, SCAN_KEYS_MAX};
@@ -286,14 +287,14 @@ impl Shard {
         (self.hits.get(), self.misses.get())
     }
 
-    /// Offers keys whose expiry has passed at `now_us` to `propose`, each with the version to name in the
+    /// Offers keys whose expiry has passed at `now_us` to `propose`, each with its place and the version to name in the
     /// [`Command::Expire`](eyot_protocol::command::Command::Expire) that the caller logs; returns how many. A key that
     /// is still there about a second later is offered again.
     ///
     /// `budget` bounds the steps of this call (keys offered, and timers moved closer to their time), so fewer than
     /// `budget` keys may be offered although more have expired: [`Shard::next_expiry_us`] tells whether there is
     /// more to do.
-    pub fn sweep(&mut self, now_us: i64, budget: usize, mut propose: impl FnMut(&[u8], Version)) -> usize {
+    pub fn sweep(&mut self, now_us: i64, budget: usize, mut propose: impl FnMut(Place, &[u8], Version)) -> usize {
         let tables = &self.tables;
         self.wheel.sweep(now_us, budget, |timer, place| {
             let is_it = |entry: &Entry| entry.expiry().is_some_and(|expiry| expiry.timer == timer);
@@ -302,7 +303,7 @@ impl Shard {
             match entry.expiry() {
                 Some(Expiry { at_us, .. }) if at_us > now_us => Due::NotBefore { expires_at_us: at_us },
                 _ => {
-                    propose(entry.key(), entry.version());
+                    propose(place, entry.key(), entry.version());
                     Due::Offered
                 }
             }

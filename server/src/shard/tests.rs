@@ -234,9 +234,15 @@ fn a_logged_expiry_removes_only_the_version_that_it_names() {
 }
 
 fn swept(shard: &mut Shard, now_us: i64, budget: usize) -> Vec<(Vec<u8>, Version)> {
-    let mut offered = Vec::new();
-    let count = shard.sweep(now_us, budget, |key, version| offered.push((key.to_vec(), version)));
+    let (mut offered, mut places) = (Vec::new(), Vec::new());
+    let count = shard.sweep(now_us, budget, |place, key, version| {
+        places.push(place);
+        offered.push((key.to_vec(), version));
+    });
     assert_eq!(count, offered.len());
+    for ((key, _), place) in offered.iter().zip(places) {
+        assert_eq!(place, shard.place(key::slot(key), key));
+    }
     offered
 }
 

@@ -23,7 +23,7 @@ pub(in crate::shard) const fn block_bytes(bytes: usize) -> usize {
 
 /// Asks the processor to fetch the line at `address`, whatever it is. Never waits, never faults.
 #[inline]
-pub(in crate::shard) fn prefetch_line(address: *const u8) {
+pub(crate) fn prefetch_line(address: *const u8) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     {
         use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
