@@ -9,7 +9,7 @@ use super::*;
 const WANTED: NewIdentity<'_> = NewIdentity { node_id: None, shards: None, shards_default: 8, now_us: 1_700_000_000 };
 
 fn open(path: &Path) -> Result<DataDir, DataDirError> {
-    DataDir::open(path, WANTED)
+    DataDir::open(&RealDisk, path, WANTED)
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn a_new_directory_gets_an_identity_that_stays() {
     }
     drop(data);
     let later = NewIdentity { shards_default: 99, now_us: 5, ..WANTED };
-    let data = DataDir::open(&path, later).unwrap();
+    let data = DataDir::open(&RealDisk, &path, later).unwrap();
     assert!(!data.is_new());
     assert_eq!(*data.identity(), identity, "the directory's own number of shards wins over a default");
     let other = open(&root.path().join("other")).unwrap();
@@ -63,12 +63,12 @@ fn a_second_opening_is_refused_by_the_process_id_of_the_first() {
 #[test]
 fn the_number_of_shards_is_fixed_when_the_directory_is_created() {
     let root = tempfile::tempdir().unwrap();
-    drop(DataDir::open(root.path(), NewIdentity { shards: Some(3), ..WANTED }).unwrap());
-    drop(DataDir::open(root.path(), NewIdentity { shards: Some(3), ..WANTED }).unwrap());
-    let error = DataDir::open(root.path(), NewIdentity { shards: Some(4), ..WANTED }).unwrap_err();
+    drop(DataDir::open(&RealDisk, root.path(), NewIdentity { shards: Some(3), ..WANTED }).unwrap());
+    drop(DataDir::open(&RealDisk, root.path(), NewIdentity { shards: Some(3), ..WANTED }).unwrap());
+    let error = DataDir::open(&RealDisk, root.path(), NewIdentity { shards: Some(4), ..WANTED }).unwrap_err();
     assert!(matches!(error, DataDirError::ShardsFixed { found: 3, wanted: 4, .. }), "{error}");
     assert!(matches!(
-        DataDir::open(root.path(), NewIdentity { shards: Some(0), ..WANTED }),
+        DataDir::open(&RealDisk, root.path(), NewIdentity { shards: Some(0), ..WANTED }),
         Err(DataDirError::NoShards)
     ));
 }
@@ -76,7 +76,7 @@ fn the_number_of_shards_is_fixed_when_the_directory_is_created() {
 #[test]
 fn another_nodes_directory_is_refused() {
     let root = tempfile::tempdir().unwrap();
-    let named = |node_id| DataDir::open(root.path(), NewIdentity { node_id: Some(node_id), ..WANTED });
+    let named = |node_id| DataDir::open(&RealDisk, root.path(), NewIdentity { node_id: Some(node_id), ..WANTED });
     drop(named("alpha").unwrap());
     assert_eq!(open(root.path()).unwrap().identity().node_id, "alpha");
     let error = named("beta").unwrap_err();
