@@ -18,6 +18,8 @@ mod data_dir;
 mod real;
 
 #[cfg(test)]
+mod simulated;
+#[cfg(test)]
 mod tests;
 
 use std::fmt::Debug;
@@ -26,6 +28,11 @@ use std::path::Path;
 
 pub use data_dir::{kernel_random, DataDir, DataDirError, Identity, NewIdentity};
 pub use real::RealDisk;
+#[cfg(test)]
+pub use simulated::{
+    CrashPoint, Direct, Failure, Fate, Fault, Kind, Lie, Operation, SimulatedDisk, SimulatedFile, Site, StartedWrite,
+    Target, EXHAUSTIVE_CHANGES_MAX, SECTOR_BYTES,
+};
 
 /// How a file is opened. It can always be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

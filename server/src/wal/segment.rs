@@ -10,7 +10,6 @@
 //!
 //! Deliberately not here: what the bytes mean (format.rs), and which files are needed (recovery.rs).
 
-use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
@@ -18,7 +17,7 @@ use eyot_ring::AlignedBuffer;
 
 use super::format::{BLOCK_BYTES, SEGMENT_HEADER_BYTES};
 use super::SegmentEnd;
-use crate::disk::{is_full, refuses_direct, Creation, Disk, DiskFile, OpenMode};
+use crate::disk::{is_full, refuses_direct, Creation, Disk, DiskFile, OpenMode, RealDisk};
 
 /// One write of zeros: large enough for a disk's full speed, small enough to have at hand.
 const ZERO_WRITE_BYTES: usize = 256 * 1024;
@@ -27,7 +26,7 @@ const TEMPORARY_SUFFIX: &str = ".tmp";
 
 /// A segment that is open for writing: on the real disk, unless another is named.
 #[derive(Debug)]
-pub struct SegmentFile<F = File> {
+pub struct SegmentFile<F = <RealDisk as Disk>::File> {
     /// The file, opened with [`OpenMode::durable_writes`], so that a completed write is on disk.
     pub file: F,
     /// Whether `O_DIRECT` is in force. Where the file system refuses it, writes go through the page cache: correct,

@@ -4,7 +4,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::disk::RealDisk;
 
 const BYTES: u64 = 3 * 1024 * 1024 + 4096;
 
