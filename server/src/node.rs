@@ -18,7 +18,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::admin::figures::NodeFacts;
 use crate::config::{ServerTunables, Settings, Tunables};
 use crate::core::{recovery_stop, spawn, CoreStart, Ready, Shared};
-use crate::disk::{DataDir, DataDirError, NewIdentity};
+use crate::disk::{DataDir, DataDirError, NewIdentity, RealDisk};
 use crate::error::{Stop, StopReason};
 use crate::memory::large_values::prepare_directory;
 use crate::memory::Board;
@@ -53,8 +53,8 @@ pub fn run(settings: Settings) -> Result<(), Stop> {
     };
     let data_dir = open_data_directory(&settings)?;
     let identity = data_dir.identity().clone();
-    let epoch =
-        wal::next_epoch(&data_dir.wal_directory(), identity.node_uuid).map_err(|error| recovery_stop(&error))?;
+    let epoch = wal::next_epoch(&RealDisk, &data_dir.wal_directory(), identity.node_uuid)
+        .map_err(|error| recovery_stop(&error))?;
 
     let large_values = match settings.mmap_threshold_bytes {
         Some(threshold_bytes) => Some((open_values_directory(&settings)?, threshold_bytes)),
@@ -137,7 +137,7 @@ fn open_data_directory(settings: &Settings) -> Result<DataDir, Stop> {
         shards_default: settings.shards_of_new_directory(),
         now_us,
     };
-    DataDir::open(&settings.data_dir, wanted).map_err(|error| {
+    DataDir::open(&RealDisk, &settings.data_dir, wanted).map_err(|error| {
         let (reason, remedy) = match &error {
             DataDirError::Locked { .. } => {
                 (StopReason::DataDirectoryInUse, "stop the other process, or choose another --data-dir")

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use eyot_ring::Waker;
 
+use crate::disk::RealDisk;
 use crate::wal::{segment, SegmentEnd, SegmentError, SegmentFile, SegmentRequest};
 
 /// Jobs under way at most: a segment that is being made, and an old tail that is given back.
@@ -99,8 +100,10 @@ fn serve(
 ) {
     while let Ok(job) = to_do.recv() {
         let done = match job {
-            Job::Create(request) => Done::Created(request, segment::create(directory, request.number, request.bytes)),
-            Job::Truncate(end) => Done::Truncated(segment::truncate(directory, end)),
+            Job::Create(request) => {
+                Done::Created(request, segment::create(&RealDisk, directory, request.number, request.bytes))
+            }
+            Job::Truncate(end) => Done::Truncated(segment::truncate(&RealDisk, directory, end)),
         };
         if answers.send(done).is_err() {
             return;
@@ -125,7 +128,7 @@ mod tests {
         let sleeper = Sleeper::new().unwrap();
         let mut ring = Ring::new(RingOptions::default()).unwrap();
         ring.watch(sleeper.descriptor(), 0);
-        let log = segment::create_log_directory(directory.path(), 0).unwrap();
+        let log = segment::create_log_directory(&RealDisk, directory.path(), 0).unwrap();
         let keeper = Housekeeper::start(0, log, sleeper.waker()).unwrap();
         for number in 1..=20 {
             keeper.begin(Job::Create(SegmentRequest { number, bytes: SEGMENT_BYTES_MIN }));

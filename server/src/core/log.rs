@@ -20,6 +20,7 @@ use eyot_raft_glue::{EntryKind, EntryPosition, Index, ShardId};
 use eyot_ring::{AlignedBuffer, MappedBytes, Ring, Waker};
 
 use super::housekeeper::{Done, Housekeeper, Job};
+use crate::disk::{Disk, RealDisk};
 use crate::error::{Stop, StopReason};
 use crate::replication::Sealed;
 use crate::security::admit::{LogBlock, LOG_SLACK_BYTES};
@@ -97,20 +98,21 @@ impl CoreLog {
         flush_interval: Duration,
         waker: Waker,
     ) -> Result<Self, Stop> {
-        recovered.clean_up().map_err(|error| segment_stop(&error))?;
-        let directory =
-            segment::create_log_directory(wal_directory, identity.log_id).map_err(|error| segment_stop(&error))?;
+        recovered.clean_up(&RealDisk).map_err(|error| segment_stop(&error))?;
+        let directory = segment::create_log_directory(&RealDisk, wal_directory, identity.log_id)
+            .map_err(|error| segment_stop(&error))?;
         let housekeeper =
             Housekeeper::start(identity.log_id, directory.clone(), waker).map_err(|error| thread_stop(&error))?;
         let mut writer = LogWriter::new(identity, options, recovered.start);
         let mut files = VecDeque::new();
         if let Some(spare) = recovered.spare {
-            let file = segment::open_spare(&directory, spare.number).map_err(|error| segment_stop(&error))?;
+            let file =
+                segment::open_spare(&RealDisk, &directory, spare.number).map_err(|error| segment_stop(&error))?;
             writer.segment_ready(spare.number, file.bytes);
             files.push_back((spare.number, file));
         } else if let Some(wanted) = writer.wants_segment() {
-            let file =
-                segment::create(&directory, wanted.number, wanted.bytes).map_err(|error| segment_stop(&error))?;
+            let file = segment::create(&RealDisk, &directory, wanted.number, wanted.bytes)
+                .map_err(|error| segment_stop(&error))?;
             writer.segment_ready(wanted.number, file.bytes);
             files.push_back((wanted.number, file));
         }
@@ -370,8 +372,7 @@ impl CoreLog {
             return true;
         }
         // The larger segment, and the usual one that is kept ready behind it.
-        rustix::fs::statvfs(&self.directory)
-            .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) > needed + self.segment_bytes)
+        RealDisk.free_bytes(&self.directory).is_ok_and(|free| free > needed + self.segment_bytes)
     }
 
     /// Bytes that were appended and are not on disk.

@@ -23,6 +23,7 @@ use super::uploads::Uploads;
 use super::{Core, Shared, Work};
 use crate::admin::latency::LatencyEvents;
 use crate::admin::slowlog::SlowLog;
+use crate::disk::RealDisk;
 use crate::error::{Stop, StopReason};
 use crate::memory::{BufferPool, LargeValues};
 use crate::metrics::Metrics;
@@ -252,7 +253,7 @@ fn recover(
     }
     let first = shards.first().map_or(0, |shard| shard.id().0);
     let mut commands = 0_u64;
-    let recovered = wal::recover(wal_directory, scope, &mut |record| {
+    let recovered = wal::recover(&RealDisk, wal_directory, scope, &mut |record| {
         // A core's shards are neighbours, so a shard's place among them is its distance from the first.
         let local_shard = usize::from(record.shard.0 - first);
         match record.kind {

@@ -23,10 +23,11 @@
 //! Deliberately not here: the clock (the caller says when the directory was created).
 
 use std::fmt::Write as _;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Read, Write as _};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
+
+use super::{is_full, Creation, Disk, DiskFile, OpenMode, RealDisk};
 
 const FORMAT: u32 = 1;
 const LOCK: &str = "LOCK";
@@ -37,7 +38,9 @@ const KERNEL_RANDOM: &str = "/dev/urandom";
 /// Longest name of a node: it is shown in one line of logs and metrics.
 const NODE_ID_BYTES_MAX: usize = 64;
 /// An identity is six short lines; a longer file is not one, and is not read whole.
-const IDENTITY_BYTES_MAX: u64 = 4096;
+const IDENTITY_BYTES_MAX: usize = 4096;
+/// A process id and a line's end, and more: what is read of a lock file.
+const LOCK_BYTES_MAX: usize = 32;
 
 /// What the user asked for.
 #[derive(Debug, Clone, Copy)]
@@ -67,11 +70,11 @@ pub struct Identity {
 
 /// The data directory, which is this process's alone until it is dropped.
 #[derive(Debug)]
-pub struct DataDir {
+pub struct DataDir<D: Disk = RealDisk> {
     path: PathBuf,
     identity: Identity,
     is_new: bool,
-    _lock: File,
+    _lock: D::File,
 }
 
 /// Why the data directory cannot be used.
@@ -190,20 +193,20 @@ pub enum DataDirError {
     },
 }
 
-impl DataDir {
+impl<D: Disk> DataDir<D> {
     /// Opens the directory at `path`, which is created with a new identity if it does not exist or is empty. Blocks.
-    pub fn open(path: &Path, wanted: NewIdentity<'_>) -> Result<Self, DataDirError> {
+    pub fn open(disk: &D, path: &Path, wanted: NewIdentity<'_>) -> Result<Self, DataDirError> {
         check_wanted(&wanted)?;
-        create_directories(path)?;
-        let lock = lock(path)?;
-        let (identity, is_new) = match read_identity(path)? {
+        create_directories(disk, path)?;
+        let lock = lock(disk, path)?;
+        let (identity, is_new) = match read_identity(disk, path)? {
             Some(identity) => (identity, false),
-            None => (create_identity(path, &wanted)?, true),
+            None => (create_identity(disk, path, &wanted)?, true),
         };
         check_identity(path, &identity, &wanted)?;
-        create_directory(&path.join(WAL))?;
+        create_directory(disk, &path.join(WAL))?;
         // An earlier start may have stopped between creating these names and making them durable.
-        sync_directory(path)?;
+        sync_directory(disk, path)?;
         Ok(Self { path: path.to_owned(), identity, is_new, _lock: lock })
     }
 
@@ -255,16 +258,16 @@ fn check_identity(path: &Path, found: &Identity, wanted: &NewIdentity<'_>) -> Re
 }
 
 /// Creates the directory and those above it that are missing; each one's name is durable before it is used.
-fn create_directories(path: &Path) -> Result<(), DataDirError> {
-    let missing: Vec<&Path> =
-        path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).collect();
+fn create_directories<D: Disk>(disk: &D, path: &Path) -> Result<(), DataDirError> {
+    let is_missing = |path: &Path| !path.as_os_str().is_empty() && disk.metadata(path).is_err();
+    let missing: Vec<&Path> = path.ancestors().take_while(|path| is_missing(path)).collect();
     for directory in missing.into_iter().rev() {
-        create_directory(directory)?;
+        create_directory(disk, directory)?;
     }
-    if !path.is_dir() {
+    if !disk.metadata(path).is_ok_and(|metadata| metadata.is_directory) {
         return Err(DataDirError::NotADirectory { path: path.to_owned() });
     }
-    match sync_parent(path) {
+    match sync_parent(disk, path) {
         // A directory that exists may stand in one that this user may not read: whoever created it made it durable.
         Err(DataDirError::NotWritable { .. }) => Ok(()),
         outcome => outcome,
@@ -272,46 +275,47 @@ fn create_directories(path: &Path) -> Result<(), DataDirError> {
 }
 
 /// Creates one directory for this user alone, if it does not exist.
-fn create_directory(path: &Path) -> Result<(), DataDirError> {
-    match DirBuilder::new().mode(0o700).create(path) {
+fn create_directory<D: Disk>(disk: &D, path: &Path) -> Result<(), DataDirError> {
+    match disk.create_directory(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) if error.kind() == ErrorKind::NotADirectory => {
             Err(DataDirError::NotADirectory { path: path.to_owned() })
         }
         Err(error) => Err(refused("create", path)(error)),
-        Ok(()) => sync_parent(path),
+        Ok(()) => sync_parent(disk, path),
     }
 }
 
 /// Makes the name of `path` durable.
-fn sync_parent(path: &Path) -> Result<(), DataDirError> {
+fn sync_parent<D: Disk>(disk: &D, path: &Path) -> Result<(), DataDirError> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    sync_directory(parent.unwrap_or(Path::new(".")))
+    sync_directory(disk, parent.unwrap_or(Path::new(".")))
 }
 
 /// Takes the lock, and leaves this process's id for whoever finds it taken.
-fn lock(path: &Path) -> Result<File, DataDirError> {
+fn lock<D: Disk>(disk: &D, path: &Path) -> Result<D::File, DataDirError> {
     let file_path = path.join(LOCK);
-    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&file_path);
-    let mut file = open.map_err(refused("open", &file_path))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut text = String::new();
-            // The id only helps: a lock file that cannot be read leaves it unknown.
-            let _ = file.take(32).read_to_string(&mut text);
-            let process = text.trim().parse::<u32>().map_or_else(|_| "unknown".to_owned(), |id| id.to_string());
-            return Err(DataDirError::Locked { path: path.to_owned(), process });
-        }
-        Err(TryLockError::Error(error)) => return Err(refused("lock", &file_path)(error)),
+    let open = disk.open(&file_path, OpenMode::WRITE.creating(Creation::IfMissing));
+    let file = open.map_err(refused("open", &file_path))?;
+    if !file.try_lock_exclusive().map_err(refused("lock", &file_path))? {
+        let process = process_in(&file).map_or_else(|| "unknown".to_owned(), |id| id.to_string());
+        return Err(DataDirError::Locked { path: path.to_owned(), process });
     }
-    file.set_len(0).map_err(refused("write", &file_path))?;
-    file.write_all(format!("{}\n", std::process::id()).as_bytes()).map_err(refused("write", &file_path))?;
+    file.set_length(0).map_err(refused("write", &file_path))?;
+    let id = format!("{}\n", std::process::id());
+    file.write_all_at(id.as_bytes(), 0).map_err(refused("write", &file_path))?;
     Ok(file)
 }
 
-fn create_identity(path: &Path, wanted: &NewIdentity<'_>) -> Result<Identity, DataDirError> {
-    if has_logs(&path.join(WAL))? {
+/// The process id in a lock file. It only helps: a file that cannot be read leaves it unknown.
+fn process_in(lock: &impl DiskFile) -> Option<u32> {
+    let mut bytes = [0; LOCK_BYTES_MAX];
+    let length = lock.read_up_to(&mut bytes, 0).ok()?;
+    std::str::from_utf8(&bytes[..length]).ok()?.trim().parse().ok()
+}
+
+fn create_identity<D: Disk>(disk: &D, path: &Path, wanted: &NewIdentity<'_>) -> Result<Identity, DataDirError> {
+    if has_logs(disk, &path.join(WAL))? {
         return Err(DataDirError::MissingIdentity { path: path.to_owned() });
     }
     let node_uuid = u128::from_le_bytes(random()?);
@@ -327,19 +331,19 @@ fn create_identity(path: &Path, wanted: &NewIdentity<'_>) -> Result<Identity, Da
     };
     let temporary = path.join(IDENTITY_TEMPORARY);
     let write = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(identity.encode().as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path.join(IDENTITY))
+        let file = disk.open(&temporary, OpenMode::WRITE.creating(Creation::Emptied))?;
+        file.write_all_at(identity.encode().as_bytes(), 0)?;
+        file.sync()?;
+        disk.rename(&temporary, &path.join(IDENTITY))
     };
     write().map_err(refused("write", &temporary))?;
-    sync_directory(path)?;
+    sync_directory(disk, path)?;
     Ok(identity)
 }
 
-fn has_logs(wal_directory: &Path) -> Result<bool, DataDirError> {
-    match fs::read_dir(wal_directory) {
-        Ok(mut entries) => Ok(entries.next().is_some()),
+fn has_logs<D: Disk>(disk: &D, wal_directory: &Path) -> Result<bool, DataDirError> {
+    match disk.list(wal_directory) {
+        Ok(names) => Ok(!names.is_empty()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(refused("list", wal_directory)(error)),
     }
@@ -360,16 +364,16 @@ pub fn kernel_random<const BYTES: usize>() -> io::Result<[u8; BYTES]> {
 }
 
 /// The identity of the directory; `None` if it has none yet.
-fn read_identity(path: &Path) -> Result<Option<Identity>, DataDirError> {
+fn read_identity<D: Disk>(disk: &D, path: &Path) -> Result<Option<Identity>, DataDirError> {
     let path = path.join(IDENTITY);
-    let file = match File::open(&path) {
+    let file = match disk.open(&path, OpenMode::READ) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(refused("open", &path)(error)),
     };
-    let mut bytes = Vec::new();
-    file.take(IDENTITY_BYTES_MAX).read_to_end(&mut bytes).map_err(refused("read", &path))?;
-    match Identity::decode(&bytes) {
+    let mut bytes = [0; IDENTITY_BYTES_MAX];
+    let length = file.read_up_to(&mut bytes, 0).map_err(refused("read", &path))?;
+    match Identity::decode(&bytes[..length]) {
         Ok(identity) => Ok(Some(identity)),
         Err(DecodeError::Newer(found)) => Err(DataDirError::NewerFormat { path, found }),
         Err(DecodeError::Damaged(problem)) => Err(DataDirError::DamagedIdentity { path, problem }),
@@ -421,8 +425,8 @@ impl Identity {
     }
 }
 
-fn sync_directory(path: &Path) -> Result<(), DataDirError> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(refused("sync", path))
+fn sync_directory<D: Disk>(disk: &D, path: &Path) -> Result<(), DataDirError> {
+    disk.sync_directory(path).map_err(refused("sync", path))
 }
 
 /// Turns what the system said into the error that names its remedy.
@@ -431,7 +435,7 @@ fn refused<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
             DataDirError::NotWritable { path: path.to_owned(), source }
         }
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => DataDirError::NoSpace { path: path.to_owned(), source },
+        _ if is_full(&source) => DataDirError::NoSpace { path: path.to_owned(), source },
         _ => DataDirError::Io { action, path: path.to_owned(), source },
     }
 }

@@ -1,15 +1,18 @@
-//! The data directory on a real file system.
+//! The data directory on a real file system, and on one that loses its power.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+
+use rand::rngs::StdRng;
+use rand::SeedableRng;
 
 use super::*;
 
 const WANTED: NewIdentity<'_> = NewIdentity { node_id: None, shards: None, shards_default: 8, now_us: 1_700_000_000 };
 
 fn open(path: &Path) -> Result<DataDir, DataDirError> {
-    DataDir::open(path, WANTED)
+    DataDir::open(&RealDisk, path, WANTED)
 }
 
 #[test]
@@ -26,7 +29,7 @@ fn a_new_directory_gets_an_identity_that_stays() {
     }
     drop(data);
     let later = NewIdentity { shards_default: 99, now_us: 5, ..WANTED };
-    let data = DataDir::open(&path, later).unwrap();
+    let data = DataDir::open(&RealDisk, &path, later).unwrap();
     assert!(!data.is_new());
     assert_eq!(*data.identity(), identity, "the directory's own number of shards wins over a default");
     let other = open(&root.path().join("other")).unwrap();
@@ -63,12 +66,12 @@ fn a_second_opening_is_refused_by_the_process_id_of_the_first() {
 #[test]
 fn the_number_of_shards_is_fixed_when_the_directory_is_created() {
     let root = tempfile::tempdir().unwrap();
-    drop(DataDir::open(root.path(), NewIdentity { shards: Some(3), ..WANTED }).unwrap());
-    drop(DataDir::open(root.path(), NewIdentity { shards: Some(3), ..WANTED }).unwrap());
-    let error = DataDir::open(root.path(), NewIdentity { shards: Some(4), ..WANTED }).unwrap_err();
+    drop(DataDir::open(&RealDisk, root.path(), NewIdentity { shards: Some(3), ..WANTED }).unwrap());
+    drop(DataDir::open(&RealDisk, root.path(), NewIdentity { shards: Some(3), ..WANTED }).unwrap());
+    let error = DataDir::open(&RealDisk, root.path(), NewIdentity { shards: Some(4), ..WANTED }).unwrap_err();
     assert!(matches!(error, DataDirError::ShardsFixed { found: 3, wanted: 4, .. }), "{error}");
     assert!(matches!(
-        DataDir::open(root.path(), NewIdentity { shards: Some(0), ..WANTED }),
+        DataDir::open(&RealDisk, root.path(), NewIdentity { shards: Some(0), ..WANTED }),
         Err(DataDirError::NoShards)
     ));
 }
@@ -76,7 +79,7 @@ fn the_number_of_shards_is_fixed_when_the_directory_is_created() {
 #[test]
 fn another_nodes_directory_is_refused() {
     let root = tempfile::tempdir().unwrap();
-    let named = |node_id| DataDir::open(root.path(), NewIdentity { node_id: Some(node_id), ..WANTED });
+    let named = |node_id| DataDir::open(&RealDisk, root.path(), NewIdentity { node_id: Some(node_id), ..WANTED });
     drop(named("alpha").unwrap());
     assert_eq!(open(root.path()).unwrap().identity().node_id, "alpha");
     let error = named("beta").unwrap_err();
@@ -156,4 +159,55 @@ fn a_directory_that_cannot_be_written_is_named() {
     let is_named = matches!(error, DataDirError::NotWritable { .. })
         || (is_root && matches!(error, DataDirError::Io { .. } | DataDirError::NotADirectory { .. }));
     assert!(is_named, "{error}");
+}
+
+/// Below a directory that does not exist either, so that every name on the way has to become durable.
+const SIMULATED: &str = "/srv/data";
+
+/// What is wrong with the directory on `image`, if `identity` was given to somebody.
+fn complaint(image: &SimulatedDisk, identity: Option<&Identity>) -> Option<String> {
+    let data = match DataDir::open(image, Path::new(SIMULATED), WANTED) {
+        Ok(data) => data,
+        Err(error) => return Some(error.to_string()),
+    };
+    match identity {
+        Some(identity) if data.identity() != identity => Some(format!("{:?} for {identity:?}", data.identity())),
+        _ => None,
+    }
+}
+
+/// All complaints about all disks that a power cut may leave while the directory is created and opened again.
+fn complaints(disk: &SimulatedDisk) -> Vec<String> {
+    let mut dice = StdRng::seed_from_u64(0x00DA_7A01);
+    disk.record();
+    let open = || DataDir::open(disk, Path::new(SIMULATED), WANTED).unwrap().identity().clone();
+    let identity = open();
+    disk.mark(1);
+    assert_eq!(open(), identity);
+    let points = disk.crash_points();
+    assert!(points.len() > 15, "{} moments", points.len());
+    let mut found = Vec::new();
+    for point in points {
+        for fates in point.fates(20, &mut dice) {
+            if let Some(complaint) = complaint(&point.image(&fates), (point.mark == 1).then_some(&identity)) {
+                found.push(format!("{:?}, {fates:?}: {complaint}", point.operation));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_power_cut_at_any_operation_leaves_no_identity_or_the_one_that_was_told() {
+    assert_eq!(complaints(&SimulatedDisk::new()), Vec::<String>::new());
+}
+
+/// The canary of the test above.
+#[test]
+fn an_identity_that_is_not_synced_is_noticed() {
+    for lie in [Lie::Sync, Lie::SyncDirectory] {
+        let disk = SimulatedDisk::new();
+        disk.lie(lie);
+        assert!(!complaints(&disk).is_empty(), "{lie:?}");
+    }
 }

@@ -34,6 +34,7 @@ use survey::{LogSurvey, Segment};
 
 use super::format::{take_record, BatchHeader, BatchPlace, BLOCK_BYTES, SEGMENT_HEADER_BYTES};
 use super::{placement, LogIdentity, LogStart, Record, SegmentEnd, SegmentError, SegmentRequest, Sequence};
+use crate::disk::Disk;
 
 /// Why a shard does not take an entry.
 pub type Refusal = Box<dyn std::error::Error + Send + Sync>;
@@ -90,15 +91,15 @@ pub struct Recovered {
 impl Recovered {
     /// Removes the files that an interrupted start or write left behind and that hold nothing. Blocks. Only when every
     /// core has recovered; needed before the core creates a segment.
-    pub fn clean_up(&self) -> Result<(), SegmentError> {
-        super::segment::remove(&self.leftovers)
+    pub fn clean_up<D: Disk>(&self, disk: &D) -> Result<(), SegmentError> {
+        super::segment::remove(disk, &self.leftovers)
     }
 }
 
 /// The number of this start: one more than the highest in any segment's header. Call it once, before the cores start.
 /// Blocks for a read per segment.
-pub fn next_epoch(wal_directory: &Path, node_id: u128) -> Result<u64, RecoveryError> {
-    let logs = survey::survey(wal_directory, node_id)?;
+pub fn next_epoch<D: Disk>(disk: &D, wal_directory: &Path, node_id: u128) -> Result<u64, RecoveryError> {
+    let logs = survey::survey(disk, wal_directory, node_id)?;
     let highest = logs.iter().flat_map(|log| &log.segments).map(|segment| segment.header.epoch).max();
     Ok(1 + highest.unwrap_or(0))
 }
@@ -108,14 +109,15 @@ pub fn next_epoch(wal_directory: &Path, node_id: u128) -> Result<u64, RecoveryEr
 ///
 /// # Panics
 /// When the scope contradicts itself or its epoch is not new: both are bugs of the caller.
-pub fn recover(
+pub fn recover<D: Disk>(
+    disk: &D,
     wal_directory: &Path,
     scope: RecoveryScope,
     each: &mut dyn FnMut(Record<'_>) -> Result<(), Refusal>,
 ) -> Result<Recovered, RecoveryError> {
     assert!(scope.core < scope.core_count && scope.shard_count > 0 && scope.epoch > 0, "{scope:?}");
-    let logs = survey::survey(wal_directory, scope.node_id)?;
-    let mut recovery = Recovery::new(scope, each);
+    let logs = survey::survey(disk, wal_directory, scope.node_id)?;
+    let mut recovery = Recovery::new(disk, scope, each);
     let mut readings: Vec<Reading<'_>> = logs.iter().flat_map(|log| recovery.readings(log)).collect();
     readings.sort_by_key(Reading::order);
     for reading in &readings {
@@ -154,7 +156,8 @@ enum Role {
     Misplaced,
 }
 
-struct Recovery<'a> {
+struct Recovery<'a, D> {
+    disk: &'a D,
     scope: RecoveryScope,
     each: &'a mut dyn FnMut(Record<'_>) -> Result<(), Refusal>,
     /// The newest entry handed out, by shard number.
@@ -164,8 +167,8 @@ struct Recovery<'a> {
     result: Recovered,
 }
 
-impl<'a> Recovery<'a> {
-    fn new(scope: RecoveryScope, each: &'a mut dyn FnMut(Record<'_>) -> Result<(), Refusal>) -> Self {
+impl<'a, D: Disk> Recovery<'a, D> {
+    fn new(disk: &'a D, scope: RecoveryScope, each: &'a mut dyn FnMut(Record<'_>) -> Result<(), Refusal>) -> Self {
         let result = Recovered {
             start: LogStart::of_empty_log(scope.epoch, scope.core_count),
             spare: None,
@@ -177,7 +180,7 @@ impl<'a> Recovery<'a> {
             leftovers: Vec::new(),
         };
         let newest = vec![EntryPosition::default(); usize::from(scope.shard_count)];
-        Self { scope, each, newest, ends: Vec::new(), result }
+        Self { disk, scope, each, newest, ends: Vec::new(), result }
     }
 
     fn into_result(self) -> Recovered {
@@ -228,7 +231,7 @@ impl<'a> Recovery<'a> {
         let header = &reading.segment.header;
         let roles = self.roles(reading.log_id, header.core_count);
         let source = if reading.next.is_some() { Source::Cache } else { Source::Disk };
-        let mut reader = SegmentReader::open(&reading.segment.path, source)?;
+        let mut reader = SegmentReader::open(self.disk, &reading.segment.path, source)?;
         let sealed = reading.next.and_then(|next| next.header.previous_end).map(|end| end.end_offset);
         let end = sealed.unwrap_or(reader.length());
         let mut place =
@@ -311,7 +314,7 @@ impl<'a> Recovery<'a> {
     /// Looks behind the last whole batch of a log's last segment.
     fn cut_tail(
         &mut self,
-        reader: &mut SegmentReader,
+        reader: &mut SegmentReader<'_, D>,
         end: BatchPlace,
         expected: Sequence,
     ) -> Result<(), RecoveryError> {
@@ -331,7 +334,7 @@ impl<'a> Recovery<'a> {
         let next_number = log.last_number() + 1;
         let is_own = log.log_id == self.scope.core;
         for (number, path) in &log.headless {
-            let mut reader = SegmentReader::open(path, Source::Disk)?;
+            let mut reader = SegmentReader::open(self.disk, path, Source::Disk)?;
             let start = BatchPlace { identity, segment: *number, offset: 0 };
             let cut = (path.clone(), 0, expected);
             let used_end = search_behind(&mut reader, start, &cut)?;
@@ -379,8 +382,8 @@ fn check_sealed_end(
 /// Goes through every block from `from` to the end of the file. A batch header that knows the batch `cut` (file,
 /// offset, sequence) to be durable makes it damage; otherwise returns where the last byte stands that is not zero, if
 /// there is one.
-fn search_behind(
-    reader: &mut SegmentReader,
+fn search_behind<D: Disk>(
+    reader: &mut SegmentReader<'_, D>,
     from: BatchPlace,
     cut: &(PathBuf, u64, Sequence),
 ) -> Result<Option<u64>, RecoveryError> {

@@ -10,26 +10,25 @@
 //!
 //! Deliberately not here: what the bytes mean (format.rs), and which files are needed (recovery.rs).
 
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use eyot_ring::AlignedBuffer;
 
 use super::format::{BLOCK_BYTES, SEGMENT_HEADER_BYTES};
 use super::SegmentEnd;
+use crate::disk::{is_full, refuses_direct, Creation, Disk, DiskFile, OpenMode, RealDisk};
 
 /// One write of zeros: large enough for a disk's full speed, small enough to have at hand.
 const ZERO_WRITE_BYTES: usize = 256 * 1024;
 const SUFFIX: &str = ".wal";
 const TEMPORARY_SUFFIX: &str = ".tmp";
 
-/// A segment that is open for writing.
+/// A segment that is open for writing: on the real disk, unless another is named.
 #[derive(Debug)]
-pub struct SegmentFile {
-    /// The file, opened with `O_DSYNC`, so that a completed write is on disk.
-    pub file: File,
+pub struct SegmentFile<F = <RealDisk as Disk>::File> {
+    /// The file, opened with [`OpenMode::durable_writes`], so that a completed write is on disk.
+    pub file: F,
     /// Whether `O_DIRECT` is in force. Where the file system refuses it, writes go through the page cache: correct,
     /// slower.
     pub direct: bool,
@@ -118,13 +117,13 @@ pub(super) fn classify(name: &str) -> FileName {
 }
 
 /// Creates the directory of one log, if it is missing, and makes its name durable.
-pub fn create_log_directory(wal_directory: &Path, log_id: u16) -> Result<PathBuf, SegmentError> {
+pub fn create_log_directory<D: Disk>(disk: &D, wal_directory: &Path, log_id: u16) -> Result<PathBuf, SegmentError> {
     let directory = log_directory(wal_directory, log_id);
-    match fs::DirBuilder::new().mode(0o700).create(&directory) {
+    match disk.create_directory(&directory) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
             return Err(io_error("create", &directory)(error));
         }
-        _ => sync_directory(wal_directory)?,
+        _ => sync_directory(disk, wal_directory)?,
     }
     Ok(directory)
 }
@@ -133,37 +132,47 @@ pub fn create_log_directory(wal_directory: &Path, log_id: u16) -> Result<PathBuf
 /// replaced.
 ///
 /// Takes as long as writing `bytes` to the disk.
-pub fn create(log_directory: &Path, number: u64, bytes: u64) -> Result<SegmentFile, SegmentError> {
+pub fn create<D: Disk>(
+    disk: &D,
+    log_directory: &Path,
+    number: u64,
+    bytes: u64,
+) -> Result<SegmentFile<D::File>, SegmentError> {
     assert!(
         bytes > SEGMENT_HEADER_BYTES as u64 && bytes.is_multiple_of(BLOCK_BYTES as u64),
         "segment of {bytes} bytes"
     );
     let path = segment_path(log_directory, number);
-    if is_used(&path)? {
+    if is_used(disk, &path)? {
         return Err(SegmentError::InUse { path });
     }
     let temporary = path.with_extension("wal.tmp");
-    let created = create_temporary(&temporary, &path, bytes);
+    let created = create_temporary(disk, &temporary, &path, bytes);
     if created.is_err() {
         // A leftover is removed at the next start as well: failing to remove it now adds nothing to the first error.
-        let _ = fs::remove_file(&temporary);
+        let _ = disk.remove_file(&temporary);
     }
     let segment = created?;
-    sync_directory(log_directory)?;
+    sync_directory(disk, log_directory)?;
     Ok(segment)
 }
 
-fn create_temporary(temporary: &Path, path: &Path, bytes: u64) -> Result<SegmentFile, SegmentError> {
+fn create_temporary<D: Disk>(
+    disk: &D,
+    temporary: &Path,
+    path: &Path,
+    bytes: u64,
+) -> Result<SegmentFile<D::File>, SegmentError> {
     let no_space_or = |action| refusal(action, temporary, path, bytes);
-    match fs::remove_file(temporary) {
+    match disk.remove_file(temporary) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(no_space_or("remove")(error)),
         _ => {}
     }
-    let file = write_zeros(temporary, bytes).map_err(no_space_or("write zeros to"))?;
-    file.sync_all().map_err(no_space_or("sync"))?;
+    let file = write_zeros(disk, temporary, bytes).map_err(no_space_or("write zeros to"))?;
+    file.sync().map_err(no_space_or("sync"))?;
     drop(file);
-    let segment = open_for_writing(temporary).map_err(no_space_or("open"))?;
-    fs::rename(temporary, path).map_err(no_space_or("rename"))?;
+    let segment = open_for_writing(disk, temporary).map_err(no_space_or("open"))?;
+    disk.rename(temporary, path).map_err(no_space_or("rename"))?;
     Ok(segment)
 }
 
@@ -174,23 +183,25 @@ fn refusal<'a>(
     path: &'a Path,
     bytes: u64,
 ) -> impl FnOnce(io::Error) -> SegmentError + 'a {
-    move |source| match source.raw_os_error() {
-        Some(libc::ENOSPC | libc::EDQUOT) => SegmentError::NoSpace { path: path.to_owned(), bytes, source },
-        _ => SegmentError::Io { action, path: temporary.to_owned(), source },
+    move |source| {
+        if is_full(&source) {
+            SegmentError::NoSpace { path: path.to_owned(), bytes, source }
+        } else {
+            SegmentError::Io { action, path: temporary.to_owned(), source }
+        }
     }
 }
 
 /// A new file of `bytes` zeros. Written with `O_DIRECT`, so that 64 MiB of zeros do not push other pages out of the
 /// cache.
-fn write_zeros(path: &Path, bytes: u64) -> io::Result<File> {
-    let open =
-        |flags| OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).custom_flags(flags).open(path);
+fn write_zeros<D: Disk>(disk: &D, path: &Path, bytes: u64) -> io::Result<D::File> {
+    let emptied = OpenMode::WRITE.creating(Creation::Emptied);
     let zeros = {
         let mut zeros = AlignedBuffer::with_capacity(ZERO_WRITE_BYTES);
         zeros.resize(ZERO_WRITE_BYTES);
         zeros
     };
-    let fill = |file: &File| {
+    let fill = |file: &D::File| {
         let mut offset = 0;
         while offset < bytes {
             let length = (bytes - offset).min(ZERO_WRITE_BYTES as u64);
@@ -199,17 +210,17 @@ fn write_zeros(path: &Path, bytes: u64) -> io::Result<File> {
         }
         Ok::<(), io::Error>(())
     };
-    let direct = open(libc::O_DIRECT).and_then(|file| fill(&file).map(|()| file));
-    match direct {
-        Err(error) if is_refusal(&error) => open(0).and_then(|file| fill(&file).map(|()| file)),
+    let filled = |mode| disk.open(path, mode).and_then(|file| fill(&file).map(|()| file));
+    match filled(emptied.direct()) {
+        Err(error) if refuses_direct(&error) => filled(emptied),
         outcome => outcome,
     }
 }
 
 /// Opens a segment that a core will write to.
-fn open_for_writing(path: &Path) -> io::Result<SegmentFile> {
-    let open = |flags| OpenOptions::new().read(true).write(true).custom_flags(flags).open(path);
-    let direct = open(libc::O_DIRECT | libc::O_DSYNC).and_then(|file| {
+fn open_for_writing<D: Disk>(disk: &D, path: &Path) -> io::Result<SegmentFile<D::File>> {
+    let durable = OpenMode::WRITE.durable_writes();
+    let direct = disk.open(path, durable.direct()).and_then(|file| {
         // Some file systems let a file be opened with O_DIRECT and refuse every access: one block shows it.
         let mut probe = AlignedBuffer::with_capacity(BLOCK_BYTES);
         probe.resize(BLOCK_BYTES);
@@ -217,19 +228,19 @@ fn open_for_writing(path: &Path) -> io::Result<SegmentFile> {
     });
     let (file, direct) = match direct {
         Ok(file) => (file, true),
-        Err(error) if is_refusal(&error) => (open(libc::O_DSYNC)?, false),
+        Err(error) if refuses_direct(&error) => (disk.open(path, durable)?, false),
         Err(error) => return Err(error),
     };
-    let bytes = file.metadata()?.len();
+    let bytes = file.length()?;
     Ok(SegmentFile { file, direct, bytes })
 }
 
 /// Opens the spare segment that recovery found all zero, after making sure that it is durable.
-pub fn open_spare(log_directory: &Path, number: u64) -> Result<SegmentFile, SegmentError> {
+pub fn open_spare<D: Disk>(disk: &D, log_directory: &Path, number: u64) -> Result<SegmentFile<D::File>, SegmentError> {
     let path = segment_path(log_directory, number);
-    let segment = open_for_writing(&path).map_err(io_error("open", &path))?;
-    segment.file.sync_all().map_err(io_error("sync", &path))?;
-    sync_directory(log_directory)?;
+    let segment = open_for_writing(disk, &path).map_err(io_error("open", &path))?;
+    segment.file.sync().map_err(io_error("sync", &path))?;
+    sync_directory(disk, log_directory)?;
     Ok(segment)
 }
 
@@ -238,59 +249,48 @@ pub fn open_spare(log_directory: &Path, number: u64) -> Result<SegmentFile, Segm
 ///
 /// # Panics
 /// When the end is not one that a header can name.
-pub fn truncate(log_directory: &Path, end: SegmentEnd) -> Result<(), SegmentError> {
+pub fn truncate<D: Disk>(disk: &D, log_directory: &Path, end: SegmentEnd) -> Result<(), SegmentError> {
     assert!(
         end.end_offset >= SEGMENT_HEADER_BYTES as u64 && end.end_offset.is_multiple_of(BLOCK_BYTES as u64),
         "{end:?}"
     );
     let path = segment_path(log_directory, end.number);
-    let file = OpenOptions::new().write(true).open(&path).map_err(io_error("open", &path))?;
-    let bytes = file.metadata().map_err(io_error("read the size of", &path))?.len();
+    let file = disk.open(&path, OpenMode::WRITE).map_err(io_error("open", &path))?;
+    let bytes = file.length().map_err(io_error("read the size of", &path))?;
     if bytes > end.end_offset {
-        file.set_len(end.end_offset).map_err(io_error("cut", &path))?;
-        file.sync_all().map_err(io_error("sync", &path))?;
+        file.set_length(end.end_offset).map_err(io_error("cut", &path))?;
+        file.sync().map_err(io_error("sync", &path))?;
     }
     Ok(())
 }
 
 /// Removes files that recovery found to hold nothing of value, and makes that durable.
-pub(super) fn remove(files: &[PathBuf]) -> Result<(), SegmentError> {
+pub(super) fn remove<D: Disk>(disk: &D, files: &[PathBuf]) -> Result<(), SegmentError> {
     for path in files {
-        match fs::remove_file(path) {
+        match disk.remove_file(path) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(io_error("remove", path)(error)),
             _ => {}
         }
-        sync_directory(path.parent().expect("a file in a log's directory"))?;
+        sync_directory(disk, path.parent().expect("a file in a log's directory"))?;
     }
     Ok(())
 }
 
 /// Whether a segment's first two blocks, which its first write fills, hold anything.
-fn is_used(path: &Path) -> Result<bool, SegmentError> {
-    let file = match File::open(path) {
+fn is_used<D: Disk>(disk: &D, path: &Path) -> Result<bool, SegmentError> {
+    let file = match disk.open(path, OpenMode::READ) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(io_error("open", path)(error)),
     };
     let mut blocks = [0; 2 * BLOCK_BYTES];
-    let mut filled = 0;
-    while filled < blocks.len() {
-        match file.read_at(&mut blocks[filled..], filled as u64).map_err(io_error("read", path))? {
-            0 => break,
-            bytes => filled += bytes,
-        }
-    }
+    file.read_up_to(&mut blocks, 0).map_err(io_error("read", path))?;
     Ok(blocks.iter().any(|&byte| byte != 0))
 }
 
 /// Makes the names in `directory` durable.
-pub(crate) fn sync_directory(directory: &Path) -> Result<(), SegmentError> {
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(io_error("sync", directory))
-}
-
-/// Whether a file system said that it does not do `O_DIRECT`.
-pub(super) fn is_refusal(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP))
+pub(crate) fn sync_directory<D: Disk>(disk: &D, directory: &Path) -> Result<(), SegmentError> {
+    disk.sync_directory(directory).map_err(io_error("sync", directory))
 }
 
 fn io_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> SegmentError + 'a {

@@ -1,10 +1,9 @@
-//! A node's logs in a temporary directory, for tests: plays the part of the cores and their rings with plain file
-//! writes.
+//! A node's logs, for tests: plays the part of the cores and their rings with plain file writes, in a temporary
+//! directory or on a simulated disk.
 //!
 //! A write lands when a test says so, whole or in parts, so a test can stop a node between any two of them.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use eyot_raft_glue::{EntryKind, EntryPosition, Index, ShardId, Term};
@@ -14,6 +13,7 @@ use super::format::BLOCK_BYTES;
 use super::recovery::{next_epoch, recover, Recovered, RecoveryError, RecoveryScope};
 use super::segment::{self, SegmentFile};
 use super::{placement, LogIdentity, LogOptions, LogWrite, LogWriter, Sequence, SEGMENT_BYTES_MIN};
+use crate::disk::{Disk, DiskFile, RealDisk};
 
 pub(super) const NODE_ID: u128 = 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff;
 
@@ -21,13 +21,16 @@ pub(super) const NODE_ID: u128 = 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff;
 pub(super) type ShardEntries = Vec<(u64, Vec<u8>)>;
 
 /// The disk of a node, and what the node must do when it starts.
-pub(super) struct Node {
-    root: TempDir,
+pub(super) struct Node<D: Disk = RealDisk> {
+    pub(super) disk: D,
+    wal: PathBuf,
+    /// Removed with the node.
+    _root: Option<TempDir>,
     pub(super) shard_count: u16,
     pub(super) options: LogOptions,
 }
 
-impl Node {
+impl Node<RealDisk> {
     pub(super) fn new(shard_count: u16) -> Self {
         Self::in_directory(tempfile::tempdir().unwrap(), shard_count)
     }
@@ -39,12 +42,20 @@ impl Node {
     }
 
     fn in_directory(root: TempDir, shard_count: u16) -> Self {
+        let wal = root.path().to_owned();
+        Self { _root: Some(root), ..Node::on(RealDisk, wal, shard_count) }
+    }
+}
+
+impl<D: Disk> Node<D> {
+    /// With its logs in the directory `wal` of `disk`.
+    pub(super) fn on(disk: D, wal: PathBuf, shard_count: u16) -> Self {
         let options = LogOptions { segment_bytes: SEGMENT_BYTES_MIN, ..LogOptions::default() };
-        Self { root, shard_count, options }
+        Self { disk, wal, _root: None, shard_count, options }
     }
 
     pub(super) fn wal(&self) -> &Path {
-        self.root.path()
+        &self.wal
     }
 
     pub(super) fn segment(&self, log_id: u16, number: u64) -> PathBuf {
@@ -57,9 +68,9 @@ impl Node {
         core_count: u16,
         entries: &mut [ShardEntries],
     ) -> Result<Recovered, RecoveryError> {
-        let epoch = next_epoch(self.wal(), NODE_ID)?;
+        let epoch = next_epoch(&self.disk, self.wal(), NODE_ID)?;
         let scope = RecoveryScope { node_id: NODE_ID, core, core_count, shard_count: self.shard_count, epoch };
-        recover(self.wal(), scope, &mut |record| {
+        recover(&self.disk, self.wal(), scope, &mut |record| {
             let shard = &mut entries[usize::from(record.shard.0)];
             assert_eq!(placement(record.shard, scope.shard_count, core_count), core);
             assert_eq!(record.position.index.0, shard.len() as u64 + 1);
@@ -77,40 +88,41 @@ impl Node {
     }
 
     /// Starts the node: recovers, cleans up, and opens the logs for writing.
-    pub(super) fn start(&self, core_count: u16) -> (Vec<Core>, Vec<ShardEntries>) {
+    pub(super) fn start(&self, core_count: u16) -> (Vec<Core<D>>, Vec<ShardEntries>) {
         let (recovered, entries) = self.recover(core_count).unwrap();
         let cores = (0..).zip(&recovered).map(|(core, recovered)| self.open(core, recovered)).collect();
         (cores, entries)
     }
 
-    pub(super) fn open(&self, core: u16, recovered: &Recovered) -> Core {
-        recovered.clean_up().unwrap();
-        let directory = segment::create_log_directory(self.wal(), core).unwrap();
+    pub(super) fn open(&self, core: u16, recovered: &Recovered) -> Core<D> {
+        recovered.clean_up(&self.disk).unwrap();
+        let directory = segment::create_log_directory(&self.disk, self.wal(), core).unwrap();
         let identity = LogIdentity { node_id: NODE_ID, log_id: core };
         let mut writer = LogWriter::new(identity, self.options, recovered.start);
         let mut files = BTreeMap::new();
         if let Some(spare) = recovered.spare {
-            let file = segment::open_spare(&directory, spare.number).unwrap();
+            let file = segment::open_spare(&self.disk, &directory, spare.number).unwrap();
             assert_eq!(file.bytes, spare.bytes);
             writer.segment_ready(spare.number, file.bytes);
             files.insert(spare.number, file);
         }
         let newest = recovered.positions.iter().map(|&(shard, position)| (shard.0, position.index.0)).collect();
-        Core { directory, writer, files, in_flight: Vec::new(), newest }
+        Core { disk: self.disk.clone(), directory, writer, files, in_flight: Vec::new(), newest }
     }
 }
 
 /// One core's log, open for writing.
-pub(super) struct Core {
+pub(super) struct Core<D: Disk = RealDisk> {
+    disk: D,
     pub(super) directory: PathBuf,
     pub(super) writer: LogWriter,
-    files: BTreeMap<u64, SegmentFile>,
+    files: BTreeMap<u64, SegmentFile<D::File>>,
     pub(super) in_flight: Vec<LogWrite>,
     /// The newest index of each of the core's shards.
     newest: BTreeMap<u16, u64>,
 }
 
-impl Core {
+impl<D: Disk> Core<D> {
     /// Appends the next entry of `shard`.
     pub(super) fn append(&mut self, shard: u16, payload: &[u8]) -> Sequence {
         let newest = self.newest.get_mut(&shard).expect("a shard of this core");
@@ -122,7 +134,7 @@ impl Core {
     /// Creates the segment that the writer wants.
     pub(super) fn prepare_segment(&mut self) {
         if let Some(request) = self.writer.wants_segment() {
-            let file = segment::create(&self.directory, request.number, request.bytes).unwrap();
+            let file = segment::create(&self.disk, &self.directory, request.number, request.bytes).unwrap();
             assert_eq!(file.bytes, request.bytes);
             self.files.insert(request.number, file);
             self.writer.segment_ready(request.number, request.bytes);

@@ -3,18 +3,16 @@
 //! Place in the flow: start-up. A window holds whole batches: it grows for a batch that is larger, and only to a length
 //! that a checksum has confirmed and the file can hold.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use eyot_ring::AlignedBuffer;
 
 use super::super::format::{BatchHeader, BatchPlace, BLOCK_BYTES};
-use super::super::segment::is_refusal;
 use super::super::Sequence;
 use super::survey::io_error;
 use super::RecoveryError;
+use crate::disk::{refuses_direct, Disk, DiskFile, OpenMode};
 
 /// One read: long enough for a disk's full speed; together with the batch in work it still fits a core's cache share.
 const WINDOW_BYTES: usize = 4 * 1024 * 1024;
@@ -32,9 +30,10 @@ pub(super) enum Source {
 
 /// An open segment and the window on it.
 #[derive(Debug)]
-pub(super) struct SegmentReader {
+pub(super) struct SegmentReader<'a, D: Disk> {
+    disk: &'a D,
     path: PathBuf,
-    file: File,
+    file: D::File,
     length: u64,
     /// As long as its capacity; the first `filled` bytes are the file's from `window_offset` on.
     window: AlignedBuffer,
@@ -43,20 +42,20 @@ pub(super) struct SegmentReader {
     filled: usize,
 }
 
-impl SegmentReader {
-    pub(super) fn open(path: &Path, source: Source) -> Result<Self, RecoveryError> {
-        let open = |flags| OpenOptions::new().read(true).custom_flags(flags).open(path);
-        let file = match source {
-            Source::Cache => open(0),
-            Source::Disk => open(libc::O_DIRECT).or_else(|error| if is_refusal(&error) { open(0) } else { Err(error) }),
+impl<'a, D: Disk> SegmentReader<'a, D> {
+    pub(super) fn open(disk: &'a D, path: &Path, source: Source) -> Result<Self, RecoveryError> {
+        let mode = if source == Source::Disk { OpenMode::READ.direct() } else { OpenMode::READ };
+        let file = match disk.open(path, mode) {
+            Err(error) if source == Source::Disk && refuses_direct(&error) => disk.open(path, OpenMode::READ),
+            outcome => outcome,
         };
         let file = file.map_err(io_error("open", path))?;
         if source == Source::Disk {
-            file.sync_all().map_err(io_error("sync", path))?;
+            file.sync().map_err(io_error("sync", path))?;
         }
-        let length = file.metadata().map_err(io_error("read the size of", path))?.len();
+        let length = file.length().map_err(io_error("read the size of", path))?;
         let window = AlignedBuffer::with_capacity(0);
-        Ok(Self { path: path.to_owned(), file, length, window, window_offset: 0, filled: 0 })
+        Ok(Self { disk, path: path.to_owned(), file, length, window, window_offset: 0, filled: 0 })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -141,8 +140,8 @@ impl SegmentReader {
                 Ok(bytes) => self.filled += bytes,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // Opened with O_DIRECT, which some file systems refuse only here.
-                Err(error) if is_refusal(&error) => {
-                    self.file = File::open(&self.path)?;
+                Err(error) if refuses_direct(&error) => {
+                    self.file = self.disk.open(&self.path, OpenMode::READ)?;
                     let bytes = self.file.read_at(&mut self.window[self.filled..], offset)?;
                     self.filled += bytes;
                 }

@@ -6,15 +6,14 @@
 //! their epochs and first sequences never go back. Files without a valid header stand after the last of them.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::super::format::{SegmentHeader, SegmentHeaderError, FORMAT_VERSION, SEGMENT_HEADER_BYTES};
 use super::super::segment::{classify, log_id_of, segment_path, FileName};
 use super::super::LogIdentity;
 use super::RecoveryError;
+use crate::disk::{Disk, DiskFile, OpenMode};
 
 /// A segment whose header is valid.
 #[derive(Debug)]
@@ -43,11 +42,11 @@ impl LogSurvey {
 }
 
 /// Looks at every log below `wal_directory`, by number. A directory that does not exist has none.
-pub(super) fn survey(wal_directory: &Path, node_id: u128) -> Result<Vec<LogSurvey>, RecoveryError> {
+pub(super) fn survey<D: Disk>(disk: &D, wal_directory: &Path, node_id: u128) -> Result<Vec<LogSurvey>, RecoveryError> {
     let mut logs = Vec::new();
-    for name in names_in(wal_directory)? {
+    for name in names_in(disk, wal_directory)? {
         if let Some(log_id) = log_id_of(&name) {
-            logs.push(survey_log(&wal_directory.join(&name), LogIdentity { node_id, log_id })?);
+            logs.push(survey_log(disk, &wal_directory.join(&name), LogIdentity { node_id, log_id })?);
         }
     }
     logs.sort_by_key(|log| log.log_id);
@@ -55,11 +54,11 @@ pub(super) fn survey(wal_directory: &Path, node_id: u128) -> Result<Vec<LogSurve
     Ok(logs)
 }
 
-fn survey_log(directory: &Path, identity: LogIdentity) -> Result<LogSurvey, RecoveryError> {
+fn survey_log<D: Disk>(disk: &D, directory: &Path, identity: LogIdentity) -> Result<LogSurvey, RecoveryError> {
     let mut log =
         LogSurvey { log_id: identity.log_id, segments: Vec::new(), headless: Vec::new(), temporaries: Vec::new() };
     let mut files = BTreeMap::new();
-    for name in names_in(directory)? {
+    for name in names_in(disk, directory)? {
         match classify(&name) {
             FileName::Segment(number) => drop(files.insert(number, directory.join(name))),
             FileName::Temporary => log.temporaries.push(directory.join(name)),
@@ -67,7 +66,7 @@ fn survey_log(directory: &Path, identity: LogIdentity) -> Result<LogSurvey, Reco
         }
     }
     for (number, path) in files {
-        match read_header(&path, number, identity)? {
+        match read_header(disk, &path, number, identity)? {
             Some(header) => log.segments.push(Segment { path, header }),
             None => log.headless.push((number, path)),
         }
@@ -77,9 +76,14 @@ fn survey_log(directory: &Path, identity: LogIdentity) -> Result<LogSurvey, Reco
 }
 
 /// The header of a segment; `None` if the file has none. One that belongs elsewhere is an error.
-fn read_header(path: &Path, number: u64, expected: LogIdentity) -> Result<Option<SegmentHeader>, RecoveryError> {
+fn read_header<D: Disk>(
+    disk: &D,
+    path: &Path,
+    number: u64,
+    expected: LogIdentity,
+) -> Result<Option<SegmentHeader>, RecoveryError> {
     let mut block = [0; SEGMENT_HEADER_BYTES];
-    match File::open(path).and_then(|file| file.read_exact_at(&mut block, 0)) {
+    match disk.open(path, OpenMode::READ).and_then(|file| file.read_exact_at(&mut block, 0)) {
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(None),
         Err(error) => return Err(io_error("read", path)(error)),
         Ok(()) => {}
@@ -140,18 +144,11 @@ fn check_core_counts(logs: &[LogSurvey]) -> Result<(), RecoveryError> {
 }
 
 /// The names in a directory, none if it does not exist. Names that are not UTF-8 are not the log's.
-fn names_in(directory: &Path) -> Result<Vec<String>, RecoveryError> {
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(io_error("list", directory)(error)),
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(io_error("list", directory))?;
-        names.extend(entry.file_name().into_string().ok());
+fn names_in<D: Disk>(disk: &D, directory: &Path) -> Result<Vec<String>, RecoveryError> {
+    match disk.list(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        outcome => outcome.map_err(io_error("list", directory)),
     }
-    Ok(names)
 }
 
 pub(super) fn io_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> RecoveryError + 'a {

@@ -1,5 +1,6 @@
 //! Segment files on a real file system.
 
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
@@ -9,7 +10,7 @@ const BYTES: u64 = 3 * 1024 * 1024 + 4096;
 #[test]
 fn a_new_segment_is_whole_zero_and_private() {
     let directory = tempfile::tempdir().unwrap();
-    let segment = create(directory.path(), 1, BYTES).unwrap();
+    let segment = create(&RealDisk, directory.path(), 1, BYTES).unwrap();
     assert_eq!(segment.bytes, BYTES);
     let path = segment_path(directory.path(), 1);
     assert_eq!(path.file_name().unwrap(), "00000000000000000001.wal");
@@ -23,8 +24,8 @@ fn a_new_segment_is_whole_zero_and_private() {
 #[test]
 fn an_unused_spare_is_replaced_by_a_larger_one() {
     let directory = tempfile::tempdir().unwrap();
-    create(directory.path(), 2, 1024 * 1024).unwrap();
-    let larger = create(directory.path(), 2, BYTES).unwrap();
+    create(&RealDisk, directory.path(), 2, 1024 * 1024).unwrap();
+    let larger = create(&RealDisk, directory.path(), 2, BYTES).unwrap();
     assert_eq!(larger.file.metadata().unwrap().len(), BYTES);
     assert_eq!(fs::metadata(segment_path(directory.path(), 2)).unwrap().len(), BYTES);
 }
@@ -36,7 +37,7 @@ fn a_segment_that_holds_something_is_not_replaced() {
     let mut contents = vec![0; 1024 * 1024];
     contents[5000] = 1;
     fs::write(&path, &contents).unwrap();
-    assert!(matches!(create(directory.path(), 2, BYTES), Err(SegmentError::InUse { .. })));
+    assert!(matches!(create(&RealDisk, directory.path(), 2, BYTES), Err(SegmentError::InUse { .. })));
     assert_eq!(fs::read(&path).unwrap(), contents);
 }
 
@@ -44,7 +45,7 @@ fn a_segment_that_holds_something_is_not_replaced() {
 fn a_leftover_of_an_interrupted_creation_is_overwritten() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("00000000000000000004.wal.tmp"), vec![1; 9 * 1024 * 1024]).unwrap();
-    create(directory.path(), 4, BYTES).unwrap();
+    create(&RealDisk, directory.path(), 4, BYTES).unwrap();
     let contents = fs::read(segment_path(directory.path(), 4)).unwrap();
     assert!(contents.len() as u64 == BYTES && contents.iter().all(|&byte| byte == 0));
 }
@@ -64,17 +65,17 @@ fn a_full_disk_is_named_and_leaves_nothing_behind() {
         let error = refusal("write zeros to", &temporary, &path, BYTES)(error);
         assert_eq!(matches!(error, SegmentError::NoSpace { .. }), is_space, "{error}");
     }
-    assert_eq!(write_zeros(Path::new("/dev/full"), BYTES).unwrap_err().raw_os_error(), Some(libc::ENOSPC));
+    assert_eq!(write_zeros(&RealDisk, Path::new("/dev/full"), BYTES).unwrap_err().raw_os_error(), Some(libc::ENOSPC));
 }
 
 #[test]
 fn cutting_gives_back_the_unused_end_only() {
     let directory = tempfile::tempdir().unwrap();
-    create(directory.path(), 1, BYTES).unwrap();
+    create(&RealDisk, directory.path(), 1, BYTES).unwrap();
     let end = SegmentEnd { number: 1, end_offset: 8192 };
-    truncate(directory.path(), end).unwrap();
+    truncate(&RealDisk, directory.path(), end).unwrap();
     assert_eq!(fs::metadata(segment_path(directory.path(), 1)).unwrap().len(), 8192);
-    truncate(directory.path(), SegmentEnd { number: 1, end_offset: 1024 * 1024 }).unwrap();
+    truncate(&RealDisk, directory.path(), SegmentEnd { number: 1, end_offset: 1024 * 1024 }).unwrap();
     assert_eq!(fs::metadata(segment_path(directory.path(), 1)).unwrap().len(), 8192, "a file never grows by cutting");
 }
 

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::super::super::simulation::{Core, Node};
 use super::super::super::{placement, Sequence};
 use super::*;
+use crate::disk::RealDisk;
 
 #[test]
 fn every_cut_of_the_last_batch_recovers_everything_before_it() {
@@ -165,7 +166,7 @@ fn the_end_of_a_sealed_segment_can_be_given_back() {
         core.flush();
         // The start's first batch is durable, and with it the header that names the end.
         if let Some(end) = recovered[0].start.previous_end {
-            super::super::super::segment::truncate(&core.directory, end).unwrap();
+            super::super::super::segment::truncate(&RealDisk, &core.directory, end).unwrap();
             assert_eq!(fs::metadata(node.segment(0, end.number)).unwrap().len(), end.end_offset);
         }
     }
@@ -200,7 +201,7 @@ fn a_torn_file_shorter_than_a_header_is_a_leftover() {
         fs::write(node.segment(0, 1), vec![0; length]).unwrap();
         let (recovered, _) = node.recover(1).unwrap();
         assert!(recovered[0].spare.is_none() && recovered[0].torn_tails.is_empty(), "{length}");
-        recovered[0].clean_up().unwrap();
+        recovered[0].clean_up(&RealDisk).unwrap();
         assert!(!node.segment(0, 1).exists());
     }
 }

@@ -5,6 +5,7 @@ use super::super::super::simulation::{Node, NODE_ID};
 use super::super::super::{placement, Sequence};
 use super::super::{next_epoch, recover, RecoveryError, RecoveryScope};
 use super::*;
+use crate::disk::RealDisk;
 use eyot_raft_glue::ShardId;
 
 #[test]
@@ -17,7 +18,7 @@ fn an_empty_log_starts_at_the_beginning() {
         assert_eq!((start.epoch, start.next_segment, start.next_sequence), (1, 1, Sequence(1)));
         assert!(start.previous_end.is_none() && recovered.spare.is_none());
     }
-    assert_eq!(next_epoch(&node.wal().join("does-not-exist"), NODE_ID).unwrap(), 1);
+    assert_eq!(next_epoch(&RealDisk, &node.wal().join("does-not-exist"), NODE_ID).unwrap(), 1);
 }
 
 #[test]
@@ -31,7 +32,7 @@ fn a_start_without_a_write_changes_nothing() {
         let (mut cores, _) = node.start(1);
         cores[0].append(0, &payload(0, round + 1));
         cores[0].flush();
-        assert_eq!(next_epoch(node.wal(), NODE_ID).unwrap(), round + 2);
+        assert_eq!(next_epoch(&RealDisk, node.wal(), NODE_ID).unwrap(), round + 2);
     }
 }
 
@@ -158,7 +159,7 @@ fn with_an_unchanged_number_of_cores_each_reads_its_own_log_only() {
 fn an_entry_that_its_shard_refuses_stops_recovery_with_its_place() {
     let node = node_with_batches(2);
     let scope = RecoveryScope { node_id: NODE_ID, core: 0, core_count: 1, shard_count: 1, epoch: 2 };
-    let error = recover(node.wal(), scope, &mut |record| match record.position.index.0 {
+    let error = recover(&RealDisk, node.wal(), scope, &mut |record| match record.position.index.0 {
         2 => Err("no such command".into()),
         _ => Ok(()),
     })
