@@ -5,8 +5,8 @@
 //! `... -- memory 10000000`: memory and inserts alone.
 //! `... -- growth 10000000` and `... -- growth-one-slot 2000000`: the slowest insert while the tables grow from
 //! nothing.
-//! `... -- snapshot 10000000` and `... -- snapshot-one-slot 2000000`: the walk of a snapshot, alone and while every key is
-//! overwritten, and loading what came out of it, with 20-byte keys and 100-byte values.
+//! `... -- snapshot 10000000` and `... -- snapshot-one-slot 2000000`: the walk of a snapshot, alone and while every
+//! key is overwritten, and loading what came out of it, with 20-byte keys and 100-byte values.
 //!
 //! Times are the thread's processor time, so other processes on the machine disturb them little. `EYOT_BENCH_ALLOCATOR=
 //! system` takes `malloc` instead of mimalloc; with `LD_PRELOAD` of its library, jemalloc is measured the same way.
@@ -331,86 +331,103 @@ fn growth_run(count: usize, in_one_slot: bool) {
 }
 
 /// A 20-byte key; `tag` may be a hash tag for all of them.
-fn long_key(tag: &[u8; 4], n: usize) -> [u8; 20] {
+fn long_key(tag: [u8; 4], n: usize) -> [u8; 20] {
     let mut key = [0; 20];
-    key[..4].copy_from_slice(tag);
+    key[..4].copy_from_slice(&tag);
     key[4..].copy_from_slice(&numbered(*b"key:", n));
     key
 }
 
-/// What the slices of a snapshot took.
+/// What the slices of a snapshot took, in nanoseconds.
 #[derive(Default)]
 struct Slices {
     spent: u64,
-    slowest: u64,
-    over_250_us: usize,
+    /// Of each slice, the least of all walks: what it takes by itself, without what other processes and the machine's
+    /// host did to it.
+    least: Vec<u64>,
 }
 
 impl Slices {
-    fn time<T>(&mut self, slice: impl FnOnce() -> T) -> T {
-        let start = cpu();
-        let result = slice();
-        let time = cpu() - start;
-        self.spent += time;
-        self.slowest = self.slowest.max(time);
-        self.over_250_us += usize::from(time > 250_000);
-        result
+    /// Takes the times of one walk.
+    fn add(&mut self, walk: Vec<u64>) {
+        self.spent = walk.iter().sum();
+        if self.least.is_empty() {
+            self.least = walk;
+        } else {
+            assert_eq!(walk.len(), self.least.len(), "every walk over the same content is the same");
+            self.least.iter_mut().zip(walk).for_each(|(least, time)| *least = time.min(*least));
+        }
     }
 
     fn print(&self, what: &str, count: usize) {
-        let Self { spent, slowest, over_250_us } = self;
-        let each = *spent as f64 / count as f64;
-        println!("{what}  {each:.1} ns per entry; slowest slice {} us, {over_250_us} over 250 us", slowest / 1000);
+        let each = self.spent as f64 / count as f64;
+        let (slices, slowest) = (self.least.len(), self.least.iter().max().map_or(0, |time| time / 1000));
+        let mean = self.least.iter().sum::<u64>() / slices as u64 / 1000;
+        let over = self.least.iter().filter(|&&time| time > 250_000).count();
+        println!(
+            "{what}  {each:.1} ns per entry; {slices} slices of {mean} us, slowest {slowest} us, {over} over 250 us"
+        );
+    }
+}
+
+/// Walks over the shard in slices of a budget of 1000, as a server does that has a buffer of 256 KiB, and calls
+/// `between` after each slice; the slices' times.
+fn walk(shard: &mut Shard, index: u64, count: usize, mut between: impl FnMut(&mut Shard)) -> Vec<u64> {
+    const BUDGET: usize = 1000;
+    const SINK_BYTES: usize = 256 << 10;
+    let (mut bytes, mut taken, mut times) = (Vec::with_capacity(SINK_BYTES + 1024), 0, Vec::new());
+    shard.begin_snapshot(Index(index));
+    loop {
+        let start = cpu();
+        let step = shard.snapshot_some(BUDGET, |key, stored| {
+            bytes.extend_from_slice(key);
+            bytes.extend_from_slice(stored.value);
+            taken += 1;
+            if bytes.len() > SINK_BYTES {
+                bytes.clear();
+            }
+            ControlFlow::Continue(())
+        });
+        times.push(cpu() - start);
+        if step == SnapshotStep::Done {
+            assert_eq!(taken, count);
+            return times;
+        }
+        between(shard);
     }
 }
 
 /// A snapshot and the way back; with `in_one_slot`, all keys have one hash tag.
 fn snapshot(count: usize, in_one_slot: bool) {
-    const BUDGET: usize = 1000;
-    const SINK_BYTES: usize = 256 << 10;
+    const WALKS: usize = 4;
     const OVERWRITTEN: usize = 64;
-    let tag = if in_one_slot { b"{t}:" } else { b"tag:" };
+    let tag = if in_one_slot { *b"{t}:" } else { *b"tag:" };
     let (value, key) = (value(100), |n: usize| long_key(tag, n * 2_147_483_647 % count));
     let mut shard = Shard::new(ShardId(0), 1, 42);
     for n in 0..count {
         shard.load(&key(n), &value[..], Version(1), None, NOW_US).expect("a key that is new");
     }
-    let (mut index, mut bytes, before) = (1, Vec::with_capacity(SINK_BYTES + 1024), shard.memory_bytes());
-    for overwrite in [false, true] {
-        shard.begin_snapshot(Index(index));
-        let (mut slices, mut taken, mut most, mut written) = (Slices::default(), 0, 0, 0);
-        loop {
-            let step = slices.time(|| {
-                shard.snapshot_some(BUDGET, |key, stored| {
-                    bytes.extend_from_slice(key);
-                    bytes.extend_from_slice(stored.value);
-                    taken += 1;
-                    if bytes.len() > SINK_BYTES {
-                        bytes.clear();
-                    }
-                    ControlFlow::Continue(())
-                })
-            });
-            if step == SnapshotStep::Done {
-                break;
-            }
-            most = most.max(shard.snapshot_memory_bytes());
-            for _ in 0..OVERWRITTEN * usize::from(overwrite) {
-                let mut builder = EntryBuilder::default();
-                builder.push(&set(&key(written % count), &value), NOW_US);
-                (index, written) = (index + 1, written + 1);
-                shard.apply(Index(index), &builder.take(), |_, _| ()).expect("a well-formed entry");
-            }
-        }
-        assert_eq!(taken, count);
-        let what = format!("{count} keys, {written} written meanwhile: walk");
-        slices.print(&what, count);
-        println!("    {:.1} % more memory", most as f64 * 100.0 / before as f64);
-        while shard.free_some(1000) {}
+    let mut slices = Slices::default();
+    for _ in 0..WALKS {
+        slices.add(walk(&mut shard, 1, count, |_| ()));
     }
+    slices.print(&format!("{count} keys: walk"), count);
+    let (mut index, mut written, mut most, before) = (1, 0, 0, shard.memory_bytes());
+    let times = walk(&mut shard, index, count, |shard| {
+        most = most.max(shard.snapshot_memory_bytes());
+        for _ in 0..OVERWRITTEN {
+            let mut builder = EntryBuilder::default();
+            builder.push(&set(&key(written % count), &value), NOW_US);
+            (index, written) = (index + 1, written + 1);
+            shard.apply(Index(index), &builder.take(), |_, _| ()).expect("a well-formed entry");
+        }
+    });
+    let (each, more) = (times.iter().sum::<u64>() as f64 / count as f64, most as f64 * 100.0 / before as f64);
+    println!("{count} keys, {written} written meanwhile: walk  {each:.1} ns per entry, {more:.1} % more memory");
+    while shard.free_some(1000) {}
     let mut sorted = Vec::with_capacity(count);
     shard.begin_snapshot(Index(index));
-    while shard.snapshot_some(BUDGET, |key, stored| {
+    while shard.snapshot_some(1000, |key, stored| {
         sorted.push((<[u8; 20]>::try_from(key).expect("a key of 20 bytes"), stored.version));
         ControlFlow::Continue(())
     }) == SnapshotStep::More

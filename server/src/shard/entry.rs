@@ -8,13 +8,14 @@
 //!         | expires_at_us i64 | timer u32 |  (if EXPIRES is set)  | key | value | unused, up to the block's class |
 //! value   the encoded value, value_len bytes; or, if REFERENCE is set, a handle of 8 bytes to one in a value file, and
 //!         that one's first 16 bytes, so that its type and length are told without touching its pages
-//! shape   bits 0..17: key_len    bit 31: EXPIRES    bit 30: REFERENCE    bit 29: RETIRED    bit 28: SHARED    the rest: zero
-//! word    bits 63..48: the table's tag | bits 47..3: the block's address | bits 2..0: the table's marks
+//! shape bits 0..17: key_len bit 31: EXPIRES bit 30: REFERENCE bit 29: RETIRED bit 28: SHARED the rest: zero word bits
+//! 63..48: the table's tag | bits 47..3: the block's address | bits 2..0: the table's marks
 //! ```
 //!
 //! Invariants:
 //! - An [`OwnedEntry`] owns its block alone: whoever drops it frees the block, and no second pointer to it exists; but
-//!   for those that `retired` keeps for a snapshot. A table owns the blocks of the [`Entry`] words that lie in it, alone.
+//!   for those that `retired` keeps for a snapshot. A table owns the blocks of the [`Entry`] words that lie in it,
+//!   alone.
 //! - A block is as long as [`block_bytes`] says of what its header says is in it, at every time: so the header alone
 //!   describes the layout with which it was allocated, and an entry that changes within its class stays where it is.
 //! - An entry with REFERENCE owns one handle, and gives it up with the value; the last one sends the value's place

@@ -1,12 +1,13 @@
 //! What a cleared shard held, and what a snapshot held that was given up, on its way back to the allocator.
 //!
-//! Place in the flow: step 8 (apply) brings it here when a shard is cleared, or the snapshot when it has walked over it;
-//! between turns the core has some of it freed. Nothing here is state: no key of it exists any more.
+//! Place in the flow: step 8 (apply) brings it here when a shard is cleared, or the snapshot when it has walked over
+//! it; between turns the core has some of it freed. Nothing here is state: no key of it exists any more.
 //!
 //! Invariants:
 //! - Clearing a shard takes a time that does not depend on how much it held.
 //! - Applying an entry frees more than it can add ([`GRAVES_PER_PLACE`]), so what is buried never adds up, even where
-//!   nobody else has it freed.
+//!   nobody else has it freed. What a snapshot that is under way still walks over comes here when that is over: the
+//!   content of one index, however often the shard is cleared meanwhile.
 
 use std::collections::VecDeque;
 

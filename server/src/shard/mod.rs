@@ -332,7 +332,8 @@ impl Shard {
     }
 
     /// Bytes that were asked of the allocator for keys, values, tables and timers, those of a cleared shard included
-    /// until they are freed, and what is held for a snapshot ([`Shard::snapshot_memory_bytes`]). What the allocator adds is not in it.
+    /// until they are freed, and what is held for a snapshot ([`Shard::snapshot_memory_bytes`]). What the allocator
+    /// adds is not in it.
     pub fn memory_bytes(&self) -> usize {
         let scratch = self.places.capacity() * size_of::<Place>() + self.scratch.capacity();
         let kept = self.graveyard.memory_bytes() + self.snapshot_memory_bytes();

@@ -1,11 +1,12 @@
 //! Snapshots of a shard: everything that was there at one index of its log, in slices, while commands go on.
 //!
-//! Place in the flow: between turns the core that owns the shard asks for a slice and encodes what comes; the walk itself
-//! and what it keeps are `table/walk`'s.
+//! Place in the flow: between turns the core that owns the shard asks for a slice and encodes what comes; the walk
+//! itself and what it keeps are `table/walk`'s.
 //!
 //! Invariants:
 //! - What is emitted is a function of the entries up to the snapshot's index: slots ascending, in a slot keys ascending
-//!   as bytes, each with the value, version and expiry that it had. A key that had expired and was not removed is there.
+//!   as bytes, each with the value, version and expiry that it had. A key that had expired and was not removed is
+//!   there.
 //! - Access words are no part of it.
 //!
 //! Deliberately not here: formats, files, and how much of a turn a slice may take.
@@ -48,10 +49,10 @@ impl Shard {
     }
 
     /// Goes on with the snapshot for about `budget` steps of some tens of nanoseconds each: an entry that is looked at,
-    /// emitted or freed is one, 512 bytes of its value are one more; sorting up to 1,024 keys may come on top. Calls
-    /// `sink` with each entry's key and content, and stops early when it breaks, which it does when it has taken that
-    /// entry and has no room for another. Of a large value it must not touch the bytes, but take a
-    /// [pin](super::LargeValue::pin).
+    /// sorted, emitted or freed is one, 512 bytes of its value are one more. A call may sort up to 1,024 keys more than
+    /// its budget allows. Calls `sink` with each entry's key and content, and stops early when it breaks, which it
+    /// does when it has taken that entry and has no room for another. Of a large value it must not touch the bytes,
+    /// but take a [pin](super::LargeValue::pin).
     ///
     /// # Panics
     /// When no snapshot is under way.

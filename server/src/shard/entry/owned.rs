@@ -15,8 +15,8 @@ use super::{Entry, Expiry, NewValue, Parts, SHARED};
 #[repr(transparent)]
 pub(in crate::shard) struct OwnedEntry(pub(super) Entry);
 
-// SAFETY: a block is plain bytes, so moving its one owner moves everything there is; a handle to a large value may go to
-// any thread. The two owners of a shared block lie in one shard, which moves as a whole.
+// SAFETY: a block is plain bytes, so moving its one owner moves everything there is; a handle to a large value may go
+// to any thread. The two owners of a shared block lie in one shard, which moves as a whole.
 unsafe impl Send for OwnedEntry {}
 
 impl OwnedEntry {

@@ -105,7 +105,8 @@ impl OwnedEntry {
     /// One of two owners goes.
     #[cold]
     pub(super) fn leave_to_the_other(&mut self) {
-        // SAFETY: the other owner keeps the block alive, and holds no reference to its header while this one is dropped.
+        // SAFETY: the other owner keeps the block alive, and holds no reference to its header while this one is
+        // dropped.
         unsafe { (*self.0.block()).shape &= !SHARED };
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Place in the flow: `walk` gathers a slot's entries here, in any order, and gets them out sorted.
 //!
-//! A slot has some hundred keys, or, under one hash tag, millions. So they are sorted in runs of [`RUN_ENTRIES`], one at
-//! a time, and the runs are merged while they are read, by a heap of their heads (Knuth, The Art of Computer
+//! A slot has some hundred keys, or, under one hash tag, millions. So they are sorted in runs of [`RUN_ENTRIES`], one
+//! at a time, and the runs are merged while they are read, by a heap of their heads (Knuth, The Art of Computer
 //! Programming, volume 3, section 5.4.1). Nearly every comparison is one of two numbers: the eight bytes of each key
 //! that follow what all keys of the run, or of the slot, begin with.
 //!
@@ -25,16 +25,18 @@ use crate::shard::entry::BlockRef;
 /// ten microseconds.
 pub(super) const RUN_ENTRIES: usize = 1024;
 
-/// How many entries ahead of its use an entry is fetched.
+/// How many entries ahead of its use an entry of the only run is fetched. Of several, one is enough: an entry of each
+/// other run may come in between.
 const AHEAD: usize = 6;
+const AHEAD_MERGED: usize = 1;
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct Runs {
     /// What is gathered and not sorted yet, at most a run.
     open: Vec<BlockRef>,
-    runs: Vec<Run>,
-    /// How many of `runs` have their head in the heap.
+    sealed: Vec<Run>,
+    /// How many of `sealed` have their head in the heap.
     headed: usize,
     heads: BinaryHeap<Head>,
     /// The first entry, and how many bytes of its key all keys begin with.
@@ -89,19 +91,24 @@ impl Runs {
         for (place, (_, block)) in self.open.iter_mut().zip(&self.keyed) {
             *place = *block;
         }
-        self.runs.push(Run { entries: std::mem::take(&mut self.open), next: 0 });
+        self.sealed.push(Run { entries: std::mem::take(&mut self.open), next: 0 });
         count
     }
 
     /// Prepares one more run for being merged; whether that is done. All entries must be sealed.
     pub fn prepare(&mut self) -> bool {
         debug_assert!(self.open.is_empty(), "not sealed");
-        if self.runs.len() > 1 && self.headed < self.runs.len() {
-            let (run, block) = (self.headed as u32, self.runs[self.headed].entries[0]);
+        if self.sealed.len() > 1 && self.headed < self.sealed.len() {
+            let (run, block) = (self.headed as u32, self.sealed[self.headed].entries[0]);
             self.heads.push(Head { word: self.word(block), block, run });
             self.headed += 1;
         }
-        self.runs.len() <= 1 || self.headed == self.runs.len()
+        self.sealed.len() <= 1 || self.headed == self.sealed.len()
+    }
+
+    /// Whether there are several runs.
+    pub fn are_merged(&self) -> bool {
+        self.sealed.len() > 1
     }
 
     /// By what a key is compared with others of the slot first.
@@ -112,13 +119,13 @@ impl Runs {
     /// The next entry in the order of keys; `None` behind the last. All must be prepared.
     #[inline]
     pub fn next(&mut self) -> Option<BlockRef> {
-        if let [run] = &mut self.runs[..] {
-            return run.take();
+        if let [run] = &mut self.sealed[..] {
+            return run.take(AHEAD);
         }
         let mut top = self.heads.peek_mut()?;
         let (block, number) = (top.block, top.run);
-        let run = &mut self.runs[number as usize];
-        run.take();
+        let run = &mut self.sealed[number as usize];
+        run.take(AHEAD_MERGED + 1);
         let begins = self.begins.map_or(0, |(_, length)| length);
         if let Some(&block) = run.entries.get(run.next) {
             *top = Head { word: word_behind(key(&block), begins), block, run: number };
@@ -129,18 +136,19 @@ impl Runs {
         Some(block)
     }
 
-    /// Forgets all entries, and keeps no more memory than one run takes; frees one run at a time, so whether it is done.
+    /// Forgets all entries, and keeps no more memory than one run takes; frees one run at a time, so whether it is
+    /// done.
     pub fn clear(&mut self) -> bool {
         self.heads.clear();
         self.heads.shrink_to(RUN_ENTRIES);
         self.open.clear();
         self.begins = None;
         self.headed = 0;
-        self.runs.pop();
-        if self.runs.is_empty() {
-            self.runs.shrink_to(RUN_ENTRIES);
+        self.sealed.pop();
+        if self.sealed.is_empty() {
+            self.sealed.shrink_to(RUN_ENTRIES);
         }
-        self.runs.is_empty()
+        self.sealed.is_empty()
     }
 
     /// Bytes that were asked of the allocator.
@@ -149,14 +157,15 @@ impl Runs {
         self.open.capacity() * size_of::<BlockRef>()
             + self.keyed.capacity() * size_of::<(u64, BlockRef)>()
             + self.heads.capacity() * size_of::<Head>()
-            + self.runs.capacity() * size_of::<Run>()
-            + self.runs.len() * RUN_ENTRIES * size_of::<BlockRef>()
+            + self.sealed.capacity() * size_of::<Run>()
+            + self.sealed.len() * RUN_ENTRIES * size_of::<BlockRef>()
     }
 }
 
 impl Run {
-    fn take(&mut self) -> Option<BlockRef> {
-        if let Some(ahead) = self.entries.get(self.next + AHEAD) {
+    /// Gives the first entry out, and has the one that is so many behind it fetched.
+    fn take(&mut self, ahead: usize) -> Option<BlockRef> {
+        if let Some(ahead) = self.entries.get(self.next + ahead) {
             ahead.prefetch();
         }
         let block = self.entries.get(self.next).copied();
@@ -243,8 +252,9 @@ mod tests {
                     prop_assert_eq!(runs.seal(), chunk.len());
                 }
                 while !runs.prepare() {}
-                let sorted: Vec<Vec<u8>> = std::iter::from_fn(|| runs.next()).map(|block| key(&block).to_vec()).collect();
-                let expected: Vec<Vec<u8>> = BTreeSet::from_iter(keys.iter().cloned()).into_iter().collect();
+                let sorted = std::iter::from_fn(|| runs.next()).map(|block| key(&block).to_vec());
+                let sorted: Vec<_> = sorted.collect();
+                let expected: Vec<Vec<u8>> = keys.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect();
                 prop_assert_eq!(sorted, expected);
                 while !runs.clear() {}
             }

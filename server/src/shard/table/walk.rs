@@ -1,7 +1,7 @@
 //! The walk of a snapshot: all entries as they were at one moment, in slices, while commands change the tables.
 //!
-//! Place in the flow: between turns the core has a slice of it done (`shard/snapshot`); step 8 (apply) asks it before it
-//! changes or frees an entry.
+//! Place in the flow: between turns the core has a slice of it done (`shard/snapshot`); step 8 (apply) asks it before
+//! it changes or frees an entry.
 //!
 //! ```text
 //! slot by slot    before `slot`           | `slot`                             | behind it
@@ -12,9 +12,10 @@
 //! ```
 //!
 //! An entry is old, and belongs to the snapshot, if its version is at most the snapshot's. What becomes of an old entry
-//! in a slot that is not emitted yet is this: its block stays as it was and comes into a list of its slot, and the table
-//! goes on with a new block, or none. So nothing is copied in advance, and nothing at all but where an edit would have
-//! been in place. Memory is held for what changes while the walk is on its way, and 8 bytes for each key of one slot.
+//! in a slot that is not emitted yet is this: its block stays as it was and comes into a list of its slot, and the
+//! table goes on with a new block, or none. So nothing is copied in advance, and nothing at all but where an edit
+//! would have been in place. Memory is held for what changes while the walk is on its way, and 8 bytes for each key of
+//! one slot.
 //!
 //! Invariants:
 //! - Each old entry is emitted exactly once: it is gathered from the table if it is there when the walk comes to its
@@ -39,8 +40,11 @@ use super::slot::SlotTable;
 use super::{Emptied, Tables};
 use crate::shard::entry::{BlockRef, Entry, OwnedEntry, RetiredList};
 
-/// Entries that are sorted for one step of the budget.
-const SORTED_PER_STEP: usize = 4;
+/// Steps of the budget that it takes to prepare a run for being merged, and to give out an entry where there are
+/// several runs: the heap's comparisons reach for keys that are in no cache. To gather, to sort or to give out an
+/// entry takes one.
+const PREPARE_STEPS: usize = 4;
+const MERGE_STEPS: usize = 3;
 
 /// Bytes of a value that are emitted for one step of the budget.
 const VALUE_BYTES_PER_STEP: usize = 512;
@@ -267,20 +271,20 @@ impl Cursor {
             });
         }
         self.stage = next.map_or(Stage::Retired, |hash| Stage::Table { hash });
-        steps + sorted / SORTED_PER_STEP
+        steps + sorted
     }
 
     /// Gathers one retired entry, or sorts what is left when there are no more.
     fn gather_retired(&mut self) -> usize {
         let Some(entry) = self.retired[self.slot].pop() else {
             self.stage = Stage::Merge;
-            return self.runs.seal() / SORTED_PER_STEP;
+            return self.runs.seal();
         };
         // SAFETY: its list keeps it until `free` has forgotten the runs.
         unsafe { self.runs.push(BlockRef::of(&entry)) };
         self.gathered.push(entry);
         let sorted = if self.runs.is_full() { self.runs.seal() } else { 0 };
-        1 + sorted / SORTED_PER_STEP
+        1 + sorted
     }
 
     fn prepare(&mut self) -> usize {
@@ -288,7 +292,7 @@ impl Cursor {
             self.stage = Stage::Emit;
             return 0;
         }
-        1
+        PREPARE_STEPS
     }
 
     fn emit_next(&mut self, emit: &mut impl FnMut(&Entry) -> ControlFlow<()>) -> ControlFlow<(), usize> {
@@ -301,7 +305,8 @@ impl Cursor {
         let entry = unsafe { block.entry() };
         let value_bytes = if entry.is_large() { 0 } else { entry.value().len() };
         emit(entry)?;
-        ControlFlow::Continue(1 + value_bytes / VALUE_BYTES_PER_STEP)
+        let steps = if self.runs.are_merged() { MERGE_STEPS } else { 1 };
+        ControlFlow::Continue(steps + value_bytes / VALUE_BYTES_PER_STEP)
     }
 
     /// Forgets one run, or frees one retired entry.
@@ -367,7 +372,7 @@ impl Walk {
     pub fn check(&mut self) {
         let Cursor { retired, gathered, retired_bytes, .. } = &mut self.cursor;
         let lists = retired.iter_mut().chain([gathered]);
-        let bytes: usize = lists.map(|list| list.bytes()).sum();
+        let bytes: usize = lists.map(RetiredList::bytes).sum();
         assert_eq!(bytes, *retired_bytes);
     }
 }
