@@ -5,6 +5,8 @@
 //! `... -- memory 10000000`: memory and inserts alone.
 //! `... -- growth 10000000` and `... -- growth-one-slot 2000000`: the slowest insert while the tables grow from
 //! nothing.
+//! `... -- snapshot 10000000` and `... -- snapshot-one-slot 2000000`: the walk of a snapshot, alone and while every
+//! key is overwritten, and loading what came out of it, with 20-byte keys and 100-byte values.
 //!
 //! Times are the thread's processor time, so other processes on the machine disturb them little. `EYOT_BENCH_ALLOCATOR=
 //! system` takes `malloc` instead of mimalloc; with `LD_PRELOAD` of its library, jemalloc is measured the same way.
@@ -14,12 +16,13 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use eyot_protocol::command::{Command, Condition, EntryBuilder, NewExpiry, Value};
 use eyot_protocol::key;
-use eyot_raft_glue::{Index, ShardId};
-use eyot_server::shard::{Place, Shard, Stored};
+use eyot_raft_glue::{Index, ShardId, Version};
+use eyot_server::shard::{Place, Shard, SnapshotStep, Stored};
 use rustix::time::{clock_gettime, ClockId};
 
 /// mimalloc, as the server has it, or the system's.
@@ -327,6 +330,120 @@ fn growth_run(count: usize, in_one_slot: bool) {
     std::io::stdout().write_all(&bytes).expect("a reader");
 }
 
+/// A 20-byte key; `tag` may be a hash tag for all of them.
+fn long_key(tag: [u8; 4], n: usize) -> [u8; 20] {
+    let mut key = [0; 20];
+    key[..4].copy_from_slice(&tag);
+    key[4..].copy_from_slice(&numbered(*b"key:", n));
+    key
+}
+
+/// What the slices of a snapshot took, in nanoseconds.
+#[derive(Default)]
+struct Slices {
+    spent: u64,
+    /// Of each slice, the least of all walks: what it takes by itself, without what other processes and the machine's
+    /// host did to it.
+    least: Vec<u64>,
+}
+
+impl Slices {
+    /// Takes the times of one walk.
+    fn add(&mut self, walk: Vec<u64>) {
+        self.spent = walk.iter().sum();
+        if self.least.is_empty() {
+            self.least = walk;
+        } else {
+            assert_eq!(walk.len(), self.least.len(), "every walk over the same content is the same");
+            self.least.iter_mut().zip(walk).for_each(|(least, time)| *least = time.min(*least));
+        }
+    }
+
+    fn print(&self, what: &str, count: usize) {
+        let each = self.spent as f64 / count as f64;
+        let (slices, slowest) = (self.least.len(), self.least.iter().max().map_or(0, |time| time / 1000));
+        let mean = self.least.iter().sum::<u64>() / slices as u64 / 1000;
+        let over = self.least.iter().filter(|&&time| time > 250_000).count();
+        println!(
+            "{what}  {each:.1} ns per entry; {slices} slices of {mean} us, slowest {slowest} us, {over} over 250 us"
+        );
+    }
+}
+
+/// Walks over the shard in slices of a budget of 1000, as a server does that has a buffer of 256 KiB, and calls
+/// `between` after each slice; the slices' times.
+fn walk(shard: &mut Shard, index: u64, count: usize, mut between: impl FnMut(&mut Shard)) -> Vec<u64> {
+    const BUDGET: usize = 1000;
+    const SINK_BYTES: usize = 256 << 10;
+    let (mut bytes, mut taken, mut times) = (Vec::with_capacity(SINK_BYTES + 1024), 0, Vec::new());
+    shard.begin_snapshot(Index(index));
+    loop {
+        let start = cpu();
+        let step = shard.snapshot_some(BUDGET, |key, stored| {
+            bytes.extend_from_slice(key);
+            bytes.extend_from_slice(stored.value);
+            taken += 1;
+            if bytes.len() > SINK_BYTES {
+                bytes.clear();
+            }
+            ControlFlow::Continue(())
+        });
+        times.push(cpu() - start);
+        if step == SnapshotStep::Done {
+            assert_eq!(taken, count);
+            return times;
+        }
+        between(shard);
+    }
+}
+
+/// A snapshot and the way back; with `in_one_slot`, all keys have one hash tag.
+fn snapshot(count: usize, in_one_slot: bool) {
+    const WALKS: usize = 4;
+    const OVERWRITTEN: usize = 64;
+    let tag = if in_one_slot { *b"{t}:" } else { *b"tag:" };
+    let (value, key) = (value(100), |n: usize| long_key(tag, n * 2_147_483_647 % count));
+    let mut shard = Shard::new(ShardId(0), 1, 42);
+    for n in 0..count {
+        shard.load(&key(n), &value[..], Version(1), None, NOW_US).expect("a key that is new");
+    }
+    let mut slices = Slices::default();
+    for _ in 0..WALKS {
+        slices.add(walk(&mut shard, 1, count, |_| ()));
+    }
+    slices.print(&format!("{count} keys: walk"), count);
+    let (mut index, mut written, mut most, before) = (1, 0, 0, shard.memory_bytes());
+    let times = walk(&mut shard, index, count, |shard| {
+        most = most.max(shard.snapshot_memory_bytes());
+        for _ in 0..OVERWRITTEN {
+            let mut builder = EntryBuilder::default();
+            builder.push(&set(&key(written % count), &value), NOW_US);
+            (index, written) = (index + 1, written + 1);
+            shard.apply(Index(index), &builder.take(), |_, _| ()).expect("a well-formed entry");
+        }
+    });
+    let (each, more) = (times.iter().sum::<u64>() as f64 / count as f64, most as f64 * 100.0 / before as f64);
+    println!("{count} keys, {written} written meanwhile: walk  {each:.1} ns per entry, {more:.1} % more memory");
+    while shard.free_some(1000) {}
+    let mut sorted = Vec::with_capacity(count);
+    shard.begin_snapshot(Index(index));
+    while shard.snapshot_some(1000, |key, stored| {
+        sorted.push((<[u8; 20]>::try_from(key).expect("a key of 20 bytes"), stored.version));
+        ControlFlow::Continue(())
+    }) == SnapshotStep::More
+    {}
+    let digest = shard.digest();
+    drop(shard);
+    let mut loaded = Shard::new(ShardId(0), 1, 43);
+    let start = cpu();
+    for (key, version) in &sorted {
+        loaded.load(key, &value[..], *version, None, NOW_US).expect("a key that is new");
+    }
+    let each = (cpu() - start) as f64 / count as f64;
+    assert_eq!(loaded.digest(), digest);
+    println!("{count} keys: load  {each:.1} ns per entry, {:.2} million a second", 1e3 / each);
+}
+
 fn main() {
     // Cargo adds `--bench`.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
@@ -337,6 +454,8 @@ fn main() {
         "growth-run" => growth_run(count(10_000_000), false),
         "growth-one-slot-run" => growth_run(count(2_000_000), true),
         "memory" => memory(count(10_000_000)),
+        "snapshot" => snapshot(count(10_000_000), false),
+        "snapshot-one-slot" => snapshot(count(2_000_000), true),
         _ => speed(count(1_000_000)),
     }
 }

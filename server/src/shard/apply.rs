@@ -212,7 +212,7 @@ impl Shard {
             }
             return stored;
         };
-        let current = live_version(entry, now_us);
+        let current = live_version(&entry, now_us);
         if !allows(condition, current) {
             return Outcome::NotStored { current };
         }
@@ -226,8 +226,7 @@ impl Shard {
         let expiry = new_expiry(&mut self.wheel, entry.expiry(), expires_at_us, write);
         let clock = AccessClock::new(self.tracking, now_us);
         entry.set_access(clock.touched(entry.access(), (version.0 as u32).wrapping_mul(0x9E37_79B9)));
-        let resized = entry.store(value, version, expiry);
-        self.tables.resized(resized);
+        entry.store(value, version, expiry);
         stored
     }
 

@@ -8,13 +8,14 @@
 //!         | expires_at_us i64 | timer u32 |  (if EXPIRES is set)  | key | value | unused, up to the block's class |
 //! value   the encoded value, value_len bytes; or, if REFERENCE is set, a handle of 8 bytes to one in a value file, and
 //!         that one's first 16 bytes, so that its type and length are told without touching its pages
-//! shape   bits 0..17: key_len    bit 31: EXPIRES    bit 30: REFERENCE    the rest: zero
-//! word    bits 63..48: the table's tag | bits 47..3: the block's address | bits 2..0: the table's marks
+//! shape bits 0..17: key_len bit 31: EXPIRES bit 30: REFERENCE bit 29: RETIRED bit 28: SHARED the rest: zero word bits
+//! 63..48: the table's tag | bits 47..3: the block's address | bits 2..0: the table's marks
 //! ```
 //!
 //! Invariants:
-//! - An [`OwnedEntry`] owns its block alone: whoever drops it frees the block, and no second pointer to it exists. A
-//!   table owns the blocks of the [`Entry`] words that lie in it.
+//! - An [`OwnedEntry`] owns its block alone: whoever drops it frees the block, and no second pointer to it exists; but
+//!   for those that `retired` keeps for a snapshot. A table owns the blocks of the [`Entry`] words that lie in it,
+//!   alone.
 //! - A block is as long as [`block_bytes`] says of what its header says is in it, at every time: so the header alone
 //!   describes the layout with which it was allocated, and an entry that changes within its class stays where it is.
 //! - An entry with REFERENCE owns one handle, and gives it up with the value; the last one sends the value's place
@@ -31,7 +32,6 @@
 use std::alloc::{alloc, dealloc, handle_alloc_error, Layout};
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
-use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
 
 use eyot_protocol::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
@@ -41,10 +41,14 @@ use eyot_ring::MappedBytes;
 use super::expiry::TimerId;
 
 mod block;
+mod owned;
+mod retired;
 mod value;
 
 pub(crate) use block::prefetch_line;
 pub(super) use block::{block_bytes, Resized};
+pub(super) use owned::OwnedEntry;
+pub(super) use retired::{BlockRef, RetiredList};
 pub use value::NewValue;
 use value::HANDLE_BYTES;
 
@@ -58,6 +62,10 @@ struct Header {
 }
 
 const KEY_BYTES_MASK: u32 = (1 << 17) - 1;
+/// The block has two owners, and the first of them that goes leaves it to the other.
+const SHARED: u32 = 1 << 28;
+/// The block is, or was, in a [`RetiredList`]: hash and access mean nothing any more.
+const RETIRED: u32 = 1 << 29;
 const REFERENCE: u32 = 1 << 30;
 const EXPIRES: u32 = 1 << 31;
 
@@ -89,14 +97,6 @@ pub(super) struct Expiry {
 /// block. Never owned by itself; see [`OwnedEntry`].
 #[repr(transparent)]
 pub(super) struct Entry(NonNull<Header>);
-
-/// An entry outside of a table: owns its block.
-#[repr(transparent)]
-pub(super) struct OwnedEntry(Entry);
-
-// SAFETY: an entry owns its block alone and the block is plain bytes, so moving the entry moves everything there is; a
-// handle to a large value may go to any thread.
-unsafe impl Send for OwnedEntry {}
 
 /// A new block's contents.
 struct Parts<'a> {
@@ -138,63 +138,6 @@ impl Parts<'_> {
             ptr::copy_nonoverlapping(value.as_ptr(), body.add(key.len()), value.len());
         }
         header
-    }
-}
-
-impl OwnedEntry {
-    /// Copies `key` and `value` into a new block. Memory running out ends the process, as it does for every `Vec`.
-    ///
-    /// # Panics
-    /// When the key or the value is over the protocol's limit: the entry's decoder refuses such a command before.
-    #[inline]
-    pub fn new<'a>(
-        hash: u32,
-        key: &[u8],
-        value: impl Into<NewValue<'a>>,
-        version: Version,
-        expiry: Option<Expiry>,
-    ) -> Self {
-        let build = |value: &[u8], flags| Parts { hash, access: 0, flags, key, value, version, expiry }.build();
-        Self(Entry(value.into().put(build)))
-    }
-
-    /// Gives the word up to a table, which owns the block from now on.
-    #[inline]
-    pub fn into_word(self) -> NonNull<u8> {
-        let word = self.0 .0.cast();
-        std::mem::forget(self);
-        word
-    }
-
-    /// Takes the ownership of a block back.
-    ///
-    /// # Safety
-    /// `word` must be one that [`OwnedEntry::into_word`] gave, with any bits set beside the address, and must be taken
-    /// back only once.
-    #[inline]
-    pub unsafe fn from_word(word: NonNull<u8>) -> Self {
-        Self(Entry(word.cast()))
-    }
-}
-
-impl Deref for OwnedEntry {
-    type Target = Entry;
-
-    fn deref(&self) -> &Entry {
-        &self.0
-    }
-}
-
-impl DerefMut for OwnedEntry {
-    fn deref_mut(&mut self) -> &mut Entry {
-        &mut self.0
-    }
-}
-
-impl Drop for OwnedEntry {
-    fn drop(&mut self) {
-        self.0.give_up_large();
-        self.0.free();
     }
 }
 
@@ -270,12 +213,14 @@ impl Entry {
     /// The hash that the entry was stored under.
     #[inline]
     pub fn hash(&self) -> u32 {
+        debug_assert!(self.header().shape & RETIRED == 0, "the hash of a retired entry");
         self.header().hash
     }
 
     /// What is remembered of the key's use: its meaning is the eviction policy's. No part of the digest.
     #[inline]
     pub fn access(&self) -> u32 {
+        debug_assert!(self.header().shape & RETIRED == 0, "the use of a retired entry");
         self.header().access.get()
     }
 
@@ -422,9 +367,14 @@ impl Entry {
         Parts { hash, access, flags, key, value, version, expiry }.build()
     }
 
-    /// Frees the block and takes `new` in its place. The bits of the word that are the table's stay.
+    /// Frees the block and takes `new` in its place.
     fn move_to(&mut self, new: NonNull<Header>) {
         self.free();
+        self.point_to(new);
+    }
+
+    /// Takes another block. The bits of the word that are the table's stay.
+    fn point_to(&mut self, new: NonNull<Header>) {
         let kept = self.0.addr().get() & !ADDRESS_BITS;
         self.0 = new.map_addr(|address| address | kept);
     }

@@ -16,6 +16,8 @@
 //! | `expiry` | the timing wheel that finds expired keys |
 //! | `uploads` | large values between their first part in the log and their command |
 //! | `graveyard` | what a cleared shard held, until it is freed |
+//! | `snapshot` | [`Shard::snapshot_some`]: all that was there at one moment, in slices |
+//! | `load` | [`Shard::load`]: the way back |
 //! | `access` | when, or how often, a key was used: the meaning of its access word |
 //! | `eviction` | which key goes when memory is short |
 //!
@@ -35,9 +37,11 @@ mod entry;
 pub mod eviction;
 mod expiry;
 mod graveyard;
+mod load;
 mod outcome;
 mod query;
 mod scan;
+mod snapshot;
 mod table;
 mod uploads;
 
@@ -57,11 +61,13 @@ use table::Tables;
 use uploads::Uploads;
 
 pub(crate) use entry::prefetch_line;
+pub use load::{LoadError, LoadedValue};
 pub use outcome::{Failure, Outcome};
 pub use query::Answer;
 pub use scan::{Candidate, ScanCursor, Scanned, SCAN_KEYS_MAX};
+pub use snapshot::SnapshotStep;
 pub use table::{HashSeed, Place};
-pub use uploads::{UploadError, WholeValue};
+pub use uploads::{GrowingValue, UploadError, WholeValue};
 
 /// A key's value as it is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -327,10 +333,12 @@ impl Shard {
     }
 
     /// Bytes that were asked of the allocator for keys, values, tables and timers, those of a cleared shard included
-    /// until they are freed. What the allocator adds is not in it.
+    /// until they are freed, and what is held for a snapshot ([`Shard::snapshot_memory_bytes`]). What the allocator
+    /// adds is not in it.
     pub fn memory_bytes(&self) -> usize {
         let scratch = self.places.capacity() * size_of::<Place>() + self.scratch.capacity();
-        self.tables.memory_bytes() + self.wheel.memory_bytes() + self.graveyard.memory_bytes() + scratch
+        let kept = self.graveyard.memory_bytes() + self.snapshot_memory_bytes();
+        self.tables.memory_bytes() + self.wheel.memory_bytes() + kept + scratch
     }
 
     /// Frees a part of what the shard held before it was cleared, in about `budget` steps (entries, mostly) of some

@@ -1,5 +1,6 @@
 //! Tests of the shard engine: writes and removals, the sweep, bad entries; in `commands` those that read what they
-//! change, in `queries` the questions about one key, in `clearing` the end of all keys, in `model` random logs.
+//! change, in `queries` the questions about one key, in `clearing` the end of all keys, in `model` random logs, in
+//! `snapshot` what a snapshot emits while they go on.
 
 use eyot_protocol::command::{Command, Condition, EntryBuilder, NewExpiry, Value, ENTRY_HEADER_BYTES};
 use eyot_protocol::key;
@@ -12,6 +13,7 @@ mod commands;
 mod large;
 mod model;
 mod queries;
+mod snapshot;
 
 const NOW_US: i64 = 1_700_000_000_000_000;
 const SECOND_US: i64 = 1_000_000;
@@ -93,7 +95,8 @@ fn entry(commands: &[Command<'_>], now_us: i64) -> Vec<u8> {
 /// The counts that are kept along the way equal those of a walk over everything.
 fn check_counts(shard: &Shard) {
     let scratch = shard.places.capacity() * size_of::<Place>() + shard.scratch.capacity();
-    let beside = shard.wheel.memory_bytes() + shard.graveyard.memory_bytes() + scratch;
+    let kept = shard.graveyard.memory_bytes() + shard.snapshot_memory_bytes();
+    let beside = shard.wheel.memory_bytes() + kept + scratch;
     assert_eq!(shard.memory_bytes(), shard.tables.recount_bytes() + beside);
     assert_eq!(shard.key_count(), shard.tables.iter().count());
     let expiring = shard.tables.iter().filter(|entry| entry.expiry().is_some()).count();

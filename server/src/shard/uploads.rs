@@ -37,6 +37,14 @@ impl WholeValue {
     }
 }
 
+/// A large value that comes in parts, of the log or of a snapshot.
+#[derive(Debug)]
+pub struct GrowingValue {
+    bytes: Bytes,
+    /// How long it will be.
+    total: usize,
+}
+
 #[derive(Debug)]
 enum Bytes {
     Memory(Vec<u8>),
@@ -45,7 +53,7 @@ enum Bytes {
 
 #[derive(Debug)]
 enum Upload {
-    Filling { bytes: Bytes, total: usize },
+    Filling(GrowingValue),
     Whole(WholeValue),
 }
 
@@ -64,6 +72,14 @@ pub enum UploadError {
         total: u64,
         /// Where the next part belongs.
         expected: u64,
+    },
+    /// The parts are longer together than the value, or shorter.
+    #[error("{bytes} bytes of a value of {total}")]
+    OtherLength {
+        /// How long the parts are.
+        bytes: u64,
+        /// How long the value is.
+        total: u64,
     },
     /// There is no room for the value.
     #[error("no room for a large value: {0}")]
@@ -96,25 +112,21 @@ impl Uploads {
             }
         };
         self.forget_before(upload.epoch());
-        let (value, value_bytes) = match self.uploads.remove(&upload) {
-            Some(Upload::Filling { bytes, total }) => (bytes, total),
+        let mut value = match self.uploads.remove(&upload) {
+            Some(Upload::Filling(value)) => value,
             Some(Upload::Whole(whole)) => {
                 let expected = whole.bytes().len() as u64;
                 return Err(UploadError::OutOfOrder { offset, total, expected });
             }
-            None if offset == 0 => (new_place(total as usize, allocate)?, total as usize),
+            None if offset == 0 => GrowingValue::new(total as usize, allocate)?,
             None => return Err(UploadError::OutOfOrder { offset, total, expected: 0 }),
         };
         let expected = value.len() as u64;
-        if offset != expected || total != value_bytes as u64 {
+        if offset != expected || total != value.total as u64 {
             return Err(UploadError::OutOfOrder { offset, total, expected });
         }
-        let value = value.with(bytes);
-        let upload_now = if value.len() == value_bytes {
-            Upload::Whole(value.into_whole())
-        } else {
-            Upload::Filling { bytes: value, total: value_bytes }
-        };
+        value.push(bytes)?;
+        let upload_now = if value.is_whole() { Upload::Whole(value.into_whole()?) } else { Upload::Filling(value) };
         self.uploads.insert(upload, upload_now);
         Ok(())
     }
@@ -140,7 +152,7 @@ impl Uploads {
     pub fn take(&mut self, upload: UploadId) -> Option<WholeValue> {
         match self.uploads.remove(&upload)? {
             Upload::Whole(value) => Some(value),
-            filling @ Upload::Filling { .. } => {
+            filling @ Upload::Filling(_) => {
                 self.uploads.insert(upload, filling);
                 None
             }
@@ -155,46 +167,72 @@ impl Uploads {
     }
 }
 
-fn new_place(
-    total: usize,
-    allocate: impl FnOnce(usize) -> io::Result<Option<MappedRegion>>,
-) -> Result<Bytes, UploadError> {
-    Ok(match allocate(total)? {
-        Some(mut region) => {
-            assert!(region.len() >= total, "as much as was asked for");
-            // Recovery may wait, and a full disk must be an error here and no signal later.
-            region.populate()?;
-            Bytes::Mapped { region, filled: 0 }
-        }
-        // It grows with what is really there.
-        None => Bytes::Memory(Vec::new()),
-    })
-}
-
-impl Bytes {
-    fn len(&self) -> usize {
-        match self {
-            Self::Memory(bytes) => bytes.len(),
-            Self::Mapped { filled, .. } => *filled,
-        }
+impl GrowingValue {
+    /// A value that will have `total` bytes, and has none. It is kept where `allocate` says: in a region of so many
+    /// bytes or more, or, without one, on the heap.
+    ///
+    /// # Errors
+    /// There is no room.
+    pub fn new(
+        total: usize,
+        allocate: impl FnOnce(usize) -> io::Result<Option<MappedRegion>>,
+    ) -> Result<Self, UploadError> {
+        let bytes = match allocate(total)? {
+            Some(mut region) => {
+                assert!(region.len() >= total, "as much as was asked for");
+                // Recovery may wait, and a full disk must be an error here and no signal later.
+                region.populate()?;
+                Bytes::Mapped { region, filled: 0 }
+            }
+            // It grows with what is really there.
+            None => Bytes::Memory(Vec::new()),
+        };
+        Ok(Self { bytes, total })
     }
 
-    fn with(mut self, part: &[u8]) -> Self {
-        match &mut self {
-            Self::Memory(bytes) => bytes.extend_from_slice(part),
-            Self::Mapped { region, filled } => {
+    /// Adds the next bytes.
+    ///
+    /// # Errors
+    /// They are more than the value has; nothing has changed then.
+    pub fn push(&mut self, part: &[u8]) -> Result<(), UploadError> {
+        let (length, total) = (self.len(), self.total);
+        if part.len() > total - length {
+            return Err(UploadError::OtherLength { bytes: length as u64 + part.len() as u64, total: total as u64 });
+        }
+        match &mut self.bytes {
+            Bytes::Memory(bytes) => bytes.extend_from_slice(part),
+            Bytes::Mapped { region, filled } => {
                 region.bytes_mut()[*filled..*filled + part.len()].copy_from_slice(part);
                 *filled += part.len();
             }
         }
-        self
+        Ok(())
     }
 
-    fn into_whole(self) -> WholeValue {
-        match self {
-            Self::Memory(bytes) => WholeValue::Memory(bytes),
-            Self::Mapped { region, filled } => WholeValue::Mapped(region.share(filled)),
+    fn len(&self) -> usize {
+        match &self.bytes {
+            Bytes::Memory(bytes) => bytes.len(),
+            Bytes::Mapped { filled, .. } => *filled,
         }
+    }
+
+    /// Whether all of it is there.
+    pub fn is_whole(&self) -> bool {
+        self.len() == self.total
+    }
+
+    /// The value.
+    ///
+    /// # Errors
+    /// A part of it is missing.
+    pub fn into_whole(self) -> Result<WholeValue, UploadError> {
+        if !self.is_whole() {
+            return Err(UploadError::OtherLength { bytes: self.len() as u64, total: self.total as u64 });
+        }
+        Ok(match self.bytes {
+            Bytes::Memory(bytes) => WholeValue::Memory(bytes),
+            Bytes::Mapped { region, filled } => WholeValue::Mapped(region.share(filled)),
+        })
     }
 }
 

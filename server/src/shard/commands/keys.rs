@@ -65,17 +65,16 @@ impl Shard {
         if changes {
             let entry = self.tables.find_mut(place, key).expect("found above");
             let expiry = new_expiry(&mut self.wheel, entry.expiry(), at_us, write);
-            let resized = entry.set_expiry(version, expiry);
-            self.tables.resized(resized);
+            entry.set_expiry(version, expiry);
         }
         changed(return_value, changes, self.tables.find(place, key))
     }
 
     pub(super) fn rename(&mut self, from: &[u8], to: &[u8], if_absent: bool, write: Write) -> Outcome<'static> {
         let done = |renamed| if if_absent { Outcome::Changed(renamed) } else { Outcome::Done };
-        if live(&self.tables, from, write).is_none() {
+        let Some(access) = live(&self.tables, from, write).map(Entry::access) else {
             return Outcome::Failed(Failure::NoSuchKey);
-        }
+        };
         let target = self.second(write);
         if if_absent && live(&self.tables, to, target).is_some() {
             return done(false);
@@ -85,7 +84,7 @@ impl Shard {
             self.remove(target.place, to, |_| true);
             let expiry = new_expiry(&mut self.wheel, None, expires_at_us(&entry), target);
             let renamed = OwnedEntry::new(target.place.hash(), to, entry.value_again(), target.version, expiry);
-            renamed.set_access(entry.access());
+            renamed.set_access(access);
             self.tables.insert(target.place, renamed);
         }
         done(true)
@@ -130,7 +129,10 @@ impl Shard {
                 drop(self.tables.take_all());
             }
         } else {
-            self.graveyard.bury(self.tables.take_all(), self.wheel.take_all());
+            self.graveyard.bury_timers(self.wheel.take_all());
+            if let Some(tables) = self.tables.take_all() {
+                self.graveyard.bury_tables(tables);
+            }
         }
         Outcome::Done
     }

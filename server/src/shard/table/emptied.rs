@@ -3,7 +3,8 @@
 //! Place in the flow: step 8 (apply) puts it aside; between turns its memory goes back, some thousand keys at a time,
 //! since freeing millions of blocks at once would hold the core for a second.
 //!
-//! Invariant: nothing in it can be reached by a key any more.
+//! Invariant: nothing in it can be reached by a key any more. A snapshot that began before the Clear may walk over it
+//! first.
 //!
 //! Deliberately not here: how often a step is taken.
 
@@ -53,6 +54,11 @@ impl Emptied {
             self.bytes = self.bytes.saturating_sub(segment.bytes() + segment.entry_bytes());
         }
         false
+    }
+
+    /// The tables, as long as nothing of them was freed.
+    pub(super) fn tables(&self) -> &[SlotTable] {
+        self.slots.as_slice()
     }
 
     /// Bytes that are not freed yet.

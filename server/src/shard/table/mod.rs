@@ -12,11 +12,16 @@
 //! | `bucket` | one cache line of tagged pointers |
 //! | `scan` | walks that can be interrupted, and random picks |
 //! | `emptied` | the tables that a Clear took out, until they are freed |
+//! | `change` | `EntryMut`: how an entry in a table changes |
+//! | `walk` | the walk of a snapshot, and what it keeps of entries that changed since it began |
+//! | `runs` | the sorted keys of one slot, for the walk |
 //!
 //! Invariants:
 //! - A key stands in the table of its slot and nowhere else, once.
 //! - A key is hashed once per operation, and 32 bits of the hash are all that is used of it: the entry keeps them.
 //! - `entry_bytes`, `table_bytes`, `keys` and `group_keys` always equal what a walk over all tables would count.
+//! - While a snapshot's walk is under way, an entry that it still needs is never freed or edited: all that takes one
+//!   out or changes it is [`Tables::remove_if`], [`Tables::take_all`] and `EntryMut`, and each asks the walk.
 //! - The hash seed decides where an entry lies, and with it the order of walks; nothing else that can be seen from
 //!   outside.
 //!
@@ -24,10 +29,13 @@
 
 mod arena;
 mod bucket;
+mod change;
 mod emptied;
+mod runs;
 mod scan;
 mod segment;
 mod slot;
+mod walk;
 
 use std::hash::{BuildHasher, Hasher};
 use std::ops::Range;
@@ -36,7 +44,7 @@ use std::ptr;
 use ahash::RandomState;
 use eyot_protocol::key;
 
-use super::entry::{prefetch_line, Entry, OwnedEntry, Resized};
+use super::entry::{prefetch_line, Entry, OwnedEntry};
 use arena::Arena;
 use bucket::{Bucket, Word};
 use segment::Segment;
@@ -44,6 +52,9 @@ use slot::SlotTable;
 
 pub(super) use emptied::Emptied;
 pub(super) use scan::{mixed, Position};
+#[cfg(test)]
+pub(super) use walk::Planted;
+pub(super) use walk::Walk;
 
 /// Slots whose keys are counted together, so that a random pick finds its slot in some hundred steps.
 const SLOTS_PER_GROUP: usize = 64;
@@ -97,6 +108,8 @@ pub(super) struct Tables {
     /// What of `entry_bytes` is large values.
     large_value_bytes: usize,
     table_bytes: usize,
+    /// The walk of the running snapshot.
+    walk: Option<Box<Walk>>,
 }
 
 impl Tables {
@@ -117,6 +130,7 @@ impl Tables {
             entry_bytes: 0,
             large_value_bytes: 0,
             table_bytes,
+            walk: None,
         }
     }
 
@@ -158,19 +172,6 @@ impl Tables {
         self.slot(place).find(place.hash, is_it)
     }
 
-    /// The entry of `key`, to change it. Whoever does says so to [`Tables::resized`].
-    #[inline]
-    pub fn find_mut(&mut self, place: Place, key: &[u8]) -> Option<&mut Entry> {
-        self.by_slot[usize::from(place.table)].find_mut(place.hash, |entry| entry.key() == key)
-    }
-
-    /// An entry has changed: what [`Entry::store`] and [`Entry::set_expiry`] returned.
-    #[inline]
-    pub fn resized(&mut self, resized: Resized) {
-        self.entry_bytes = self.entry_bytes - resized.before + resized.after;
-        self.large_value_bytes = self.large_value_bytes - resized.large_before + resized.large_after;
-    }
-
     /// Adds `entry`, whose key must not be there yet. `place` is that of its key.
     #[inline]
     pub fn insert(&mut self, place: Place, entry: OwnedEntry) {
@@ -203,7 +204,7 @@ impl Tables {
         if !slot.segment(place.hash).entry(spot).is_some_and(condition) {
             return None;
         }
-        let entry = slot.remove(place.hash, spot)?;
+        let mut entry = slot.remove(place.hash, spot)?;
         self.keys -= 1;
         self.group_keys[usize::from(place.table) / SLOTS_PER_GROUP] -= 1;
         self.entry_bytes -= entry.allocated_bytes();
@@ -213,6 +214,9 @@ impl Tables {
             slot.shrink(place.hash, &mut self.arena);
             self.table_bytes += slot.bytes();
             self.settle();
+        }
+        if let Some(walk) = &mut self.walk {
+            walk.keep_removed(place.table, &mut entry);
         }
         Some(entry)
     }
@@ -227,15 +231,20 @@ impl Tables {
         });
     }
 
-    /// Takes everything out at once: the tables are empty, and the old ones can be freed step by step.
-    pub fn take_all(&mut self) -> Emptied {
+    /// Takes everything out at once: the tables are empty, and the old ones can be freed step by step; `None` if the
+    /// snapshot's walk needs them: they come with [`Tables::end_walk`] then.
+    pub fn take_all(&mut self) -> Option<Emptied> {
         let by_slot: Box<[_]> = self.by_slot.iter().map(|_| SlotTable::new()).collect();
         let bytes = self.memory_bytes();
         self.group_keys.fill(0);
         self.table_bytes = fixed_bytes(&by_slot, &self.group_keys);
         (self.keys, self.entry_bytes, self.large_value_bytes) = (0, 0, 0);
         let arena = std::mem::replace(&mut self.arena, Arena::new());
-        Emptied::new(std::mem::replace(&mut self.by_slot, by_slot), arena, bytes - self.table_bytes)
+        let emptied = Emptied::new(std::mem::replace(&mut self.by_slot, by_slot), arena, bytes - self.table_bytes);
+        match &mut self.walk {
+            Some(walk) => walk.keep_tables(emptied),
+            None => Some(emptied),
+        }
     }
 
     /// Asks the processor to fetch what tells where the table of `place` lies: a step before

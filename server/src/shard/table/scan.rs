@@ -1,6 +1,7 @@
 //! Walks over the tables that can be interrupted, and random picks.
 //!
-//! Place in the flow: SCAN and KEYS (step 5, in slices), and the samples of eviction between turns.
+//! Place in the flow: SCAN and KEYS (step 5, in slices), and the samples of eviction between turns; a snapshot's `walk`
+//! visits a slot in the same way.
 //!
 //! A walk visits slot by slot, and in a slot hash by hash. Where it stands is a slot and a hash, and says: every entry
 //! before was visited. Since buckets hold hashes in order, whatever their number, that stays true when tables grow,
@@ -52,7 +53,7 @@ impl Segment {
 impl SlotTable {
     /// Visits the entries of the bucket of `hash`, from that hash on; where to go on, `None` at the slot's end.
     #[inline]
-    fn visit_from<'a>(&'a self, hash: u32, mut visit: impl FnMut(&'a Entry)) -> Option<u32> {
+    pub(super) fn visit_from<'a>(&'a self, hash: u32, mut visit: impl FnMut(&'a Entry)) -> Option<u32> {
         let segment = self.segment(hash);
         if !segment.buckets().is_empty() {
             let home = segment.home_of(hash);

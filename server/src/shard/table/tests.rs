@@ -2,8 +2,9 @@
 //! under them; of bounds.
 
 use std::collections::{btree_map, BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
-use eyot_raft_glue::Version;
+use eyot_raft_glue::{Index, Version};
 use proptest::prelude::*;
 
 use super::segment::SEGMENT_BUCKETS_MAX;
@@ -88,11 +89,13 @@ struct Pair {
     tables: Tables,
     model: BTreeMap<u32, usize>,
     hashes: Hashes,
+    /// What changes give.
+    version: Version,
 }
 
 impl Pair {
     fn new(hashes: Hashes) -> Self {
-        Self { tables: Tables::new(SLOTS, 1), model: BTreeMap::new(), hashes }
+        Self { tables: Tables::new(SLOTS, 1), model: BTreeMap::new(), hashes, version: Version(7) }
     }
 
     fn place(&self, id: u32) -> Place {
@@ -104,7 +107,7 @@ impl Pair {
         if let btree_map::Entry::Vacant(vacant) = self.model.entry(id) {
             vacant.insert(4);
             let value = id.to_le_bytes();
-            self.tables.insert(place, OwnedEntry::new(place.hash(), &key_of(id), &value, Version(7), None));
+            self.tables.insert(place, OwnedEntry::new(place.hash(), &key_of(id), &value, self.version, None));
         }
     }
 
@@ -130,8 +133,7 @@ impl Pair {
                     let found = self.tables.find_mut(place, &key_of(id));
                     assert_eq!(found.is_some(), self.model.contains_key(&id));
                     if let Some(entry) = found {
-                        let resized = entry.store(&vec![1; value_bytes][..], Version(8), None);
-                        self.tables.resized(resized);
+                        entry.store(&vec![1; value_bytes][..], self.version, None);
                         self.model.insert(id, value_bytes);
                     }
                 }
@@ -233,6 +235,51 @@ proptest! {
             prop_assert_eq!(visited.get(id), Some(&1), "key {} of those that stayed", id);
         }
         prop_assert!(visited.keys().all(|id| ever.contains(id)));
+    }
+
+    #[test]
+    fn a_snapshot_walk_gives_what_was_there_in_order_whatever_the_hashes(
+        hashes in hashes(),
+        before in proptest::collection::vec(change(), 0..4),
+        steps in proptest::collection::vec((proptest::option::of(change()), 1..3000_usize, 1..2000_usize), 1..30),
+        clear_at in proptest::option::of(0..20_usize),
+    ) {
+        let mut pair = Pair::new(hashes);
+        for change in before {
+            pair.apply(change, |_| true);
+        }
+        let what = |entry: &Entry| (key::slot(entry.key()), entry.key().to_vec(), entry.value().to_vec());
+        let mut expected: Vec<_> = pair.tables.iter().map(what).collect();
+        expected.sort();
+        pair.tables.begin_walk(Index(0));
+        pair.version = Version(1 << 16);
+        let mut emitted = Vec::new();
+        for n in 0.. {
+            let (change, budget, room) = steps[n.min(steps.len() - 1)];
+            let before = emitted.len();
+            let done = pair.tables.advance_walk(budget, |entry| {
+                emitted.push(what(entry));
+                if emitted.len() - before < room { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
+            prop_assert!(emitted.len() - before <= budget.min(room));
+            if done == Some(true) {
+                break;
+            }
+            if let Some(change) = change.filter(|_| n < steps.len()) {
+                pair.apply(change, |_| true);
+                pair.check();
+            }
+            if clear_at == Some(n) {
+                prop_assert!(pair.tables.take_all().is_none(), "the walk keeps them");
+                pair.model.clear();
+                pair.check();
+            }
+            pair.tables.check_walk();
+        }
+        prop_assert!(emitted == expected);
+        let mut walk = pair.tables.end_walk().unwrap();
+        drop(walk.take_cleared());
+        prop_assert!(walk.free_some(1), "nothing else is left of it");
     }
 }
 
@@ -389,7 +436,7 @@ fn what_was_taken_out_is_freed_in_steps_while_the_tables_are_in_use() {
     let mut pair = Pair::new(Hashes::Even);
     (0..6000).for_each(|id| pair.insert(id));
     let bytes = pair.tables.memory_bytes();
-    let mut emptied = pair.tables.take_all();
+    let mut emptied = pair.tables.take_all().expect("no walk needs them");
     pair.model.clear();
     pair.check();
     assert_eq!(emptied.memory_bytes() + pair.tables.memory_bytes(), bytes);

@@ -11,7 +11,7 @@ use super::*;
 
 /// One command on keys by their numbers, with owned bytes.
 #[derive(Debug, Clone)]
-enum Op {
+pub(super) enum Op {
     Set { key: u8, value: Vec<u8>, expiry: NewTime, condition: u8, return_old: bool },
     Delete { key: u8 },
     Expire { key: u8, current: bool },
@@ -28,14 +28,14 @@ enum Op {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum NewTime {
+pub(super) enum NewTime {
     Never,
     In(i64),
     Keep,
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     Entry { ops: Vec<Op>, after_us: i64 },
     Sweep { after_us: i64, budget: usize, log_it: bool },
     FreeSome { budget: usize },
@@ -115,7 +115,7 @@ fn others() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     let after_us = || prop_oneof![Just(0), 0..3_i64, -SECOND_US..3 * SECOND_US, Just(3600 * SECOND_US)];
     let op = prop_oneof![3 => writes(), 2 => others()];
     prop_oneof![
@@ -145,7 +145,7 @@ struct Held {
 
 /// The semantics of the commands, written down a second time in the plainest way.
 #[derive(Default)]
-struct Model(BTreeMap<Vec<u8>, Held>);
+pub(super) struct Model(BTreeMap<Vec<u8>, Held>);
 
 impl Model {
     fn live(&self, key: &[u8], now_us: i64) -> Option<Held> {
@@ -189,7 +189,7 @@ impl Model {
         }
     }
 
-    fn apply(&mut self, command: &Command<'_>, version: Version, now_us: i64) -> Outcome<'static> {
+    pub(super) fn apply(&mut self, command: &Command<'_>, version: Version, now_us: i64) -> Outcome<'static> {
         match *command {
             Command::Set { key, value: Value::Encoded(value), expiry, condition, return_old } => {
                 let outcome = self.set(key, value, expiry, condition, version, now_us);
@@ -387,7 +387,7 @@ fn stored(held: Held) -> Stored<'static> {
 }
 
 /// The entry of `ops`, with what depends on the state filled in: versions that match, or miss by one.
-fn payload(ops: &[Op], model: &Model, now_us: i64) -> Vec<u8> {
+pub(super) fn payload(ops: &[Op], model: &Model, now_us: i64) -> Vec<u8> {
     let mut builder = EntryBuilder::default();
     let key = key_bytes;
     let held = |key: &[u8]| model.0.get(key).map_or(1 << 16, |held| held.version.0);
