@@ -9,6 +9,7 @@
 //! | [`native`] | the frames of the native protocol (port 6380) |
 //! | [`resp`] | the protocol of Redis and its clients (port 6379) |
 //! | [`mod@request`], [`response`] | the one closed set of requests and replies, whatever wire they came over |
+//! | [`snapshot`] | the stream of a shard and the file of a whole database, written and read |
 //! | [`command`] | what a shard's log entry says: the commands that apply changes state with |
 //! | [`credentials`] | who a client says it is, and the password that it must know |
 //! | [`key`] | slots: CRC-16/XMODEM of a key or of its hash tag |
@@ -37,6 +38,7 @@ pub mod response;
 pub mod command;
 pub mod native;
 pub mod resp;
+pub mod snapshot;
 pub mod value_part;
 
 pub use error::ErrorCode;
