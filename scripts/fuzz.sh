@@ -35,7 +35,7 @@ readonly one_input_timeout_s=5
 # Longest input, by target: as long as its format needs to show everything it has, as short as that allows.
 input_bytes_max() {
     case $1 in
-        wal_*) echo 16384 ;;
+        wal_* | snapshot_*) echo 16384 ;;
         *) echo 4096 ;;
     esac
 }

@@ -8,11 +8,13 @@
 #   redis-server    what the tests compare replies with and the measurements compare figures with (--test, --bench);
 #                   redis-cli and redis-benchmark come with it
 #   python3-redis   redis-py, one of the clients that the tests drive a node with (only with --test)
+#   python3-protobuf, protobuf-compiler, python3-zstandard
+#                   what scripts/read_snapshot.py reads snapshots with (only with --test)
 #   memcached       the other yardstick of scripts/compare.sh (only with --bench)
 #
-# Which python3: Debian's own, /usr/bin/python3, is asked first, because that is the one that python3-redis belongs to; a
-# python3 of the user's (pyenv, conda) that stands before it on PATH will do where it can `import redis`. Whoever starts
-# one (the tests do) looks in the same order.
+# Which python3: Debian's own, /usr/bin/python3, is asked first, because that is the one that the packages belong to; a
+# python3 of the user's (pyenv, conda) that stands before it on PATH will do where it can import what is needed. Whoever
+# starts one (the tests do) looks in the same order.
 #
 # Knows Debian's apt-get. On another system it says what is missing and leaves the installing to you.
 set -euo pipefail
@@ -76,8 +78,8 @@ has_c_headers() {
     has cc && echo '#include <stdio.h>' | cc -E -x c - >/dev/null 2>&1
 }
 
-has_redis_py() {
-    /usr/bin/python3 -c 'import redis' 2>/dev/null || python3 -c 'import redis' 2>/dev/null
+python_has() {
+    /usr/bin/python3 -c "import $1" 2>/dev/null || python3 -c "import $1" 2>/dev/null
 }
 
 packages=()
@@ -87,7 +89,9 @@ has git || packages+=(git)
 services=()
 if $for_tests; then
     has c++ || packages+=(g++)
-    has_redis_py || packages+=(python3 python3-redis)
+    python_has redis || packages+=(python3 python3-redis)
+    python_has google.protobuf,zstandard || packages+=(python3 python3-protobuf python3-zstandard)
+    has protoc || packages+=(protobuf-compiler)
 fi
 if { $for_tests || $for_bench; } && ! { has redis-server && has redis-cli && has redis-benchmark; }; then
     has redis-server || services+=(redis-server)

@@ -12,12 +12,14 @@
 mod entry;
 mod native;
 mod resp;
+mod snapshot;
 mod tlv;
 mod wal;
 
 pub use entry::{entry_commands, value_part};
 pub use native::{native_frame, native_response};
 pub use resp::resp_request;
+pub use snapshot::snapshot_decode;
 pub use tlv::tlv_decode;
 pub use wal::wal_batch;
 
@@ -53,5 +55,14 @@ mod tests {
         };
     }
 
-    over_the_corpora!(tlv_decode, entry_commands, value_part, native_frame, native_response, resp_request, wal_batch);
+    over_the_corpora!(
+        tlv_decode,
+        entry_commands,
+        value_part,
+        native_frame,
+        native_response,
+        resp_request,
+        wal_batch,
+        snapshot_decode,
+    );
 }

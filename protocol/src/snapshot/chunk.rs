@@ -1,7 +1,7 @@
 //! A chunk that was read: its columns where they lie, and the walk over its entries.
 //!
-//! Place in the flow: the decoder checks a chunk as a whole when its message has come, and lends it out; whoever restores
-//! or verifies walks it.
+//! Place in the flow: the decoder checks a chunk as a whole when its message has come, and lends it out; whoever
+//! restores or verifies walks it.
 //!
 //! Invariants:
 //! - Once [`Columns::check`] has passed, every column has the length that it must have and every number is within its
@@ -37,8 +37,8 @@ impl Column<'_> {
         }
     }
 
-    /// Makes sure that there is one element, or one for each of `entries`, and all within bounds; tells what they add up
-    /// to over all entries.
+    /// Makes sure that there is one element, or one for each of `entries`, and all within bounds; tells what they add
+    /// up to over all entries.
     fn check(&mut self, entries: u64, bounds: RangeInclusive<u64>) -> Result<u64, Problem> {
         let Self::Each(mut rest) = *self else { return Err(WRONG_COUNT) };
         let (mut count, mut sum, mut last) = (0_u64, 0_u64, 0);

@@ -16,8 +16,8 @@
 //! - However the bytes are split, it tells the same.
 //! - After an error it goes on telling that error.
 //!
-//! Deliberately not here: whether the node, the shard and the index are those that somebody wants, and whether values are
-//! valid: the checksums say that they are what was written.
+//! Deliberately not here: whether the node, the shard and the index are those that somebody wants, and whether values
+//! are valid: the checksums say that they are what was written.
 
 use super::chunk::{Chunk, Columns};
 use super::entry::Order;
@@ -30,7 +30,8 @@ use super::wire::{open_envelope, Fields, LENGTH_BYTES};
 use super::{FORMAT_NAME, MAX_MESSAGE_BYTES, VALUE_PART_BYTES};
 use crate::key::shard_of_slot;
 
-/// Decompresses one Zstandard frame, of the first bytes, into the second, which it must fill exactly; tells whether it did.
+/// Decompresses one Zstandard frame, of the first bytes, into the second, which it must fill exactly; tells whether it
+/// did.
 pub type Decompress = Box<dyn FnMut(&[u8], &mut [u8]) -> bool + Send>;
 
 /// What a decoder tells, one for each message.
@@ -90,8 +91,8 @@ impl Decoder {
         self
     }
 
-    /// Takes from `input` up to the end of the next message, and tells of it. `None`: `input` is used up and the message
-    /// is not whole.
+    /// Takes from `input` up to the end of the next message, and tells of it. `None`: `input` is used up and the
+    /// message is not whole.
     pub fn next<'d, 'i: 'd>(&'d mut self, input: &mut &'i [u8]) -> Result<Option<Event<'d>>, SnapshotError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
@@ -422,5 +423,48 @@ fn decompressed(bytes: &[u8], chunk: &mut Vec<u8>, decompress: Option<&mut Decom
         Ok(())
     } else {
         Err(Problem::Decompression { chunk_bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_that_was_only_claimed_takes_no_memory() {
+        let mut decoder = Decoder::new();
+        let claim = (MAX_MESSAGE_BYTES as u32).to_le_bytes();
+        assert!(matches!(decoder.next(&mut &claim[..3]), Ok(None)));
+        assert!(matches!(decoder.next(&mut &claim[3..]), Ok(None)));
+        assert!(matches!(decoder.next(&mut &[0; 100][..]), Ok(None)));
+        assert!(decoder.assembler.message.capacity() < 1024, "{}", decoder.assembler.message.capacity());
+        assert_eq!(decoder.finish().map_err(|error| error.problem), Err(Problem::Cut { present: 104 }));
+    }
+
+    #[test]
+    fn a_message_that_lies_whole_in_the_input_is_not_copied() {
+        let mut stream = Vec::new();
+        let header = ShardHeader { node_uuid: 1, shard: 0, shard_count: 1, index: 0, term: 0, log_position: None };
+        crate::snapshot::ShardWriter::new(header, &mut stream).finish(&mut stream).expect("nothing is due");
+        let (mut decoder, mut rest) = (Decoder::new(), stream.as_slice());
+        assert!(matches!(decoder.next(&mut rest), Ok(Some(Event::ShardHeader(_)))));
+        assert!(matches!(decoder.next(&mut rest), Ok(Some(Event::ShardFooter(_)))));
+        assert_eq!((decoder.assembler.message.capacity(), rest.len()), (0, 0));
+        assert_eq!((decoder.finish(), decoder.offset()), (Ok(()), stream.len() as u64));
+    }
+
+    #[test]
+    fn a_compressed_chunk_takes_no_more_than_a_message() {
+        let claims = |bytes: u64| {
+            let mut body = Vec::new();
+            for (number, value) in [(1, 1), (2, bytes)] {
+                crate::snapshot::wire::put_number(&mut body, number, value);
+            }
+            let (mut chunk, mut none): (_, Decompress) = (Vec::new(), Box::new(|_, _| false));
+            let refused = decompressed(&body, &mut chunk, Some(&mut none)).expect_err("no frame");
+            (refused.name(), chunk.capacity())
+        };
+        assert_eq!(claims(MAX_MESSAGE_BYTES as u64), ("Decompression", MAX_MESSAGE_BYTES));
+        assert_eq!(claims(MAX_MESSAGE_BYTES as u64 + 1), ("Malformed", 0));
     }
 }

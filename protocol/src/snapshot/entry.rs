@@ -1,7 +1,7 @@
 //! One entry of a snapshot, and the order in which entries stand.
 //!
-//! Place in the flow: what the writer is given and the decoder hands out. Both keep the same order, so that a key cannot
-//! stand twice and the same entries always give the same bytes.
+//! Place in the flow: what the writer is given and the decoder hands out. Both keep the same order, so that a key
+//! cannot stand twice and the same entries always give the same bytes.
 
 /// A key with all that a shard knows of it, borrowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +48,8 @@ impl Order {
         (shared, follows)
     }
 
-    /// Takes a key that begins with the first `shared` bytes of the last one and goes on with `rest`. Does not ask for its
-    /// order: [`Order::compare`] does.
+    /// Takes a key that begins with the first `shared` bytes of the last one and goes on with `rest`. Does not ask for
+    /// its order: [`Order::compare`] does.
     #[inline]
     pub(super) fn advance(&mut self, slot: u16, shared: usize, rest: &[u8]) {
         self.key.truncate(shared);
@@ -57,8 +57,8 @@ impl Order {
         self.slot = Some(slot);
     }
 
-    /// Takes a key that begins with the first `shared` bytes of the last one, for which [`slot`](crate::key::slot) is not
-    /// known yet. Tells its slot, and whether it comes after the last one.
+    /// Takes a key that begins with the first `shared` bytes of the last one, for which [`slot`](crate::key::slot) is
+    /// not known yet. Tells its slot, and whether it comes after the last one.
     #[inline]
     pub(super) fn advance_to(&mut self, shared: usize, rest: &[u8]) -> (u16, bool) {
         let greater = *rest > self.key[shared..];

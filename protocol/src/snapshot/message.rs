@@ -67,7 +67,8 @@ pub struct ShardHeader {
     pub index: u64,
     /// That entry's term.
     pub term: u64,
-    /// Up to where the log's entries of the shard are in it.
+    /// The batch that holds that entry, so the shard's entries up to it are in the snapshot; `None`: not known. Not the
+    /// log's end, which depends on what else shares the log: the stream is a function of the shard alone.
     pub log_position: Option<LogPosition>,
 }
 

@@ -1,15 +1,15 @@
 //! Snapshots: the stream of a shard, and the file of a whole database.
 //!
-//! Place in the flow: beside it. Snapshots, recovery, backup and restore write and read these bytes; the log is cut below
-//! them.
+//! Place in the flow: beside it. Snapshots, recovery, backup and restore write and read these bytes; the log is cut
+//! below them.
 //!
 //! ```text
 //! stream   | length u32 | message | length u32 | message | ...
 //!
 //! message  | body | 7d | crc32c u32 |
-//!          a SnapshotMessage of protocol/proto/eyot/snapshot/v1/snapshot.proto, at most 4 MiB; its checksum is its last
-//!          field. crc32c: of the length and the body, starting from the crc32c of the message before in the same shard's
-//!          stream; from 0 in a shard header, a file header and a file footer.
+//!          a SnapshotMessage of protocol/proto/eyot/snapshot/v1/snapshot.proto, at most 4 MiB; its checksum is its
+//!          last field. crc32c: of the length and the body, starting from the crc32c of the message before in the same
+//!          shard's stream; from 0 in a shard header, a file header and a file footer.
 //!
 //! shard    | shard header | chunk, or large value and its parts | ... | shard footer |
 //!
@@ -25,8 +25,8 @@
 //! | `chunk.rs`, `decoder.rs` | reading: bytes as they come into messages, chunks into entries |
 //!
 //! Invariants:
-//! - The same entries at the same index give the same bytes: sorted by slot and key, and nothing depends on time, on the
-//!   number of cores or on how the bytes were handed on.
+//! - The same entries at the same index give the same bytes: sorted by slot and key, and nothing depends on time, on
+//!   the number of cores or on how the bytes were handed on.
 //! - Every bit stands under a checksum, and every checksum under the next one: a message that is damaged, missing,
 //!   repeated or from elsewhere is found where it stands.
 //! - What has no footer is not a snapshot, wherever it ends.
@@ -80,9 +80,37 @@ pub const MAX_INLINE_VALUE_BYTES: usize = 1 << 20;
 /// Bytes of each part of a longer value, but for the last (1 MiB).
 pub const VALUE_PART_BYTES: usize = 1 << 20;
 
-// A chunk that is one entry short of its end, and then gets the largest one, fits a message: its keys and values, and at
-// most 5 + 5 + 5 + 10 + 5 bytes an entry in the columns of numbers, 5 + 10 more where all expire, and the fields' heads.
+// A chunk that is one entry short of its end, and then gets the largest one, fits a message: its keys and values, and
+// at most 5 + 5 + 5 + 10 + 5 bytes an entry in the columns of numbers, 5 + 10 more where all expire, and the fields'
+// heads.
 const _: () = assert!(
     CHUNK_CONTENT_BYTES + crate::limits::MAX_KEY_BYTES + MAX_INLINE_VALUE_BYTES + MAX_CHUNK_ENTRIES * 45 + 1024
         <= MAX_MESSAGE_BYTES
 );
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_documentation_has_the_same_diagram_and_bounds() {
+        let source = include_str!("mod.rs");
+        let lines = source.lines().map(|line| line.strip_prefix("//!").unwrap_or(line));
+        let lines = lines.map(|line| line.strip_prefix(' ').unwrap_or(line));
+        let diagram: Vec<&str> =
+            lines.skip_while(|line| *line != "```text").skip(1).take_while(|line| *line != "```").collect();
+        assert_eq!(diagram.len(), 10);
+        let document = include_str!("../../../docs/SNAPSHOT.md");
+        assert!(document.contains(&diagram.join("\n")), "docs/SNAPSHOT.md differs from the diagram of snapshot/mod.rs");
+        for (name, value) in [
+            ("MAX_MESSAGE_BYTES", super::MAX_MESSAGE_BYTES),
+            ("CHUNK_CONTENT_BYTES", super::CHUNK_CONTENT_BYTES),
+            ("ENTRY_CONTENT_BYTES", super::ENTRY_CONTENT_BYTES),
+            ("MAX_CHUNK_ENTRIES", super::MAX_CHUNK_ENTRIES),
+            ("MAX_INLINE_VALUE_BYTES", super::MAX_INLINE_VALUE_BYTES),
+            ("VALUE_PART_BYTES", super::VALUE_PART_BYTES),
+        ] {
+            let row = document.lines().find_map(|line| line.strip_prefix(&format!("| `{name}` | ")));
+            let shown = row.and_then(|row| row.split(' ').next()).expect("a row of the bound").replace(',', "");
+            assert_eq!(shown, value.to_string(), "{name}");
+        }
+    }
+}

@@ -4,13 +4,13 @@
 //! them apart.
 //!
 //! ```text
-//! field    | number << 3 | type (a varint) | a varint (type 0), 8 bytes (1), a length and so many bytes (2), 4 bytes (5) |
+//! field    | number << 3, type: a varint | type 0: a varint; 1: 8 bytes; 2: a length and so many bytes; 5: 4 bytes |
 //! ```
 //!
-//! Written by hand and not by a library, for three reasons: a library decodes a chunk into one vector for each column and
-//! this leaves the columns where they are; a library does not say where the checksum stands, and here it is the last
-//! field; and a stream's bytes must not change with the version of a library. Tests hold it against two libraries that
-//! read `snapshot.proto`.
+//! Written by hand and not by a library, for three reasons: a library decodes a chunk into one vector for each column
+//! and this leaves the columns where they are; a library does not say where the checksum stands, and here it is the
+//! last field; and a stream's bytes must not change with the version of a library. Tests hold it against two libraries
+//! that read `snapshot.proto`.
 //!
 //! Invariants:
 //! - A field that has its default value is not written, so a message has one encoding.
@@ -123,8 +123,8 @@ pub(super) fn put_message(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Appends a message of the stream: its length, its body as field `number`, its checksum. `chain` is the checksum of the
-/// message before it, and becomes this one's.
+/// Appends a message of the stream: its length, its body as field `number`, its checksum. `chain` is the checksum of
+/// the message before it, and becomes this one's.
 pub(super) fn put_envelope(out: &mut Vec<u8>, chain: &mut u32, number: u32, body: &[u8]) {
     let head_bytes = varint_bytes(u64::from(number) << 3) + varint_bytes(body.len() as u64);
     let length = head_bytes + body.len() + CHECKSUM_FIELD_BYTES;

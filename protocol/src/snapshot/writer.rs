@@ -1,7 +1,7 @@
 //! Writes the stream of a shard, and what stands around the streams in a whole-database file.
 //!
-//! Place in the flow: whoever walks a shard pushes its entries and takes the bytes away from the buffer that it gives; a
-//! client that saves a database puts the streams into one file.
+//! Place in the flow: whoever walks a shard pushes its entries and takes the bytes away from the buffer that it gives;
+//! a client that saves a database puts the streams into one file.
 //!
 //! Invariants:
 //! - The same header and the same entries give the same bytes, however often the buffer is emptied.
@@ -100,8 +100,8 @@ impl ShardWriter {
         Ok(())
     }
 
-    /// Takes the next entry, in the same order, if its value is longer than [`MAX_INLINE_VALUE_BYTES`]. Its bytes follow:
-    /// [`ShardWriter::push_part`].
+    /// Takes the next entry, in the same order, if its value is longer than [`MAX_INLINE_VALUE_BYTES`]. Its bytes
+    /// follow: [`ShardWriter::push_part`].
     pub fn begin_large(&mut self, entry: &LargeValue<'_>, out: &mut Vec<u8>) -> Result<(), WriteError> {
         if entry.value_bytes <= MAX_INLINE_VALUE_BYTES as u64 || entry.value_bytes > MAX_VALUE_BYTES as u64 {
             return Err(WriteError::ValueLength { bytes: entry.value_bytes });

@@ -190,3 +190,56 @@ pub fn mixed(count: u64) -> Vec<Owned> {
         })
         .collect()
 }
+
+/// Bytes of a block of a Zstandard frame, at most (RFC 8878, section 3.1.1.2).
+const ZSTD_BLOCK_BYTES: usize = 128 << 10;
+/// Magic number; and a descriptor that says: one segment, 4 bytes of content size, no dictionary, no checksum.
+const ZSTD_BEGINS: [u8; 5] = [0x28, 0xb5, 0x2f, 0xfd, 0xa0];
+
+/// A Zstandard frame with the two kinds of block that need no entropy coder: bytes as they are, and one byte so many
+/// times.
+pub fn zstd_of_runs(bytes: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&ZSTD_BEGINS);
+    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    let mut literal: Vec<u8> = Vec::new();
+    let put_literal = |literal: &mut Vec<u8>, out: &mut Vec<u8>| {
+        for block in literal.chunks(ZSTD_BLOCK_BYTES) {
+            out.extend_from_slice(&((block.len() as u32) << 3).to_le_bytes()[..3]);
+            out.extend_from_slice(block);
+        }
+        literal.clear();
+    };
+    for run in bytes.chunk_by(|a, b| a == b) {
+        if run.len() < 16 {
+            literal.extend_from_slice(run);
+            continue;
+        }
+        put_literal(&mut literal, out);
+        for block in run.chunks(ZSTD_BLOCK_BYTES) {
+            out.extend_from_slice(&((block.len() as u32) << 3 | 1 << 1).to_le_bytes()[..3]);
+            out.push(block[0]);
+        }
+    }
+    put_literal(&mut literal, out);
+    // A last block, of nothing.
+    out.extend_from_slice(&[1, 0, 0]);
+}
+
+/// The inverse, into exactly `out`.
+pub fn expand_zstd_of_runs(frame: &[u8], out: &mut [u8]) -> bool {
+    let Some(mut rest) = frame.strip_prefix(&ZSTD_BEGINS[..]).and_then(|rest| rest.get(4..)) else { return false };
+    let mut at = 0;
+    while let Some((&[low, middle, high], after)) = rest.split_first_chunk() {
+        let block = u32::from_le_bytes([low, middle, high, 0]);
+        let (length, is_run) = ((block >> 3) as usize, block >> 1 & 1 == 1);
+        let Some((content, after)) = after.split_at_checked(if is_run { 1 } else { length }) else { return false };
+        let Some(place) = out.get_mut(at..at + length) else { return false };
+        if is_run {
+            place.fill(content[0]);
+        } else {
+            place.copy_from_slice(content);
+        }
+        (at, rest) = (at + length, after);
+    }
+    at == out.len()
+}

@@ -7,7 +7,8 @@ use eyot_protocol::snapshot::{
 use proptest::prelude::*;
 
 use crate::fixtures::{
-    boundaries, file, header, mixed, owned, read, read_in_pieces, shard, shard_with, sorted, Owned, INDEX, NODE_UUID,
+    boundaries, expand_zstd_of_runs, file, header, mixed, owned, read, read_in_pieces, shard, shard_with, sorted,
+    zstd_of_runs, Owned, INDEX, NODE_UUID,
 };
 
 #[test]
@@ -177,28 +178,6 @@ fn what_no_reader_would_take_is_not_written() {
     assert_eq!(keys, [b"{t}b", b"{t}c"]);
 }
 
-/// Stands in for Zstandard: runs of a byte as | byte | length u16 |.
-fn run_lengths(bytes: &[u8], out: &mut Vec<u8>) {
-    for run in bytes.chunk_by(|a, b| a == b) {
-        for piece in run.chunks(usize::from(u16::MAX)) {
-            out.push(piece[0]);
-            out.extend_from_slice(&(piece.len() as u16).to_le_bytes());
-        }
-    }
-}
-
-fn expand(compressed: &[u8], out: &mut [u8]) -> bool {
-    let mut at = 0;
-    for run in compressed.chunks(3) {
-        let &[byte, low, high] = run else { return false };
-        let length = usize::from(u16::from_le_bytes([low, high]));
-        let Some(piece) = out.get_mut(at..at + length) else { return false };
-        piece.fill(byte);
-        at += length;
-    }
-    at == out.len()
-}
-
 #[test]
 fn compressed_chunks_come_back_and_only_smaller_ones_are_compressed() {
     let runs: Vec<Owned> = (0..3000_u32).map(|n| owned(&n.to_le_bytes(), &[n as u8; 150], INDEX << 16, None)).collect();
@@ -206,15 +185,17 @@ fn compressed_chunks_come_back_and_only_smaller_ones_are_compressed() {
     let noise: Vec<Owned> = (0..9_u32).map(|n| owned(&n.to_le_bytes(), &value, u64::from(n) << 16, None)).collect();
     for (entries, shrinks) in [(sorted(&runs, 0, 1), true), (sorted(&noise, 0, 1), false)] {
         let mut compressed = Vec::new();
-        shard_with(header(0, 1), &entries, Some(Box::new(run_lengths)), |out| compressed.append(out));
+        shard_with(header(0, 1), &entries, Some(Box::new(zstd_of_runs)), |out| compressed.append(out));
         let plain = shard(header(0, 1), &entries);
         assert_eq!(compressed.len() < plain.len() / 2, shrinks, "{} of {}", compressed.len(), plain.len());
-        let told = read_in_pieces(&compressed, &[], Some(Box::new(expand))).expect("compressed chunks");
+        let told = read_in_pieces(&compressed, &[], Some(Box::new(expand_zstd_of_runs))).expect("compressed chunks");
         assert!(told.shards[0].1 == entries, "other entries came back");
         let without = read(&compressed).map(|_| ()).map_err(|error| error.problem.name());
         assert_eq!(without, if shrinks { Err("Compressed") } else { Ok(()) });
         let wrong = read_in_pieces(&compressed, &[], Some(Box::new(|_, _| false)));
         assert_eq!(wrong.is_err(), shrinks);
+        let cuts: Vec<usize> = (0..compressed.len()).step_by(97).collect();
+        assert_eq!(read_in_pieces(&compressed, &cuts, Some(Box::new(expand_zstd_of_runs))), Ok(told));
     }
 }
 
