@@ -7,7 +7,7 @@ use eyot_protocol::key::slot;
 use eyot_protocol::snapshot::{Decoder, Entry, Event, LargeValue, ShardHeader, ShardWriter, SnapshotError};
 
 const HEADER: ShardHeader =
-    ShardHeader { node_uuid: 1, shard: 0, shard_count: 1, index: INDEX, term: 1, log_position: None };
+    ShardHeader { node_uuid: 1, shard: 0, shard_count: 1, index: INDEX, term: 1, needed_after: INDEX };
 const INDEX: u64 = (1 << 48) - 1;
 
 #[derive(Debug, Clone, PartialEq, Eq)]

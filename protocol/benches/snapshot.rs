@@ -14,7 +14,7 @@ use eyot_protocol::snapshot::{Decoder, Entry, Event, ShardHeader, ShardWriter};
 const ENTRIES: u64 = 200_000;
 const INDEX: u64 = 1 << 20;
 const HEADER: ShardHeader =
-    ShardHeader { node_uuid: 1, shard: 0, shard_count: 1, index: INDEX, term: 1, log_position: None };
+    ShardHeader { node_uuid: 1, shard: 0, shard_count: 1, index: INDEX, term: 1, needed_after: INDEX };
 
 struct Owned {
     slot: u16,

@@ -135,6 +135,15 @@ pub enum RespRequest<'a> {
         /// Of Redis, whose picture is wanted.
         version: Option<i64>,
     },
+    /// SAVE: answered when new snapshots of everything are on disk.
+    Save,
+    /// BGSAVE.
+    BackgroundSave {
+        /// Whether one that is under way is followed by another, instead of being an error.
+        schedule: bool,
+    },
+    /// LASTSAVE.
+    LastSave,
     /// SHUTDOWN.
     Shutdown(ShutdownRequest),
     /// CLUSTER.

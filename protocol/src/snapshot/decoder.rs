@@ -444,7 +444,7 @@ mod tests {
     #[test]
     fn a_message_that_lies_whole_in_the_input_is_not_copied() {
         let mut stream = Vec::new();
-        let header = ShardHeader { node_uuid: 1, shard: 0, shard_count: 1, index: 0, term: 0, log_position: None };
+        let header = ShardHeader { node_uuid: 1, shard: 0, shard_count: 1, index: 0, term: 0, needed_after: 0 };
         crate::snapshot::ShardWriter::new(header, &mut stream).finish(&mut stream).expect("nothing is due");
         let (mut decoder, mut rest) = (Decoder::new(), stream.as_slice());
         assert!(matches!(decoder.next(&mut rest), Ok(Some(Event::ShardHeader(_)))));

@@ -67,20 +67,9 @@ pub struct ShardHeader {
     pub index: u64,
     /// That entry's term.
     pub term: u64,
-    /// The batch that holds that entry, so the shard's entries up to it are in the snapshot; `None`: not known. Not the
-    /// log's end, which depends on what else shares the log: the stream is a function of the shard alone.
-    pub log_position: Option<LogPosition>,
-}
-
-/// A batch of a core's write-ahead log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogPosition {
-    /// Which log.
-    pub log_id: u16,
-    /// Which start of the node.
-    pub epoch: u64,
-    /// Which batch.
-    pub sequence: u64,
+    /// Behind which index the shard's log is needed with this snapshot: `index`, or less where parts of a large value
+    /// stand in the log before it and the command that names them behind it. At most `index`.
+    pub needed_after: u64,
 }
 
 /// An entry whose value is longer than [`MAX_INLINE_VALUE_BYTES`].
@@ -159,25 +148,26 @@ impl ShardHeader {
         put_number(&mut body, 5, u64::from(self.shard));
         put_number(&mut body, 6, self.index);
         put_number(&mut body, 7, self.term);
-        if let Some(position) = self.log_position {
-            put_message(&mut body, 8, &position.encode());
-        }
+        put_number(&mut body, 8, self.index - self.needed_after);
         body
     }
 
     pub(super) fn decode(body: &[u8]) -> Result<Self, Problem> {
         let Common { node_uuid, shard_count } = Common::decode(body)?;
-        let mut header = Self { node_uuid, shard: 0, shard_count, index: 0, term: 0, log_position: None };
+        let mut header = Self { node_uuid, shard: 0, shard_count, index: 0, term: 0, needed_after: 0 };
+        let mut overlap = 0;
         let mut fields = Fields::of(body);
         while let Some((number, field)) = fields.next()? {
             match number {
                 5 => header.shard = field.number_to(u64::from(shard_count) - 1)? as u16,
                 6 => header.index = field.number_to(u64::MAX / MAX_COMMANDS_PER_ENTRY as u64)?,
                 7 => header.term = field.number()?,
-                8 => header.log_position = Some(LogPosition::decode(field.bytes()?)?),
+                8 => overlap = field.number()?,
                 _ => {}
             }
         }
+        let too_long = Problem::Malformed { what: "a header names more overlap with the log than there is log" };
+        header.needed_after = header.index.checked_sub(overlap).ok_or(too_long)?;
         Ok(header)
     }
 }
@@ -230,30 +220,6 @@ impl Common {
             Some(found) if found > FORMAT_VERSION => Err(Problem::FutureVersion { found }),
             _ => Err(Problem::Malformed { what: "a header names no format version" }),
         }
-    }
-}
-
-impl LogPosition {
-    fn encode(self) -> Vec<u8> {
-        let mut body = Vec::new();
-        put_number(&mut body, 1, u64::from(self.log_id));
-        put_number(&mut body, 2, self.epoch);
-        put_number(&mut body, 3, self.sequence);
-        body
-    }
-
-    fn decode(body: &[u8]) -> Result<Self, Problem> {
-        let mut position = Self { log_id: 0, epoch: 0, sequence: 0 };
-        let mut fields = Fields::of(body);
-        while let Some((number, field)) = fields.next()? {
-            match number {
-                1 => position.log_id = field.number_to(u64::from(u16::MAX))? as u16,
-                2 => position.epoch = field.number()?,
-                3 => position.sequence = field.number()?,
-                _ => {}
-            }
-        }
-        Ok(position)
     }
 }
 

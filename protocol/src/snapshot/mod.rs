@@ -52,7 +52,7 @@ pub use chunk::Chunk;
 pub use decoder::{Decoder, Decompress, Event};
 pub use entry::Entry;
 pub use error::{Problem, SnapshotError, WriteError};
-pub use message::{FileFooter, FileHeader, LargeValue, LogPosition, ShardFooter, ShardHeader, Totals};
+pub use message::{FileFooter, FileHeader, LargeValue, ShardFooter, ShardHeader, Totals};
 pub use writer::{Compress, FileWriter, ShardWriter};
 
 /// What every header begins with.

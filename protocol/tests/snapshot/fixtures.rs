@@ -2,7 +2,7 @@
 
 use eyot_protocol::key::{shard_of_slot, slot};
 use eyot_protocol::snapshot::{
-    Compress, Decoder, Decompress, Entry, Event, FileFooter, FileHeader, FileWriter, LargeValue, LogPosition,
+    Compress, Decoder, Decompress, Entry, Event, FileFooter, FileHeader, FileWriter, LargeValue,
     ShardFooter, ShardHeader, ShardWriter, SnapshotError, MAX_INLINE_VALUE_BYTES, VALUE_PART_BYTES,
 };
 
@@ -33,8 +33,7 @@ pub struct Told {
 }
 
 pub fn header(shard: u16, shard_count: u16) -> ShardHeader {
-    let log_position = Some(LogPosition { log_id: 1, epoch: 7, sequence: 1234 });
-    ShardHeader { node_uuid: NODE_UUID, shard, shard_count, index: INDEX, term: 3, log_position }
+    ShardHeader { node_uuid: NODE_UUID, shard, shard_count, index: INDEX, term: 3, needed_after: INDEX - 5 }
 }
 
 /// Those of `entries` that belong to the shard, as they stand in a snapshot.

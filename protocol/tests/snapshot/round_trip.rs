@@ -90,7 +90,7 @@ fn the_edges_of_every_number_come_back() {
     );
     let told = read(&shard(header(0, 1), &entries)).expect("a stream that was just written");
     assert!(told.shards[0].1 == entries, "other entries came back");
-    let header = ShardHeader { index: (1 << 48) - 1, term: u64::MAX, log_position: None, ..header(16_383, 16_384) };
+    let header = ShardHeader { index: (1 << 48) - 1, term: u64::MAX, needed_after: 0, ..header(16_383, 16_384) };
     let told = read(&shard(header, &[])).expect("a stream that was just written");
     assert_eq!(told.shards[0].0, header);
 }

@@ -147,6 +147,9 @@ fn request(id: CommandId, args: Args<'_>, now_us: i64) -> Outcome<'_> {
         Id::Latency => server::latency(args),
         Id::Time => Ok(RespRequest::Time),
         Id::Lolwut => server::lolwut(args),
+        Id::Save => Ok(RespRequest::Save),
+        Id::BgSave => server::background_save(args),
+        Id::LastSave => Ok(RespRequest::LastSave),
         Id::Shutdown => server::shutdown(args),
         Id::Cluster => server::cluster(args),
     }

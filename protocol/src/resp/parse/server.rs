@@ -145,6 +145,15 @@ pub(super) fn lolwut(args: Args<'_>) -> Outcome<'_> {
     Ok(RespRequest::Lolwut { version })
 }
 
+/// BGSAVE [SCHEDULE]
+pub(super) fn background_save(args: Args<'_>) -> Outcome<'_> {
+    match args.len() {
+        1 => Ok(RespRequest::BackgroundSave { schedule: false }),
+        2 if is(args.at(1), "schedule") => Ok(RespRequest::BackgroundSave { schedule: true }),
+        _ => Err(SYNTAX),
+    }
+}
+
 /// SHUTDOWN [NOSAVE | SAVE] [NOW] [FORCE] [ABORT]
 pub(super) fn shutdown(args: Args<'_>) -> Outcome<'_> {
     let mut shutdown = ShutdownRequest::default();

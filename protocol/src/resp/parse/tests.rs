@@ -420,6 +420,11 @@ fn the_server() {
     is("LOLWUT VERSION 5 1 2 3 x", RespRequest::Lolwut { version: Some(5) });
     is("LOLWUT VERSION 7 x", RespRequest::Lolwut { version: Some(7) });
     not_integers(&["LOLWUT VERSION x", "LOLWUT VERSION 5 x", "LOLWUT VERSION 5 1 2 x", "LOLWUT VERSION 6 1 x"]);
+    is("SAVE", RespRequest::Save);
+    is("BGSAVE", RespRequest::BackgroundSave { schedule: false });
+    is("bgsave Schedule", RespRequest::BackgroundSave { schedule: true });
+    is("LASTSAVE", RespRequest::LastSave);
+    syntax_errors(&["BGSAVE NOW", "BGSAVE SCHEDULE SCHEDULE"]);
     let shutdown = |line: &str, expected| is(&format!("SHUTDOWN {line}"), RespRequest::Shutdown(expected));
     shutdown("", ShutdownRequest::default());
     shutdown("NOSAVE now FORCE", ShutdownRequest { save: Some(false), now: true, force: true, abort: false });

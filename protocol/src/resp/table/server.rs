@@ -46,6 +46,21 @@ pub(super) const TIME: CommandSpec =
     server("time", 1, "2.6.0", "O(1)", ALWAYS.and(Flags::FAST), "Tells the server's clock.").tips(NOT_REPEATABLE);
 pub(super) const LOLWUT: CommandSpec =
     server("lolwut", -1, "5.0.0", "O(1)", Flags::READONLY.and(Flags::FAST), "Draws a picture, and tells the version.");
+pub(super) const SAVE: CommandSpec = server(
+    "save",
+    1,
+    "1.0.0",
+    "O(N), N being the number of keys",
+    Flags::ADMIN.and(Flags::NO_SCRIPT).and(Flags::NO_MULTI),
+    "Makes a snapshot, and waits until it is on disk.",
+);
+pub(super) const BGSAVE: CommandSpec =
+    server("bgsave", -1, "1.0.0", "O(1)", Flags::ADMIN.and(Flags::NO_SCRIPT), "Makes a snapshot beside requests.")
+        .syntax("[SCHEDULE]");
+pub(super) const LASTSAVE: CommandSpec =
+    server("lastsave", 1, "1.0.0", "O(1)", ALWAYS.and(Flags::FAST), "Tells when the last snapshot was made.")
+        .in_categories(Categories::ADMIN.and(Categories::DANGEROUS))
+        .tips(NOT_REPEATABLE);
 pub(super) const SHUTDOWN: CommandSpec = server(
     "shutdown",
     -1,
