@@ -1,7 +1,9 @@
 //! Properties of the native protocol's decoders, the server's and the client's.
 
 use eyot_protocol::native::batch::Batch;
-use eyot_protocol::native::reply::{put_batch_head, put_boolean, put_hello, put_set, put_stats, put_value};
+use eyot_protocol::native::reply::{
+    put_batch_head, put_boolean, put_hello, put_set, put_snapshot, put_stats, put_value,
+};
 use eyot_protocol::native::{
     decode_reply, decode_request, encode_request, split_frame, Frame, FrameHeader, Split, HEADER_BYTES,
     PROTOCOL_VERSION, REPLY_BIT,
@@ -132,6 +134,7 @@ fn put(out: &mut Vec<u8>, response: &Response<'_>) {
             }
         }
         Response::Stats(json) => put_stats(out, json),
+        Response::Snapshot(reply) => put_snapshot(out, reply),
         // Not `put_error`: a server knows its codes and cuts its messages, a client takes any.
         Response::Error(error) => {
             let mut encoder = Encoder::new(out);

@@ -56,11 +56,13 @@ pub enum ErrorCode {
     AuthenticationRequired = 22,
     /// The user or the password is not right.
     AuthenticationFailed = 23,
+    /// There is no snapshot of this shard at this index, or none any more: ask for the newest.
+    NoSuchSnapshot = 24,
 }
 
 impl ErrorCode {
     /// Every code, in the order of its number.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::MalformedFrame,
         Self::FrameTooLarge,
         Self::UnsupportedVersion,
@@ -84,6 +86,7 @@ impl ErrorCode {
         Self::CrossSlot,
         Self::AuthenticationRequired,
         Self::AuthenticationFailed,
+        Self::NoSuchSnapshot,
     ];
 
     /// The code of a number from the wire; `None` for one that this version does not know.
@@ -122,6 +125,7 @@ impl ErrorCode {
             Self::CrossSlot => "CROSS_SLOT",
             Self::AuthenticationRequired => "AUTHENTICATION_REQUIRED",
             Self::AuthenticationFailed => "AUTHENTICATION_FAILED",
+            Self::NoSuchSnapshot => "NO_SUCH_SNAPSHOT",
         }
     }
 
@@ -185,6 +189,6 @@ mod tests {
         let names: std::collections::BTreeSet<_> = ErrorCode::ALL.map(ErrorCode::name).into_iter().collect();
         assert_eq!(names.len(), ErrorCode::ALL.len());
         assert_eq!(ErrorCode::from_number(0), None);
-        assert_eq!(ErrorCode::from_number(24), None);
+        assert_eq!(ErrorCode::from_number(25), None);
     }
 }

@@ -27,6 +27,10 @@ pub const MAX_BATCH_OPERATIONS: usize = 10_000;
 /// Longest PING payload (it is sent back), so that a PING cannot be used to move bulk data.
 pub const MAX_PING_BYTES: usize = 64 * 1024;
 
+/// Most bytes that one request reads of a snapshot (1 MiB): the server holds them until they are sent, and a client
+/// has several such requests under way.
+pub const MAX_SNAPSHOT_READ_BYTES: usize = 1024 * 1024;
+
 /// Longest password, in bytes: a longer one is a file that was given by mistake. Comparing takes the time of the
 /// longest.
 pub const MAX_PASSWORD_BYTES: usize = 512;

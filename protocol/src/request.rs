@@ -9,7 +9,7 @@ use crate::command::Condition;
 use crate::credentials::Credentials;
 use crate::native::batch::Batch;
 
-/// What a client may ask for, in classes as they are counted. The number of the first eight is the operation code of
+/// What a client may ask for, in classes as they are counted. The number of the first nine is the operation code of
 /// the native protocol; the others are reached over RESP, many commands each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -30,23 +30,21 @@ pub enum Operation {
     Batch = 7,
     /// The server's figures as JSON.
     Stats = 8,
+    /// Make, watch and read snapshots.
+    Snapshot = 9,
     /// Any other read of one key, or of several.
-    Query = 9,
+    Query = 10,
     /// Any other write.
-    Modify = 10,
+    Modify = 11,
     /// What looks at all keys.
-    Keyspace = 11,
+    Keyspace = 12,
     /// What is about the server or the connection.
-    Admin = 12,
+    Admin = 13,
 }
 
 impl Operation {
     /// Every operation of the native protocol, in the order of its code.
-    pub const ALL: [Self; 8] =
-        [Self::Hello, Self::Ping, Self::Get, Self::Set, Self::Delete, Self::Exists, Self::Batch, Self::Stats];
-
-    /// Every class that is counted, in the order of its number.
-    pub const COUNTED: [Self; 12] = [
+    pub const ALL: [Self; 9] = [
         Self::Hello,
         Self::Ping,
         Self::Get,
@@ -55,6 +53,20 @@ impl Operation {
         Self::Exists,
         Self::Batch,
         Self::Stats,
+        Self::Snapshot,
+    ];
+
+    /// Every class that is counted, in the order of its number.
+    pub const COUNTED: [Self; 13] = [
+        Self::Hello,
+        Self::Ping,
+        Self::Get,
+        Self::Set,
+        Self::Delete,
+        Self::Exists,
+        Self::Batch,
+        Self::Stats,
+        Self::Snapshot,
         Self::Query,
         Self::Modify,
         Self::Keyspace,
@@ -83,6 +95,7 @@ impl Operation {
             Self::Exists => "EXISTS",
             Self::Batch => "BATCH",
             Self::Stats => "STATS",
+            Self::Snapshot => "SNAPSHOT",
             Self::Query => "QUERY",
             Self::Modify => "MODIFY",
             Self::Keyspace => "KEYSPACE",
@@ -211,6 +224,33 @@ pub struct Hello<'a> {
     pub credentials: Option<Credentials<'a>>,
 }
 
+/// What is wanted of the server's snapshots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SnapshotRequest {
+    /// New snapshots of all shards. They hold whatever was acknowledged before.
+    Create,
+    /// How far they are, and what there is.
+    Status {
+        /// The number that [`SnapshotRequest::Create`] was answered with; 0: none is meant.
+        request: u64,
+    },
+    /// Bytes of a snapshot.
+    Read(SnapshotRead),
+}
+
+/// Which bytes of which snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotRead {
+    /// The shard.
+    pub shard: u16,
+    /// The index of the shard's log at which the snapshot was taken.
+    pub index: u64,
+    /// The first byte.
+    pub offset: u64,
+    /// At most so many bytes: [`MAX_SNAPSHOT_READ_BYTES`](crate::limits::MAX_SNAPSHOT_READ_BYTES) or fewer.
+    pub length: u32,
+}
+
 /// One request. See [`Operation`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request<'a> {
@@ -242,6 +282,8 @@ pub enum Request<'a> {
     Batch(Batch<'a>),
     /// The server's figures.
     Stats,
+    /// Snapshots.
+    Snapshot(SnapshotRequest),
 }
 
 impl<'a> Request<'a> {
@@ -251,7 +293,7 @@ impl<'a> Request<'a> {
         match self {
             Self::Get { key } | Self::Delete { key } | Self::Exists { key } => Some(key),
             Self::Set(set) => Some(set.key),
-            Self::Hello(_) | Self::Ping { .. } | Self::Batch(_) | Self::Stats => None,
+            Self::Hello(_) | Self::Ping { .. } | Self::Batch(_) | Self::Stats | Self::Snapshot(_) => None,
         }
     }
 
@@ -266,6 +308,7 @@ impl<'a> Request<'a> {
             Self::Exists { .. } => Operation::Exists,
             Self::Batch(_) => Operation::Batch,
             Self::Stats => Operation::Stats,
+            Self::Snapshot(_) => Operation::Snapshot,
         }
     }
 }

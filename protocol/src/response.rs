@@ -42,8 +42,62 @@ pub enum Response<'a> {
     Batch(Vec<Response<'a>>),
     /// To STATS: JSON text.
     Stats(&'a str),
+    /// To SNAPSHOT.
+    Snapshot(SnapshotReply<'a>),
     /// Any request may end so.
     Error(ReplyError),
+}
+
+/// What a SNAPSHOT is answered with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SnapshotReply<'a> {
+    /// New snapshots are being made.
+    Created {
+        /// The number by which STATUS tells when they are done.
+        request: u64,
+    },
+    /// How far they are, and what there is.
+    Status(SnapshotStatus),
+    /// Bytes of a snapshot; none: the end.
+    Bytes(&'a [u8]),
+}
+
+/// How far a server is with its snapshots, and what there is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SnapshotStatus {
+    /// Whether the request that was named has come to its end. True if none was named.
+    pub is_done: bool,
+    /// Why that request failed, if it did.
+    pub failure: Option<String>,
+    /// Whether snapshots are being made now, asked for or not.
+    pub is_in_progress: bool,
+    /// Entries that are encoded of those under way.
+    pub entries_done: u64,
+    /// And bytes.
+    pub bytes_done: u64,
+    /// Keys that the node holds now: about as many entries as a snapshot will have.
+    pub keys: u64,
+    /// The newest snapshot of each shard that has one, by shard, ascending.
+    pub shards: Vec<ShardSnapshot>,
+    /// How many shards there are.
+    pub shard_count: u16,
+    /// The identity of the node's data.
+    pub node_uuid: u128,
+}
+
+/// A shard's newest snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShardSnapshot {
+    /// The shard.
+    pub shard: u16,
+    /// The core that owns it.
+    pub core: u16,
+    /// The index of its log at which it was taken.
+    pub index: u64,
+    /// Bytes of its stream.
+    pub bytes: u64,
+    /// Entries in it.
+    pub entries: u64,
 }
 
 /// A value that was read.

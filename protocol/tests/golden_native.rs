@@ -4,11 +4,12 @@
 use eyot_protocol::command::Condition;
 use eyot_protocol::native::batch::Batch;
 use eyot_protocol::native::reply::{
-    put_batch_head, put_boolean, put_error_reply, put_hello, put_reply, put_set, put_stats, put_value, REPLY_FLAG_ERROR,
+    put_batch_head, put_boolean, put_error_reply, put_hello, put_reply, put_set, put_snapshot, put_stats, put_value,
+    REPLY_FLAG_ERROR,
 };
 use eyot_protocol::native::{decode_reply, decode_request, encode_request, split_frame, Frame, FrameHeader, Split};
-use eyot_protocol::request::{AckLevel, Expiry, Operation, ReadLevel, Request, RequestOptions, Set};
-use eyot_protocol::response::{ReplyError, Response, SetOutcome};
+use eyot_protocol::request::{AckLevel, Expiry, Operation, ReadLevel, Request, RequestOptions, Set, SnapshotRequest};
+use eyot_protocol::response::{ReplyError, Response, SetOutcome, SnapshotReply, SnapshotStatus};
 use eyot_protocol::tlv::{Encoder, Value};
 use eyot_protocol::ErrorCode;
 
@@ -88,8 +89,12 @@ fn write_text(text: &str) -> String {
 fn write_key(key: &[u8]) -> String {
     match std::str::from_utf8(key) {
         Ok(text) if !text.chars().any(char::is_control) => write_text(text),
-        _ => format!("x\"{}\"", key.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")),
+        _ => write_hex(key),
     }
+}
+
+fn write_hex(bytes: &[u8]) -> String {
+    format!("x\"{}\"", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" "))
 }
 
 fn write_value(value: &Value) -> String {
@@ -149,7 +154,38 @@ fn write_request(request: &Request<'_>) -> String {
         Request::Set(set) => write_set(set),
         Request::Batch(batch) => write_batch(batch),
         Request::Stats => "STATS".to_owned(),
+        Request::Snapshot(SnapshotRequest::Create) => "SNAPSHOT create".to_owned(),
+        Request::Snapshot(SnapshotRequest::Status { request }) => format!("SNAPSHOT status of {request}"),
+        Request::Snapshot(SnapshotRequest::Read(read)) => format!(
+            "SNAPSHOT read shard {}, index {}, offset {}, length {}",
+            read.shard, read.index, read.offset, read.length
+        ),
     }
+}
+
+fn write_status(status: &SnapshotStatus) -> String {
+    let not = |truth: bool| if truth { "" } else { "not " };
+    let shards = status.shards.iter().map(|shard| {
+        let (number, core) = (shard.shard, shard.core);
+        format!("{number} core {core} index {} bytes {} entries {}", shard.index, shard.bytes, shard.entries)
+    });
+    let uuid = format!("{:032x}", status.node_uuid);
+    format!(
+        "{}done, {}{}in progress, {} entries and {} bytes of {} keys, shards [{}] of {}, node {}-{}-{}-{}-{}",
+        not(status.is_done),
+        status.failure.as_ref().map_or_else(String::new, |failure| format!("failed {failure:?}, ")),
+        not(status.is_in_progress),
+        status.entries_done,
+        status.bytes_done,
+        status.keys,
+        shards.collect::<Vec<_>>().join(", "),
+        status.shard_count,
+        &uuid[..8],
+        &uuid[8..12],
+        &uuid[12..16],
+        &uuid[16..20],
+        &uuid[20..],
+    )
 }
 
 fn write_batch(batch: &Batch<'_>) -> String {
@@ -207,6 +243,9 @@ fn write_response(response: &Response<'_>) -> String {
             format!("[{}]", results.iter().map(write_response).collect::<Vec<_>>().join("; "))
         }
         Response::Stats(json) => (*json).to_owned(),
+        Response::Snapshot(SnapshotReply::Created { request }) => format!("request {request}"),
+        Response::Snapshot(SnapshotReply::Status(status)) => write_status(status),
+        Response::Snapshot(SnapshotReply::Bytes(bytes)) => format!("bytes {}", write_hex(bytes)),
         Response::Error(error) => write_error(error),
     }
 }
@@ -226,6 +265,7 @@ fn put(out: &mut Vec<u8>, response: &Response<'_>) {
             }
         }
         Response::Stats(json) => put_stats(out, json),
+        Response::Snapshot(reply) => put_snapshot(out, reply),
         Response::Error(error) => {
             let mut encoder = Encoder::new(out);
             encoder.list(1);

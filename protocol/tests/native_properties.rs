@@ -2,17 +2,21 @@
 
 use eyot_protocol::command::Condition;
 use eyot_protocol::credentials::Credentials;
-use eyot_protocol::limits::{FRAME_OVERHEAD_BYTES, MAX_DEPTH};
+use eyot_protocol::limits::{FRAME_OVERHEAD_BYTES, MAX_DEPTH, MAX_SNAPSHOT_READ_BYTES};
 use eyot_protocol::native::batch::Batch;
 use eyot_protocol::native::codec::encode_batch;
 use eyot_protocol::native::reply::{
-    put_batch_head, put_boolean, put_error, put_error_reply, put_reply, put_set, put_stats, put_value,
+    put_batch_head, put_boolean, put_error, put_error_reply, put_reply, put_set, put_snapshot, put_stats, put_value,
 };
 use eyot_protocol::native::{
     decode_reply, decode_request, encode_request, split_frame, Frame, FrameHeader, Split, HEADER_BYTES,
 };
-use eyot_protocol::request::{AckLevel, Expiry, Hello, Operation, ReadLevel, Request, RequestOptions, Set};
-use eyot_protocol::response::{ReplyError, Response, SetOutcome, StoredValue};
+use eyot_protocol::request::{
+    AckLevel, Expiry, Hello, Operation, ReadLevel, Request, RequestOptions, Set, SnapshotRead, SnapshotRequest,
+};
+use eyot_protocol::response::{
+    ReplyError, Response, SetOutcome, ShardSnapshot, SnapshotReply, SnapshotStatus, StoredValue,
+};
 use eyot_protocol::tlv::Value;
 use eyot_protocol::ErrorCode;
 use proptest::collection::vec;
@@ -52,6 +56,7 @@ enum Any {
     Keyed(Keyed),
     Batch(Vec<Keyed>),
     Stats,
+    Snapshot(SnapshotRequest),
 }
 
 impl Any {
@@ -65,6 +70,7 @@ impl Any {
             Self::Ping(payload) => Request::Ping { payload },
             Self::Keyed(keyed) => keyed.request(),
             Self::Stats => Request::Stats,
+            Self::Snapshot(request) => Request::Snapshot(*request),
             Self::Batch(operations) => {
                 let requests: Vec<Request<'_>> = operations.iter().map(Keyed::request).collect();
                 return encode_batch(out, id, &requests, options).expect("operations that a batch takes");
@@ -87,6 +93,7 @@ impl Any {
                     && batch.requests().zip(operations).all(|(found, keyed)| keyed.request() == found)
             }
             (Self::Stats, Request::Stats) => true,
+            (Self::Snapshot(request), Request::Snapshot(found)) => request == found,
             _ => false,
         }
     }
@@ -156,6 +163,40 @@ fn any_keyed() -> impl Strategy<Value = Keyed> {
     ]
 }
 
+fn any_snapshot_request() -> impl Strategy<Value = SnapshotRequest> {
+    let number = || 0..=i64::MAX as u64;
+    let read = (any::<u16>(), number(), number(), 0..=MAX_SNAPSHOT_READ_BYTES as u32);
+    prop_oneof![
+        Just(SnapshotRequest::Create),
+        number().prop_map(|request| SnapshotRequest::Status { request }),
+        read.prop_map(|(shard, index, offset, length)| {
+            SnapshotRequest::Read(SnapshotRead { shard, index, offset, length })
+        }),
+    ]
+}
+
+fn any_snapshot_status() -> impl Strategy<Value = SnapshotStatus> {
+    let number = || 0..=i64::MAX as u64;
+    let shards = prop::collection::btree_map(0..u16::MAX, (any::<u16>(), number(), number(), number()), 0..20);
+    let flags = (any::<bool>(), proptest::option::of("[ -~é]{0,30}"), any::<bool>());
+    (flags, (number(), number(), number()), shards, any::<u128>()).prop_map(
+        |((is_done, failure, is_in_progress), (entries_done, bytes_done, keys), shards, node_uuid)| SnapshotStatus {
+            is_done,
+            failure,
+            is_in_progress,
+            entries_done,
+            bytes_done,
+            keys,
+            shard_count: shards.keys().next_back().map_or(0, |last| last + 1),
+            shards: shards
+                .into_iter()
+                .map(|(shard, (core, index, bytes, entries))| ShardSnapshot { shard, core, index, bytes, entries })
+                .collect(),
+            node_uuid,
+        },
+    )
+}
+
 fn any_request() -> impl Strategy<Value = Any> {
     prop_oneof![
         1 => (
@@ -167,6 +208,7 @@ fn any_request() -> impl Strategy<Value = Any> {
         6 => any_keyed().prop_map(Any::Keyed),
         2 => vec(any_keyed(), 0..12).prop_map(Any::Batch),
         1 => Just(Any::Stats),
+        1 => any_snapshot_request().prop_map(Any::Snapshot),
     ]
 }
 
@@ -329,6 +371,23 @@ proptest! {
         let mut stats = Vec::new();
         put_reply(&mut stats, Operation::Stats.code(), 1, |out| put_stats(out, &json));
         prop_assert_eq!(decode_reply(&one_frame(&stats), &[]), Ok(Response::Stats(&json)));
+    }
+
+    #[test]
+    fn a_reply_to_snapshot_comes_back_as_it_was(
+        status in any_snapshot_status(), request in 0..=i64::MAX as u64, bytes in vec(any::<u8>(), 0..200),
+    ) {
+        let replies =
+            [SnapshotReply::Status(status), SnapshotReply::Created { request }, SnapshotReply::Bytes(&bytes)];
+        for reply in replies {
+            let mut frame = Vec::new();
+            put_reply(&mut frame, Operation::Snapshot.code(), 1, |out| put_snapshot(out, &reply));
+            let (header, body) = frame.split_first_chunk::<HEADER_BYTES>().expect("a whole frame");
+            for end in 0..body.len() {
+                prop_assert!(decode_reply(&one_frame(&frame_of(*header, &body[..end])), &[]).is_err());
+            }
+            prop_assert_eq!(decode_reply(&one_frame(&frame), &[]), Ok(Response::Snapshot(reply)));
+        }
     }
 
     #[test]

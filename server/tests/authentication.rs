@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use eyot_protocol::credentials::Credentials;
 use eyot_protocol::limits::MAX_UNAUTHENTICATED_FRAME_BYTES;
-use eyot_protocol::request::{Hello, Operation, Request, RequestOptions, Set};
+use eyot_protocol::request::{Hello, Operation, Request, RequestOptions, Set, SnapshotRequest};
 use eyot_protocol::ErrorCode;
 use eyot_server::error::StopReason;
 use rand::Rng;
@@ -232,6 +232,7 @@ fn the_native_wire_answers_nothing_but_hello() {
         Request::Delete { key: b"a" },
         Request::Exists { key: b"a" },
         Request::Stats,
+        Request::Snapshot(SnapshotRequest::Create),
         Request::Hello(Hello { client: Some("x"), credentials: None }),
     ];
     for request in &requests {

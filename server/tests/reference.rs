@@ -165,6 +165,7 @@ fn limits_are_listed_with_their_values() {
         ("MAX_VARINT_BYTES", limits::MAX_VARINT_BYTES),
         ("MAX_BATCH_OPERATIONS", limits::MAX_BATCH_OPERATIONS),
         ("MAX_PING_BYTES", limits::MAX_PING_BYTES),
+        ("MAX_SNAPSHOT_READ_BYTES", limits::MAX_SNAPSHOT_READ_BYTES),
         ("MAX_PASSWORD_BYTES", limits::MAX_PASSWORD_BYTES),
         ("MAX_UNAUTHENTICATED_FRAME_BYTES", limits::MAX_UNAUTHENTICATED_FRAME_BYTES),
         ("MAX_COMMANDS_PER_ENTRY", limits::MAX_COMMANDS_PER_ENTRY),

@@ -6,7 +6,7 @@ use eyot_protocol::error::ProtocolError;
 use eyot_protocol::native::codec::encode_batch;
 use eyot_protocol::native::encode_request;
 use eyot_protocol::request::{Operation, Request, RequestOptions};
-use eyot_protocol::response::{HelloReply, ReplyError, Response, SetOutcome};
+use eyot_protocol::response::{HelloReply, ReplyError, Response, SetOutcome, SnapshotReply, SnapshotStatus};
 
 /// More than the header, the optional fields and the TLV heads of one operation take.
 pub(crate) const OPERATION_OVERHEAD_BYTES: usize = 64;
@@ -77,7 +77,7 @@ pub(crate) fn request_bytes_max(request: &Request<'_>) -> usize {
                 hello.client.map_or(0, str::len) + said
             }
             Request::Batch(batch) => batch.payload().len(),
-            Request::Stats => 0,
+            Request::Stats | Request::Snapshot(_) => 0,
         }
 }
 
@@ -93,6 +93,7 @@ pub(crate) enum Reply {
     Exists(bool),
     Batch(Vec<Reply>),
     Stats(String),
+    Snapshot(SnapshotAnswer),
     Error(ReplyError),
 }
 
@@ -107,7 +108,26 @@ impl From<Response<'_>> for Reply {
             Response::Exists(exists) => Self::Exists(exists),
             Response::Batch(results) => Self::Batch(results.into_iter().map(Self::from).collect()),
             Response::Stats(json) => Self::Stats(json.to_owned()),
+            Response::Snapshot(reply) => Self::Snapshot(reply.into()),
             Response::Error(error) => Self::Error(error),
+        }
+    }
+}
+
+/// A reply to SNAPSHOT that outlives the buffer that it came in.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum SnapshotAnswer {
+    Created(u64),
+    Status(Box<SnapshotStatus>),
+    Bytes(Vec<u8>),
+}
+
+impl From<SnapshotReply<'_>> for SnapshotAnswer {
+    fn from(reply: SnapshotReply<'_>) -> Self {
+        match reply {
+            SnapshotReply::Created { request } => Self::Created(request),
+            SnapshotReply::Status(status) => Self::Status(Box::new(status)),
+            SnapshotReply::Bytes(bytes) => Self::Bytes(bytes.to_vec()),
         }
     }
 }

@@ -336,7 +336,7 @@ fn look(frame: &[u8], connection: usize) -> Seen {
         };
         let keys = match &request {
             Request::Batch(batch) => batch.requests().map(|request| key_of(&request)).collect(),
-            Request::Hello(_) | Request::Ping { .. } | Request::Stats => Vec::new(),
+            Request::Hello(_) | Request::Ping { .. } | Request::Stats | Request::Snapshot(_) => Vec::new(),
             keyed => vec![key_of(keyed)],
         };
         let expiry = if let Request::Set(set) = &request { Some(set.expiry) } else { None };

@@ -15,11 +15,13 @@
 //! EXISTS [key]
 //! BATCH  [[int32 op, ...the operation's own payload...], ...]
 //! STATS  []
+//! SNAPSHOT [string, number ...]              see `snapshot`
 //! ```
 
 use super::batch::{encode_batch_payload, Batch};
 use super::frame::{self, Frame, FrameHeader, PROTOCOL_VERSION};
 use super::hello::{decode_hello, encode_hello};
+use super::snapshot::{decode_snapshot, encode_snapshot};
 use crate::command::Condition;
 use crate::error::{ErrorCode, ProtocolError};
 use crate::limits::{MAX_KEY_BYTES, MAX_PING_BYTES};
@@ -52,6 +54,7 @@ pub fn decode_request<'a>(
             expect_count(count, 0, "STATS takes no arguments")?;
             Request::Stats
         }
+        Operation::Snapshot => decode_snapshot(count, &mut decoder)?,
         Operation::Batch => return Ok((Request::Batch(Batch::decode(payload, max_value_bytes)?), options)),
         _ => decode_keyed(operation, count, &mut decoder, max_value_bytes)?,
     };
@@ -227,7 +230,7 @@ pub(crate) fn expect_count(count: usize, expected: usize, rule: &str) -> Result<
 }
 
 #[cold]
-fn wrong_count(count: usize, rule: &str) -> ProtocolError {
+pub(crate) fn wrong_count(count: usize, rule: &str) -> ProtocolError {
     ProtocolError::new(ErrorCode::InvalidArgument, format!("{rule}; got {count} values"))
 }
 
@@ -276,6 +279,7 @@ pub fn encode_request(out: &mut Vec<u8>, request_id: u32, request: &Request<'_>,
         Request::Ping { payload } => out.extend_from_slice(payload),
         Request::Batch(batch) => out.extend_from_slice(batch.payload()),
         Request::Stats => Encoder::new(out).list(0),
+        Request::Snapshot(request) => encode_snapshot(out, request),
         Request::Get { .. } | Request::Set(_) | Request::Delete { .. } | Request::Exists { .. } => {
             Encoder::new(out).list(argument_count(request));
             encode_arguments(out, request);
@@ -340,7 +344,7 @@ pub(crate) fn encode_arguments(out: &mut Vec<u8>, request: &Request<'_>) {
                 }
             }
         }
-        Request::Hello(_) | Request::Ping { .. } | Request::Batch(_) | Request::Stats => {
+        Request::Hello(_) | Request::Ping { .. } | Request::Batch(_) | Request::Stats | Request::Snapshot(_) => {
             unreachable!("not an operation on one key")
         }
     }

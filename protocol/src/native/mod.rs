@@ -32,6 +32,7 @@ pub mod codec;
 pub mod frame;
 pub mod hello;
 pub mod reply;
+pub mod snapshot;
 
 pub use codec::{decode_request, encode_request, large_set, without_value, LargeSet};
 pub use frame::{split_frame, Frame, FrameHeader, Split, HEADER_BYTES, MIN_FRAME_BYTES, PROTOCOL_VERSION, REPLY_BIT};

@@ -16,14 +16,16 @@
 //! EXISTS  [boolean]
 //! BATCH   [result, result, ...]
 //! STATS   [string]                      JSON
+//! SNAPSHOT [map] or [bytes]             see `snapshot`
 //! ```
 
 use super::frame::{self, Frame, FrameHeader, HEADER_BYTES, LENGTH_BYTES, PROTOCOL_VERSION, REPLY_BIT};
 use super::hello::{decode_hello_reply, encode_hello_reply};
+use super::snapshot::{decode_snapshot_reply, encode_snapshot_reply};
 use crate::error::{ErrorCode, ProtocolError};
 use crate::limits::MAX_ERROR_MESSAGE_BYTES;
 use crate::request::Operation;
-use crate::response::{HelloReply, ReplyError, Response, SetOutcome, StoredValue};
+use crate::response::{HelloReply, ReplyError, Response, SetOutcome, SnapshotReply, StoredValue};
 use crate::tlv::{Decoder, Encoder, ValueRef};
 
 pub use super::frame::REPLY_FLAG_ERROR;
@@ -107,6 +109,11 @@ pub fn put_stats(out: &mut Vec<u8>, json: &str) {
 /// Appends the result of a HELLO.
 pub fn put_hello(out: &mut Vec<u8>, reply: &HelloReply) {
     encode_hello_reply(out, reply);
+}
+
+/// Appends the result of a SNAPSHOT.
+pub fn put_snapshot(out: &mut Vec<u8>, reply: &SnapshotReply<'_>) {
+    encode_snapshot_reply(out, reply);
 }
 
 /// Appends the result of a request that failed.
@@ -272,6 +279,7 @@ fn decode_result<'a>(operation: Operation, values: &Values<'a>) -> Result<Respon
         (Operation::Exists, 1, Some((_, ValueRef::Boolean(exists))), None) => Ok(Response::Exists(exists)),
         (Operation::Stats, 1, Some((_, ValueRef::String(json))), None) => Ok(Response::Stats(json)),
         (Operation::Hello, 1, Some((_, value)), None) => decode_hello_reply(value).map(Response::Hello),
+        (Operation::Snapshot, 1, Some((_, value)), None) => decode_snapshot_reply(value).map(Response::Snapshot),
         _ => Err(unexpected(&format!("a result of {} values that {} does not have", values.count, operation.name()))),
     }
 }

@@ -85,6 +85,11 @@ impl Work {
             }),
             Request::Hello(hello) => self.hello(&to, hello),
             Request::Stats => self.ask_statistics(&to),
+            Request::Snapshot(_) => {
+                let message = "this server does not offer SNAPSHOT; HELLO lists its features";
+                self.metrics.errors += 1;
+                self.outlet().reply(&to, Reply::Error(ErrorCode::UnsupportedFeature, message));
+            }
         }
     }
 
@@ -147,7 +152,7 @@ fn on_one_key<'a>(request: &Request<'a>, now_us: i64) -> KeyRequest<'a> {
             condition,
             return_old: false,
         }),
-        Request::Hello(_) | Request::Ping { .. } | Request::Batch(_) | Request::Stats => {
+        Request::Hello(_) | Request::Ping { .. } | Request::Batch(_) | Request::Stats | Request::Snapshot(_) => {
             unreachable!("not a request on one key")
         }
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use eyot_protocol::native::codec::encode_batch;
 use eyot_protocol::native::{decode_reply, encode_request, split_frame, Split};
 use eyot_protocol::request::{Hello, Operation, Request, RequestOptions, Set};
-use eyot_protocol::response::{HelloReply, Response, SetOutcome};
+use eyot_protocol::response::{HelloReply, Response, SetOutcome, SnapshotReply, SnapshotStatus};
 use eyot_protocol::tlv::{Decoder, Encoder, ValueRef};
 use eyot_protocol::ErrorCode;
 
@@ -55,6 +55,9 @@ pub enum Answer {
     Exists(bool),
     Batch(Vec<Answer>),
     Stats(String),
+    SnapshotCreated(u64),
+    SnapshotStatus(SnapshotStatus),
+    SnapshotBytes(Vec<u8>),
     Error(ErrorCode, String),
 }
 
@@ -70,6 +73,9 @@ impl Answer {
             Response::Exists(exists) => Self::Exists(exists),
             Response::Batch(responses) => Self::Batch(responses.into_iter().map(Self::of).collect()),
             Response::Stats(json) => Self::Stats(json.to_owned()),
+            Response::Snapshot(SnapshotReply::Created { request }) => Self::SnapshotCreated(request),
+            Response::Snapshot(SnapshotReply::Status(status)) => Self::SnapshotStatus(status),
+            Response::Snapshot(SnapshotReply::Bytes(bytes)) => Self::SnapshotBytes(bytes.to_vec()),
             Response::Error(error) => Self::Error(error.code().expect("a known code"), error.message),
         }
     }
