@@ -47,6 +47,11 @@ impl Standalone {
     /// The term of a node that never had a peer.
     pub const TERM: Term = Term(1);
 
+    /// The term of every entry: a node that stands alone has but one.
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
     /// A log whose newest entry is `last`, all of it on disk and applied; [`Index`] 0 for an empty one.
     pub fn recovered(last: EntryPosition) -> Self {
         Self { term: last.term.max(Self::TERM), last: last.index, persisted: last.index, applied: last.index }

@@ -24,6 +24,7 @@ pub mod replication;
 pub mod shard;
 
 pub mod disk;
+pub mod snapshot;
 pub mod wal;
 
 pub mod admin;

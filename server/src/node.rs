@@ -28,10 +28,11 @@ use crate::net::session::Wire;
 use crate::preflight;
 use crate::router::mesh::{Message, INBOX_MESSAGES};
 use crate::router::Routes;
+use crate::snapshot::SnapshotBoard;
 use crate::wal;
 
 /// What this version offers of the protocol's optional parts.
-const FEATURES: [&str; 4] = ["deadline", "ack-levels", "shard-map", "password"];
+const FEATURES: [&str; 5] = ["deadline", "ack-levels", "shard-map", "password", "snapshot"];
 
 /// Runs a node until it is asked to stop.
 ///
@@ -81,6 +82,7 @@ pub fn run(settings: Settings) -> Result<(), Stop> {
             node_uuid: identity.node_uuid,
             epoch,
             wal_directory: data_dir.wal_directory(),
+            snapshots_directory: data_dir.snapshots_directory(),
             large_values: large_values.clone(),
             progress: progress.clone(),
             go: may_go,
@@ -194,6 +196,7 @@ fn share(
     Shared {
         tunables: Tunables::new(&settings.memory),
         memory: Board::new(settings.core_count()),
+        snapshots: SnapshotBoard::new(settings.core_count(), identity.shards),
         server_tunables: ServerTunables::new(&settings),
         facts: facts(&settings, identity, addresses, resp_addresses.as_ref()),
         memory_peak: AtomicU64::new(0),
@@ -238,11 +241,12 @@ fn await_recovery(reports: &mpsc::Receiver<Result<Ready, Stop>>, core_count: usi
         let report = reports.recv().map_err(|_| {
             Stop::new(StopReason::RingFailed, "a core ended before it had started", "see the messages before this one")
         })??;
-        if let Ready::Recovered { core, records, commands, bytes, elapsed } = report {
-            if records > 0 {
-                let per_second = commands as f64 / elapsed.as_secs_f64().max(1e-6);
+        if let Ready::Recovered { core, entries, records, commands, bytes, elapsed } = report {
+            if records + entries > 0 {
+                let per_second = (entries + commands) as f64 / elapsed.as_secs_f64().max(1e-6);
                 tracing::info!(
                     core,
+                    entries,
                     commands,
                     records,
                     bytes,

@@ -146,6 +146,25 @@ fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
 }
 
 #[test]
+fn nothing_acknowledged_is_lost_while_snapshots_are_made_and_the_log_is_cut() {
+    let directory = directory();
+    let mut dice = Dice::new();
+    let mut known = vec![vec![Known::default(); KEYS]; CONNECTIONS];
+    let cores = several_cores().to_string();
+    for round in 0..rounds(8) {
+        let cores = if round % 4 == 3 { "1" } else { &cores };
+        let arguments = ["--cores", cores, "--shards", "8", "--snapshot-log-size", "200KB"];
+        let lost = kill_under_load(directory.path(), &arguments, &mut known, &mut dice);
+        assert_eq!(lost, 0, "round {round}: {lost} keys are older than what was acknowledged");
+    }
+    let files = files_of(directory.path());
+    let count = |end: &str| files.iter().filter(|(path, _)| path.to_string_lossy().ends_with(end)).count();
+    assert!((8..=16).contains(&count(".snap")), "{} snapshots: no load, no proof", count(".snap"));
+    let first = files.iter().filter(|(path, _)| path.ends_with("00000000000000000001.wal")).count();
+    assert_eq!(first, 0, "the log is cut behind them");
+}
+
+#[test]
 fn the_crash_test_finds_what_an_early_acknowledgement_loses() {
     let mut dice = Dice::new();
     let mut lost = 0;

@@ -13,6 +13,7 @@ use super::process::{machine_memory_bytes, operating_system, ProcessFigures};
 use crate::memory::Ledger;
 use crate::metrics::commands::CommandMetrics;
 use crate::metrics::{CoreReport, Counters};
+use crate::snapshot::SnapshotFigures;
 
 /// What does not change while the node runs.
 #[derive(Debug, Clone, Default)]
@@ -176,6 +177,8 @@ pub struct NodeFigures {
     pub log_writes: u64,
     /// See `log_writes`.
     pub log_bytes: u64,
+    /// What there is of snapshots.
+    pub snapshots: SnapshotFigures,
     /// Whether the disk is full on any core.
     pub read_only: bool,
     /// Open connections.

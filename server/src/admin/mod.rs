@@ -54,6 +54,7 @@ use self::figures::{Moment, NodeFacts, NodeFigures};
 use self::process::ProcessFigures;
 use crate::metrics::CoreReport;
 use crate::router::Routes;
+use crate::snapshot::SnapshotBoard;
 
 /// The version of Redis whose replies these are.
 pub const COMPATIBLE_VERSION: &str = "7.0.15";
@@ -72,6 +73,8 @@ pub struct AdminContext<'a> {
     pub memory_peak: &'a AtomicU64,
     /// Settings, and what can be changed of them.
     pub config: ConfigContext<'a>,
+    /// What there is of snapshots.
+    pub snapshots: &'a SnapshotBoard,
     /// Which core owns which slot.
     pub routes: &'a Routes,
     /// For each core, where its own listener for the Redis protocol is; the shared one where there is one core.
@@ -92,6 +95,7 @@ impl AdminContext<'_> {
         figures.policy = POLICY_NAMES[usize::from(self.config.memory.policy()) % POLICY_NAMES.len()];
         figures.max_clients = self.config.tunables.max_clients();
         figures.note_peak(self.memory_peak);
+        figures.snapshots = self.snapshots.figures();
         figures
     }
 

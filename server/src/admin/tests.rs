@@ -138,6 +138,7 @@ struct Node {
     peak: AtomicU64,
     settings: Settings,
     tunables: ServerTunables,
+    snapshots: SnapshotBoard,
     routes: Routes,
     addresses: Vec<SocketAddr>,
     cores: [FakeCore; 2],
@@ -152,6 +153,7 @@ impl Node {
             peak: AtomicU64::new(0),
             tunables: ServerTunables::new(&settings),
             settings,
+            snapshots: SnapshotBoard::new(2, 8),
             routes: Routes::new(8, 2),
             addresses: ["0.0.0.0:6480", "0.0.0.0:6481"].map(|address| address.parse().unwrap()).to_vec(),
             cores: [FakeCore::new(0), FakeCore::new(1)],
@@ -160,7 +162,7 @@ impl Node {
 
     /// The reply to a line of words, asked by the connection 1 of the first core in RESP3.
     fn ask(&mut self, line: &str) -> String {
-        let Self { facts, peak, settings, tunables, routes, addresses, cores } = self;
+        let Self { facts, peak, settings, tunables, snapshots, routes, addresses, cores } = self;
         let config = ConfigContext {
             settings,
             tunables,
@@ -173,6 +175,7 @@ impl Node {
             facts,
             memory_peak: peak,
             config,
+            snapshots,
             routes,
             core_addresses: addresses,
             core: 0,

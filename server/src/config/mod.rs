@@ -7,6 +7,7 @@ mod memory;
 mod password;
 mod server_tunables;
 mod settings;
+mod snapshots;
 mod tunables;
 mod units;
 
@@ -14,6 +15,7 @@ pub use memory::{MemoryConfig, MemorySettings};
 pub use password::{load_password, PASSWORD_VARIABLE};
 pub use server_tunables::{OutputLimit, ServerTunables, QUERY_BUFFER_BYTES_MAX};
 pub use settings::{Settings, MAX_CORES, MAX_SHARDS};
+pub use snapshots::SnapshotSettings;
 pub use tunables::Tunables;
 pub use units::{parse_bytes, parse_duration};
 
@@ -67,7 +69,7 @@ pub struct Config {
     #[arg(long, env = "EYOT_PEERS", value_name = "LIST", default_value = "")]
     pub peers: String,
 
-    /// Where the log is kept; created if missing
+    /// Where log and snapshots are kept; created if missing
     #[arg(long, env = "EYOT_DATA_DIR", value_name = "DIR", default_value = "./data")]
     pub data_dir: PathBuf,
 
@@ -126,6 +128,15 @@ pub struct Config {
     /// Size of a log segment, 1MiB to 1GiB; a larger one is made for a larger value
     #[arg(long, env = "EYOT_WAL_SEGMENT_SIZE", value_name = "BYTES", default_value = "64MiB", value_parser = parse_bytes)]
     pub wal_segment_size: u64,
+
+    /// Snapshot a core's shards after so many bytes of log: auto (an eighth of its data, at least 64MiB), a size, or 0 for
+    /// never. Older log is given up: less keeps the disk emptier and starts quicker, more writes less
+    #[arg(long, env = "EYOT_SNAPSHOT_LOG_SIZE", value_name = "BYTES", default_value = "auto")]
+    pub snapshot_log_size: String,
+
+    /// Snapshot a core's shards so long after the last time, if anything was written; 0: never
+    #[arg(long, env = "EYOT_SNAPSHOT_INTERVAL", value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
+    pub snapshot_interval: Duration,
 
     /// How long an idle core looks for work before it sleeps, in microseconds; worth raising only where cores are
     /// dedicated

@@ -8,6 +8,7 @@ use eyot_protocol::credentials::Password;
 use eyot_protocol::limits::{FRAME_OVERHEAD_BYTES, MAX_VALUE_BYTES};
 
 use super::memory::MemorySettings;
+use super::snapshots::SnapshotSettings;
 use super::Config;
 use crate::error::{Stop, StopReason};
 
@@ -65,6 +66,8 @@ pub struct Settings {
     pub mmap_threshold_bytes: Option<usize>,
     /// Size of a log segment.
     pub segment_bytes: u64,
+    /// When snapshots are made.
+    pub snapshots: SnapshotSettings,
     /// See [`Config::spin_us`].
     pub spin: Duration,
     /// What clients have to say before anything else; `None`: nothing. Of [`super::load_password`].
@@ -133,6 +136,7 @@ impl Settings {
             max_value_bytes,
             mmap_threshold_bytes: config.enable_mmap.then_some(config.mmap_threshold as usize),
             segment_bytes,
+            snapshots: SnapshotSettings::resolve(config)?,
             spin: Duration::from_micros(u64::from(config.spin_us)),
             password: None,
             memory: MemorySettings::resolve(&config.memory, memory_total_bytes)?,

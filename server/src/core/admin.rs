@@ -45,6 +45,7 @@ impl Work {
                 return self.ask_slot(key, *slot, KeyspaceRequest::KeysInSlot(*slot, count));
             }
             RespRequest::Client(ClientCommand::Reply(mode)) => return self.client_reply(key, *mode),
+            RespRequest::Save => return self.save(key),
             _ => {}
         }
         let to = self.begin_resp(key, Operation::Admin, false, 1);
@@ -73,6 +74,8 @@ impl Work {
             }
             RespRequest::Client(client) => self.client(&to, client),
             RespRequest::Command(command) => self.say(&to, |writer| put_command(writer, command)),
+            RespRequest::BackgroundSave { schedule } => self.background_save(&to, *schedule),
+            RespRequest::LastSave => self.last_save(&to),
             RespRequest::Help => self.say(&to, |writer| put_help(writer, id)),
             RespRequest::Shutdown(_) => {
                 // The connection ends without a reply, as Redis has it.
@@ -204,6 +207,7 @@ impl Work {
                 clients_possible: shared.clients_possible,
                 cluster_enabled: shared.facts.cluster_enabled,
             },
+            snapshots: &shared.snapshots,
             routes: &shared.routes,
             core_addresses: &resp.cores,
             core: self.core,

@@ -404,6 +404,16 @@ impl CoreLog {
         }
     }
 
+    /// The newest batch that has records: all that was appended is durable when it is.
+    pub fn last_appended(&self) -> Sequence {
+        self.writer.last_appended()
+    }
+
+    /// The newest batch that is on disk, with all before it.
+    pub fn durable(&self) -> Sequence {
+        self.writer.durable()
+    }
+
     /// Whether nothing waits for the disk.
     pub fn is_settled(&self) -> bool {
         self.writer.pending_bytes() == 0

@@ -197,7 +197,7 @@ impl Work {
         // What is warm for the next values is not counted: an eviction would free nothing, and others would follow it
         // for nothing. It is the kernel's to take back, and the file's to give back soon.
         ledger.large_values += self.arriving_bytes();
-        ledger.log_tail += self.log.memory_bytes() as u64;
+        ledger.log_tail += (self.log.memory_bytes() + self.snapshots.memory_bytes()) as u64;
         ledger.connections = self.connections.memory_bytes() as u64;
         ledger.in_flight += (self.mesh.memory_bytes() + self.gathers.memory_bytes()) as u64;
         ledger.in_flight += (self.sliced.memory_bytes() + self.walks.memory_bytes()) as u64;

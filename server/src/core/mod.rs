@@ -40,6 +40,10 @@ mod resp;
 mod shared;
 mod slices;
 mod slow_commands;
+mod snapshot_encoder;
+mod snapshot_requests;
+mod snapshot_thread;
+mod snapshots;
 mod startup;
 mod stopping;
 mod timeouts;
@@ -101,6 +105,8 @@ pub(crate) struct Work {
     uploads: uploads::Uploads,
     /// Reads that wait for pages of large values.
     paging: paging::Paging,
+    /// Snapshots of the shards, under way and published.
+    snapshots: snapshots::Snapshots,
     mesh: Mesh,
     gathers: Gathers,
     /// Walks over keys that are under way.
@@ -152,6 +158,8 @@ pub(crate) struct Core {
     listeners_stopped: Vec<u32>,
     /// Connections that linger, by the time at which they are closed, with slot and generation. At most one for each.
     lingering: VecDeque<(Instant, u32, u32)>,
+    /// Whether the last turn had nothing to answer.
+    is_idle: bool,
     /// Set while the node stops.
     stopping: Option<Stopping>,
 }

@@ -85,11 +85,7 @@ impl Work {
             }),
             Request::Hello(hello) => self.hello(&to, hello),
             Request::Stats => self.ask_statistics(&to),
-            Request::Snapshot(_) => {
-                let message = "this server does not offer SNAPSHOT; HELLO lists its features";
-                self.metrics.errors += 1;
-                self.outlet().reply(&to, Reply::Error(ErrorCode::UnsupportedFeature, message));
-            }
+            Request::Snapshot(request) => self.snapshot_request(&to, *request),
         }
     }
 

@@ -14,6 +14,7 @@ use crate::memory::Board;
 use crate::metrics::ReportContext;
 use crate::net::listener::Addresses;
 use crate::router::Routes;
+use crate::snapshot::SnapshotBoard;
 
 /// What every core knows.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct Shared {
     pub tunables: Tunables,
     /// What the cores know of each other's memory.
     pub memory: Board,
+    /// What the cores know of each other's snapshots.
+    pub snapshots: SnapshotBoard,
     /// What of clients and logs may change while the node runs.
     pub server_tunables: ServerTunables,
     /// What INFO says of the node.
@@ -63,6 +66,13 @@ impl Shared {
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         self.wakers.iter().for_each(Waker::wake);
+    }
+
+    /// Asks every core for new snapshots of all its shards; returns the request's number.
+    pub fn request_snapshots(&self) -> u64 {
+        let number = self.snapshots.request();
+        self.wakers.iter().for_each(Waker::wake);
+        number
     }
 
     /// Whether the node is stopping.

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver as InboxReceiver, Sender as InboxSender};
 use eyot_protocol::resp::{ArgList, RespLimits};
-use eyot_raft_glue::{EntryKind, EntryPosition};
-use eyot_ring::{Ring, RingOptions, Sleeper, Waker};
+use eyot_raft_glue::{EntryKind, EntryPosition, Index, ShardId};
+use eyot_ring::{MappedRegion, Ring, RingOptions, Sleeper, Waker};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use super::clock::TurnClock;
@@ -19,6 +19,7 @@ use super::deferred::DeferredReads;
 use super::log::CoreLog;
 use super::memory_pressure::MemoryWork;
 use super::random::{Random, Seeds};
+use super::snapshots::{KeptSnapshots, SnapshotPlan, Snapshots};
 use super::uploads::Uploads;
 use super::{Core, Shared, Work};
 use crate::admin::latency::LatencyEvents;
@@ -35,7 +36,9 @@ use crate::router::scatter::Gathers;
 use crate::security::admit::WriteBudget;
 use crate::security::password::FailedAttempts;
 use crate::shard::{HashSeed, Shard};
-use crate::wal::{self, LogIdentity, LogOptions, Recovered, RecoveryError, RecoveryScope};
+use crate::snapshot::load::Owner;
+use crate::snapshot::{load_newest, store, Loaded, Rejected, ShardSnapshot, SnapshotError};
+use crate::wal::{self, LogIdentity, LogOptions, Recovered, RecoveryError, RecoveryScope, SnapshotPosition};
 
 /// Memory that the executor registers for direct I/O of its own, which a core does not do: the smallest that it takes.
 const EXECUTOR_IO_MEMORY: usize = 512 * 1024;
@@ -63,6 +66,8 @@ pub struct CoreStart {
     pub epoch: u64,
     /// Where the logs are.
     pub wal_directory: std::path::PathBuf,
+    /// Where the snapshots are.
+    pub snapshots_directory: std::path::PathBuf,
     /// Where large values are, and from which size on; `None`: on the heap.
     pub large_values: Option<(std::path::PathBuf, usize)>,
     /// Tells `main` how it goes.
@@ -78,6 +83,8 @@ pub enum Ready {
     Recovered {
         /// Its number.
         core: u16,
+        /// Keys that were in snapshots.
+        entries: u64,
         /// Entries, and bytes of log.
         records: u64,
         /// Commands in those entries.
@@ -126,7 +133,7 @@ pub fn spawn(start: CoreStart) -> Result<ExecutorJoinHandle<Result<(), Stop>>, S
 
 fn bring_up(start: CoreStart) -> Result<Core, Stop> {
     let CoreStart { core, shared, sleeper, inbox, ways, listeners, node_uuid, epoch, .. } = start;
-    let CoreStart { wal_directory, large_values, progress, go, .. } = start;
+    let CoreStart { wal_directory, snapshots_directory, large_values, progress, go, .. } = start;
     let settings = &shared.settings;
     let started = Instant::now();
     let mut large_values = match large_values {
@@ -141,7 +148,8 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         epoch,
     };
     let seeds = Seeds::draw()?;
-    let (shards, recovered, commands) = recover(scope, &shared, &wal_directory, &mut large_values, seeds.hashes)?;
+    let origin = Origin { scope, shared: &shared, wal_directory: &wal_directory, snapshots_directory: &snapshots_directory };
+    let Restored { shards, recovered, commands, entries, kept } = restore(&origin, &mut large_values, seeds.hashes)?;
     for tail in &recovered.torn_tails {
         tracing::warn!(
             core, file = %tail.file.display(), offset = tail.offset, bytes = tail.bytes, sequence = tail.sequence.0,
@@ -149,7 +157,7 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         );
     }
     let elapsed = started.elapsed();
-    let done = Ready::Recovered { core, records: recovered.records, commands, bytes: recovered.bytes, elapsed };
+    let done = Ready::Recovered { core, entries, records: recovered.records, commands, bytes: recovered.bytes, elapsed };
     if progress.send(Ok(done)).is_err() || go.recv().is_err() {
         return Err(Stop::new(
             StopReason::Usage,
@@ -166,6 +174,12 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         settings.flush_interval,
         sleeper.waker(),
     )?;
+    let plan = SnapshotPlan {
+        node_uuid,
+        shard_count: scope.shard_count,
+        directory: snapshots_directory,
+    };
+    let snapshots = Snapshots::start(plan, core, kept, sleeper.waker())?;
     let ring = Ring::new(RingOptions::default()).map_err(|error| crate::preflight::ring_stop(&error))?;
     let listeners = listeners.listen()?;
     let clock = TurnClock::new(shared.started);
@@ -188,6 +202,7 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         large_requests: super::large_requests::LargeRequests::default(),
         uploads: Uploads::new(epoch),
         paging: super::paging::Paging::default(),
+        snapshots,
         mesh: Mesh::new(core, inbox, ways),
         gathers: Gathers::default(),
         walks: super::walks::Walks::default(),
@@ -218,6 +233,7 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         accept_again: None,
         listeners_stopped: Vec::new(),
         lingering: std::collections::VecDeque::new(),
+        is_idle: true,
         stopping: None,
     };
     // The core begins to accept with its first turn; the sockets listen already.
@@ -237,33 +253,119 @@ fn open_large_values(directory: &std::path::Path, threshold_bytes: usize) -> Res
     })
 }
 
-/// Reads the core's shards back from the logs, large values into their places.
-fn recover(
+/// Where a core's shards come from.
+struct Origin<'a> {
     scope: RecoveryScope,
-    shared: &Shared,
-    wal_directory: &std::path::Path,
+    shared: &'a Shared,
+    wal_directory: &'a std::path::Path,
+    snapshots_directory: &'a std::path::Path,
+}
+
+/// A core's shards as they were.
+struct Restored {
+    shards: Vec<ShardDriver>,
+    recovered: Recovered,
+    /// Commands of the log that were applied.
+    commands: u64,
+    /// Entries of snapshots that were loaded.
+    entries: u64,
+    kept: Vec<KeptSnapshots>,
+}
+
+/// Reads the core's shards back: of each the newest sound snapshot, then the log behind it. Large values go into their
+/// places.
+fn restore(
+    origin: &Origin<'_>,
     large_values: &mut Option<LargeValues>,
     hash_seed: HashSeed,
-) -> Result<(Vec<ShardDriver>, Recovered, u64), Stop> {
-    let mut shards: Vec<Shard> =
-        shared.routes.shards_of_core(scope.core).map(|id| Shard::new(id, scope.shard_count, hash_seed)).collect();
-    // What is read back was used when it was written, and what the policy wants to know of it follows from that.
-    for shard in &mut shards {
-        shard.set_tracking(shared.tunables.tracking());
+) -> Result<Restored, Stop> {
+    let Origin { scope, shared, .. } = *origin;
+    let (mut shards, mut positions, mut kept, mut entries) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    for shard in shared.routes.shards_of_core(scope.core) {
+        let loaded = load_shard(origin, shard, large_values, hash_seed)?;
+        entries += loaded.entries;
+        if let Some(header) = &loaded.header {
+            let position = SnapshotPosition { position: loaded.position(), needed_after: Index(header.needed_after) };
+            positions.push((shard, position));
+        }
+        kept.push(told(origin, shard, &loaded));
+        shards.push(loaded.shard);
     }
+    let (recovered, commands) = replay(origin, &mut shards, &positions, large_values)?;
+    let drivers = shards
+        .into_iter()
+        .map(|shard| {
+            let position = recovered.positions.iter().find(|(id, _)| *id == shard.id());
+            ShardDriver::new(shard, position.map_or(EntryPosition::default(), |(_, position)| *position))
+        })
+        .collect();
+    Ok(Restored { shards: drivers, recovered, commands, entries, kept })
+}
+
+fn load_shard(
+    origin: &Origin<'_>,
+    shard: ShardId,
+    large_values: &mut Option<LargeValues>,
+    hash_seed: HashSeed,
+) -> Result<Loaded, Stop> {
+    let Origin { scope, shared, snapshots_directory, .. } = *origin;
+    let directory = store::shard_directory(snapshots_directory, shard);
+    store::remove_leftovers(&RealDisk, &directory).map_err(|error| snapshot_stop(&error))?;
+    let owner = Owner { node_uuid: scope.node_id, shard, shard_count: scope.shard_count };
+    let fresh = || {
+        // What is read back was used when it was written, and what the policy wants to know of it follows from that.
+        let mut shard = Shard::new(shard, scope.shard_count, hash_seed);
+        shard.set_tracking(shared.tunables.tracking());
+        shard
+    };
+    let now_us = TurnClock::new(shared.started).wall_us();
+    let allocate = &mut |bytes| place_of(large_values, bytes);
+    load_newest(&RealDisk, snapshots_directory, owner, now_us, fresh, allocate).map_err(|error| snapshot_stop(&error))
+}
+
+/// Gives a large value its place; `None`: it belongs on the heap.
+fn place_of(large_values: &mut Option<LargeValues>, bytes: usize) -> std::io::Result<Option<MappedRegion>> {
+    let Some(values) = large_values.as_mut().filter(|values| values.takes(bytes)) else { return Ok(None) };
+    values.allocate(bytes).map(Some).ok_or_else(|| std::io::ErrorKind::StorageFull.into())
+}
+
+/// Tells what was found of a shard's snapshots, to people and to the board.
+fn told(origin: &Origin<'_>, shard: ShardId, loaded: &Loaded) -> KeptSnapshots {
+    let (core, board) = (origin.scope.core, &origin.shared.snapshots);
+    for Rejected { error, .. } in &loaded.rejected {
+        let instead = loaded.header.map_or(0, |header| header.index);
+        tracing::error!(core, shard = shard.0, %error, instead, "a snapshot is passed over; the log has what is missing, or the start fails");
+    }
+    if let Some(header) = &loaded.header {
+        let (index, entries, bytes) = (Index(header.index), loaded.entries, loaded.bytes);
+        board.of(core).published(ShardSnapshot { shard, index, bytes, entries });
+    }
+    let kept = KeptSnapshots::found(&loaded.kept);
+    if let Some(needed_after) = kept.needed_after() {
+        board.set_needed_after(shard, needed_after);
+    }
+    kept
+}
+
+/// Applies the log behind the snapshots.
+fn replay(
+    origin: &Origin<'_>,
+    shards: &mut [Shard],
+    positions: &[(ShardId, SnapshotPosition)],
+    large_values: &mut Option<LargeValues>,
+) -> Result<(Recovered, u64), Stop> {
+    let Origin { scope, wal_directory, .. } = *origin;
     let first = shards.first().map_or(0, |shard| shard.id().0);
     let mut commands = 0_u64;
-    let recovered = wal::recover(&RealDisk, wal_directory, scope, &mut |record| {
+    let recovered = wal::recover(&RealDisk, wal_directory, scope, positions, &mut |record| {
         // A core's shards are neighbours, so a shard's place among them is its distance from the first.
-        let local_shard = usize::from(record.shard.0 - first);
+        let shard = &mut shards[usize::from(record.shard.0 - first)];
         match record.kind {
-            EntryKind::Commands => {
-                shards[local_shard].apply(record.position.index, record.payload, |_, _| commands += 1)?;
+            EntryKind::Commands if record.is_covered => shard.pass_over(record.payload)?,
+            EntryKind::Commands => shard.apply(record.position.index, record.payload, |_, _| commands += 1)?,
+            EntryKind::ValuePart => {
+                shard.apply_part(record.payload, record.is_covered, |bytes| place_of(large_values, bytes))?;
             }
-            EntryKind::ValuePart => shards[local_shard].apply_part(record.payload, |bytes| {
-                let Some(values) = large_values.as_mut().filter(|values| values.takes(bytes)) else { return Ok(None) };
-                values.allocate(bytes).map(Some).ok_or_else(|| std::io::ErrorKind::StorageFull.into())
-            })?,
         }
         Ok(())
     })
@@ -272,14 +374,13 @@ fn recover(
     if unfinished > 0 {
         tracing::info!(core = scope.core, unfinished, "large values that were never acknowledged are left out");
     }
-    let drivers = shards
-        .into_iter()
-        .map(|shard| {
-            let position = recovered.positions.iter().find(|(id, _)| *id == shard.id());
-            ShardDriver::new(shard, position.map_or(EntryPosition::default(), |(_, position)| *position))
-        })
-        .collect();
-    Ok((drivers, recovered, commands))
+    Ok((recovered, commands))
+}
+
+/// How the node ends over a directory of snapshots that cannot be read.
+fn snapshot_stop(error: &SnapshotError) -> Stop {
+    let remedy = "check the permissions and the health of the data directory's disk";
+    Stop::new(StopReason::DataDirectory, error.to_string(), remedy)
 }
 
 /// How the node ends over a log that cannot be read.

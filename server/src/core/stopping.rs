@@ -24,6 +24,7 @@ const FLUSH_LOOK: Duration = Duration::from_millis(1);
 impl Core {
     pub(super) fn begin_to_stop(&mut self) {
         self.stopping = Some(Stopping { give_up_at: self.work.clock.now() + STOP_GRACE, settled: false });
+        self.work.abort_snapshots();
         for number in 0..self.listeners.len() {
             self.ring.cancel_accept(number as u32);
         }

@@ -57,6 +57,7 @@ impl Core {
                 self.events.extend(reaped.drain(..));
             }
             let mut handled = 0;
+            let is_idle = self.events.is_empty() && !self.work.mesh.has_messages();
             while let Some(event) = self.events.pop_front() {
                 self.event(event)?;
                 handled += 1;
@@ -76,6 +77,8 @@ impl Core {
             self.review_connections();
             self.keep_house();
             self.work.flush_reads();
+            self.work.snapshot_slice(is_idle);
+            self.is_idle = is_idle;
             self.work.page_in(&mut self.ring);
             self.work.tell_heavy();
             self.work.mesh.flush();
@@ -100,6 +103,8 @@ impl Core {
         // Whatever was put into the inbox before the announcement is seen here; whatever comes after it wakes.
         let late = self.work.mesh.has_messages()
             || self.work.log.has_news()
+            || self.work.snapshots.has_news()
+            || self.work.snapshot_was_asked_for()
             || (self.stopping.is_none() && self.work.shared.is_stopping());
         let entered = self.ring.enter(if late { Wait::No } else { wait });
         self.sleeper.awake();
@@ -124,6 +129,8 @@ impl Core {
             || !self.work.put_off.is_empty()
             || !self.work.open_shards.is_empty()
             || self.work.memory.has_work()
+            || self.work.snapshots.has_work(self.is_idle, self.work.clock.now())
+            || self.work.snapshot_was_asked_for()
             || (self.stopping.is_none() && self.work.shared.is_stopping())
     }
 
@@ -166,7 +173,9 @@ impl Core {
         }
         let lingering = self.lingering.front().map(|(until, ..)| *until);
         let interval = self.work.large_values.as_ref().and_then(LargeValues::next_deadline);
-        for deadline in [self.work.log.next_deadline(), self.accept_again, lingering, interval].into_iter().flatten() {
+        let slice = self.work.snapshots.next_deadline();
+        let log = self.work.log.next_deadline();
+        for deadline in [log, self.accept_again, lingering, interval, slice].into_iter().flatten() {
             wait = shorter(wait, until(deadline));
         }
         if !self.work.connections.is_empty() {

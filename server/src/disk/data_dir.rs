@@ -34,6 +34,7 @@ const LOCK: &str = "LOCK";
 const IDENTITY: &str = "IDENTITY";
 const IDENTITY_TEMPORARY: &str = "IDENTITY.tmp";
 const WAL: &str = "wal";
+const SNAPSHOTS: &str = "snapshots";
 const KERNEL_RANDOM: &str = "/dev/urandom";
 /// Longest name of a node: it is shown in one line of logs and metrics.
 const NODE_ID_BYTES_MAX: usize = 64;
@@ -223,6 +224,11 @@ impl<D: Disk> DataDir<D> {
     /// Whether this call created the identity.
     pub fn is_new(&self) -> bool {
         self.is_new
+    }
+
+    /// Where the snapshots are; it may not exist.
+    pub fn snapshots_directory(&self) -> PathBuf {
+        self.path.join(SNAPSHOTS)
     }
 
     /// Where the logs are; it exists.

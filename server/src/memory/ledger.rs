@@ -27,7 +27,7 @@ pub struct Ledger {
     pub table: u64,
     /// Keys and values.
     pub entries: u64,
-    /// Entries on their way to the disk, who waits for them, and the log's own buffers.
+    /// Entries on their way to the disk, who waits for them, the log's own buffers, and those of snapshots.
     pub log_tail: u64,
     /// Input and output of connections, their slots, spare buffers.
     pub connections: u64,

@@ -23,6 +23,10 @@ use crate::router::LargeReply;
 /// core that does it itself is not held longer, and others get their turn.
 pub const MAX_REFERENCE_SEND_BYTES: usize = 1 << 20;
 
+/// Bytes of one send of a value that is longer than that, which a worker of the kernel's does: each hand-over waits for
+/// a turn of the core, and a worker that sends longer holds nobody.
+pub const MAX_WORKER_SEND_BYTES: usize = 8 << 20;
+
 /// What goes out by reference.
 #[derive(Debug)]
 enum Body {
@@ -100,7 +104,7 @@ impl Output {
 
     /// Takes what one send may have off the front, in pieces.
     pub fn take_pieces(&mut self) -> Vec<Piece> {
-        let (mut pieces, mut taken, mut left) = (Vec::new(), 0, MAX_REFERENCE_SEND_BYTES);
+        let (mut pieces, mut taken, mut left) = (Vec::new(), 0, self.send_bytes_max());
         let take = |from: usize, length: usize| Piece::Bytes(self.bytes[from..from + length].to_vec());
         while let (Some(reference), true) = (self.references.front_mut(), left > 0 && pieces.len() + 2 <= MAX_PIECES) {
             let before = (reference.at - taken).min(left);
@@ -140,6 +144,18 @@ impl Output {
         self.bytes.drain(..taken);
         self.references.iter_mut().for_each(|reference| reference.at -= taken);
         pieces
+    }
+
+    /// What the next send may have.
+    fn send_bytes_max(&self) -> usize {
+        let is_long = |next: &Reference| {
+            matches!(next.body, Body::Mapped(_)) && next.range.len() > MAX_REFERENCE_SEND_BYTES
+        };
+        if self.references.front().is_some_and(is_long) {
+            MAX_WORKER_SEND_BYTES
+        } else {
+            MAX_REFERENCE_SEND_BYTES
+        }
     }
 
     /// Memory of its own: the bytes, and the list of what is referred to.
@@ -207,10 +223,11 @@ mod tests {
                 }
                 // One send between the rounds, all at the end.
                 while !output.is_empty() {
+                    let bytes_max = output.send_bytes_max();
                     let pieces = output.take_pieces();
                     prop_assert!(!pieces.is_empty() && pieces.len() <= MAX_PIECES);
                     let bytes: usize = pieces.iter().map(Piece::len).sum();
-                    prop_assert!(bytes > 0 && bytes <= MAX_REFERENCE_SEND_BYTES);
+                    prop_assert!(bytes > 0 && bytes <= bytes_max);
                     pieces.iter().for_each(|piece| sent.extend_from_slice(content(piece)));
                     if round == 0 {
                         break;

@@ -10,6 +10,7 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 
 use eyot_protocol::command::{Command, Condition, EntryBuilder};
 use eyot_protocol::key::slot;
@@ -24,7 +25,7 @@ use super::foreseen::UnappliedMemory;
 use super::unapplied::{UnappliedKeys, NO_BUCKET};
 use crate::router::{Asked, Reply, ReplySink, ReplyTo};
 use crate::shard::access::Tracking;
-use crate::shard::{Outcome, Place, Shard, WholeValue};
+use crate::shard::{Outcome, Place, Shard, SnapshotStep, Stored, WholeValue};
 
 /// Bytes at which an open entry is sealed before the turn ends: bounds what one record of the log has to hold beside a
 /// single larger command, and what is copied at once.
@@ -186,6 +187,30 @@ impl ShardDriver {
     #[inline]
     pub fn free_some(&mut self, budget: usize) -> bool {
         self.shard.free_some(budget)
+    }
+
+    /// Begins a snapshot of the shard as it is: at the entry that was applied last, whose position it returns.
+    ///
+    /// # Panics
+    /// When one is under way.
+    pub fn begin_snapshot(&mut self) -> EntryPosition {
+        let position = EntryPosition { term: self.log.term(), index: self.log.last_applied() };
+        self.shard.begin_snapshot(position.index);
+        position
+    }
+
+    /// See [`Shard::snapshot_some`].
+    pub fn snapshot_some(
+        &mut self,
+        budget: usize,
+        sink: impl FnMut(&[u8], Stored<'_>) -> ControlFlow<()>,
+    ) -> SnapshotStep {
+        self.shard.snapshot_some(budget, sink)
+    }
+
+    /// Gives a snapshot up, if one is under way.
+    pub fn abort_snapshot(&mut self) {
+        self.shard.abort_snapshot();
     }
 
     /// Has the engine remember what `tracking` says of each key's use.

@@ -276,7 +276,7 @@ impl LogWriter {
     }
 
     /// The sequence of the newest batch that has records, or of the batch before the first.
-    fn last_appended(&self) -> Sequence {
+    pub fn last_appended(&self) -> Sequence {
         Sequence(self.last_given_out.0 + self.batches.len() as u64)
     }
 

@@ -150,14 +150,20 @@ fn memory(figures: &NodeFigures, fields: &mut Fields<'_>) {
 }
 
 fn persistence(figures: &NodeFigures, fields: &mut Fields<'_>) {
+    let snapshots = &figures.snapshots;
+    let seconds = |us: i64| us / 1_000_000;
+    let running_s = snapshots.running_since_us.map(|since_us| seconds(figures.moment.wall_us - since_us));
     fields.zeros(&["loading", "async_loading", "current_cow_size", "rdb_changes_since_last_save"]);
-    fields.zeros(&["current_save_keys_processed", "current_save_keys_total", "rdb_bgsave_in_progress"]);
-    // As Redis does before its first snapshot: the state on disk is the one that the node started with, and its log.
-    fields.put("rdb_last_save_time", figures.facts.started_unix_s);
-    fields.put("rdb_last_bgsave_status", "ok");
-    fields.put("rdb_last_bgsave_time_sec", -1);
-    fields.put("rdb_current_bgsave_time_sec", -1);
-    fields.zeros(&["rdb_saves", "rdb_last_cow_size"]);
+    fields.put("current_save_keys_processed", snapshots.entries_done);
+    fields.put("current_save_keys_total", if running_s.is_some() { figures.keys } else { 0 });
+    fields.put("rdb_bgsave_in_progress", i32::from(running_s.is_some()));
+    // Before the first of this process, as in Redis, the time of its start: the state on disk is the one it read then.
+    fields.put("rdb_last_save_time", snapshots.succeeded_at_us.map_or(figures.facts.started_unix_s as i64, seconds));
+    fields.put("rdb_last_bgsave_status", if snapshots.failure.is_some() { "err" } else { "ok" });
+    fields.put("rdb_last_bgsave_time_sec", snapshots.last_elapsed.map_or(-1, |elapsed| elapsed.as_secs() as i64));
+    fields.put("rdb_current_bgsave_time_sec", running_s.unwrap_or(-1));
+    fields.put("rdb_saves", snapshots.rounds);
+    fields.zeros(&["rdb_last_cow_size"]);
     fields.put("aof_enabled", 1);
     fields.zeros(&["aof_rewrite_in_progress", "aof_rewrite_scheduled"]);
     fields.put("aof_last_rewrite_time_sec", -1);

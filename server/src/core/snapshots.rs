@@ -1,0 +1,464 @@
+//! When a core's shards are snapshotted, and how that stays out of the requests' way.
+//!
+//! Place in the flow: beside step 8 (apply). A round takes the core's shards one after the other: the engine walks over
+//! a shard in slices, what it yields is encoded here, and the snapshot thread writes it. When a shard's snapshot is
+//! durable the log gives up what only older ones needed.
+//!
+//! ```text
+//!   asked for, or enough log, or time ─► round: shard 0 ─► shard 1 ─► ... ─► done
+//!                                         │ begin at the applied index
+//!                                         ▼
+//!            slice ─► encoder ─► buffer ─► thread ─► file ... footer ─► log durable? ─► published ─► log cut
+//! ```
+//!
+//! Invariants:
+//! - A slice is some hundred microseconds, and while the core has requests a quarter of its time at most: what
+//!   [`BUSY_SHARE`] says.
+//! - A snapshot is published only when the log has made durable all that is in it: it never knows more than the log.
+//! - A snapshot that fails is told and tried again later; nothing else ends by it.
+//!
+//! Deliberately not here: what the bytes mean, which entries they are of, and the files.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use eyot_protocol::snapshot::ShardHeader;
+use eyot_raft_glue::{Index, ShardId};
+use eyot_ring::Waker;
+
+use super::snapshot_encoder::{SnapshotEncoder, BUFFER_BYTES};
+use super::snapshot_thread::{Done, Job, ReadRequest, SnapshotThread, BUFFERS_MAX, READS_MAX};
+use super::Work;
+use crate::error::{Stop, StopReason};
+use crate::router::ReplyTo;
+use crate::shard::SnapshotStep;
+use crate::snapshot::{Kept, Published, ShardSnapshot, SnapshotError, SNAPSHOTS_KEPT};
+use crate::wal::Sequence;
+
+/// What one turn gives to a snapshot.
+const SLICE_MAX: Duration = Duration::from_micros(200);
+/// While there are requests: after a slice, so many times as long is theirs alone.
+const BUSY_SHARE: u32 = 3;
+/// Beyond this part of a shard's data, what is kept for its snapshot makes the snapshot hurry, and where memory is short
+/// ends it.
+const KEPT_SHARE: usize = 20;
+/// Below it, it never does.
+const KEPT_BYTES_MIN: usize = 1 << 20;
+/// After a round that failed, none begins by itself for so long.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// What all snapshots of a core have in common.
+#[derive(Debug, Clone)]
+pub(super) struct SnapshotPlan {
+    /// See [`ShardHeader`].
+    pub node_uuid: u128,
+    /// See [`ShardHeader`].
+    pub shard_count: u16,
+    /// Where snapshots are.
+    pub directory: PathBuf,
+}
+
+/// A shard that is being snapshotted.
+struct Current {
+    local_shard: u16,
+    shard: ShardId,
+    /// Behind which index the log is needed with this snapshot: its own, unless a large value was on its way.
+    needed_after: Index,
+    /// The batch of the log that has to be durable before this is published.
+    covered: Sequence,
+    encoder: SnapshotEncoder,
+    stage: Stage,
+}
+
+/// How far a snapshot is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The engine walks.
+    Walking,
+    /// Its pages are on their way into memory.
+    Touching,
+    /// Everything is encoded; the log is waited for.
+    Encoded,
+    /// The thread makes it durable.
+    Publishing,
+}
+
+/// A pass over the core's shards.
+#[derive(Debug)]
+struct Round {
+    /// The newest request that it answers.
+    serves: u64,
+    queue: VecDeque<u16>,
+    started: Instant,
+    entries: u64,
+    bytes: u64,
+    failure: Option<String>,
+}
+
+/// The snapshots of one core.
+pub(super) struct Snapshots {
+    plan: SnapshotPlan,
+    thread: SnapshotThread,
+    round: Option<Round>,
+    current: Option<Current>,
+    /// Buffers with the thread, and those that came back.
+    buffers_out: usize,
+    spare_buffers: Vec<Vec<u8>>,
+    /// Clients that wait for parts of published ones, in the order in which the thread reads.
+    readers: VecDeque<ReplyTo>,
+    next_slice_at: Instant,
+    /// The newest request of which a round was made.
+    seen_request: u64,
+    /// The core's log, in bytes ever written, when the last round began.
+    log_bytes_then: u64,
+    last_round_at: Instant,
+    retry_at: Option<Instant>,
+    /// By local shard.
+    kept: Vec<KeptSnapshots>,
+    /// Who waits for snapshots, with the request's number: one for each connection at most.
+    waiting: Vec<(u64, ReplyTo)>,
+}
+
+/// The sound snapshots of a shard that are on disk, newest first.
+#[derive(Debug, Clone, Default)]
+pub(super) struct KeptSnapshots(VecDeque<Kept>);
+
+impl KeptSnapshots {
+    /// Those of a start, newest first.
+    pub fn found(newest_first: &[Kept]) -> Self {
+        Self(newest_first.iter().take(SNAPSHOTS_KEPT).copied().collect())
+    }
+
+    fn publish(&mut self, kept: Kept) {
+        self.0.push_front(kept);
+        self.0.truncate(SNAPSHOTS_KEPT);
+    }
+
+    /// The newest.
+    fn newest(&self) -> Option<Index> {
+        self.0.front().map(|kept| kept.index)
+    }
+
+    /// Behind which index the log is needed; `None`: all of it, since there is no second snapshot.
+    pub fn needed_after(&self) -> Option<Index> {
+        self.0.get(SNAPSHOTS_KEPT - 1).map(|kept| kept.needed_after)
+    }
+}
+
+impl std::fmt::Debug for Snapshots {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Snapshots").field("plan", &self.plan).field("round", &self.round).finish_non_exhaustive()
+    }
+}
+
+impl Snapshots {
+    /// No snapshot yet. Starts the thread.
+    ///
+    /// # Errors
+    /// [`StopReason::Processors`]: the system has no thread left.
+    pub fn start(plan: SnapshotPlan, core: u16, kept: Vec<KeptSnapshots>, waker: Waker) -> Result<Self, Stop> {
+        let thread = SnapshotThread::start(core, plan.directory.clone(), waker).map_err(|error| {
+            let problem = format!("the thread that writes snapshots: {error}");
+            let remedy = "raise the limit of threads (ulimit -u, or the container's pids limit)";
+            Stop::new(StopReason::Processors, problem, remedy)
+        })?;
+        let now = Instant::now();
+        Ok(Self {
+            plan,
+            thread,
+            round: None,
+            current: None,
+            buffers_out: 0,
+            spare_buffers: Vec::new(),
+            readers: VecDeque::new(),
+            next_slice_at: now,
+            seen_request: 0,
+            log_bytes_then: 0,
+            last_round_at: now,
+            retry_at: None,
+            kept,
+            waiting: Vec::new(),
+        })
+    }
+
+    /// Whether the thread has something to tell: also to be asked between the announcement of a sleep and the sleep.
+    #[inline]
+    pub fn has_news(&self) -> bool {
+        self.thread.has_news()
+    }
+
+    /// Whether a slice could be done, when it is its time.
+    fn may_walk(&self) -> bool {
+        self.buffers_out < BUFFERS_MAX
+            && self.current.as_ref().is_some_and(|current| current.stage == Stage::Walking)
+    }
+
+    /// Whether the core should not sleep. `is_idle`: nobody has asked anything since the last turn.
+    #[inline]
+    pub fn has_work(&self, is_idle: bool, now: Instant) -> bool {
+        self.has_news() || (self.may_walk() && (is_idle || now >= self.next_slice_at))
+    }
+
+    /// When the core must look again even if nothing happens.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.may_walk().then_some(self.next_slice_at)
+    }
+
+    /// Memory of buffers.
+    pub fn memory_bytes(&self) -> usize {
+        let spare: usize = self.spare_buffers.iter().map(Vec::capacity).sum();
+        let current = self.current.as_ref().map_or(0, |current| current.encoder.memory_bytes());
+        spare + current + self.buffers_out * BUFFER_BYTES
+    }
+
+    /// Reads from a published snapshot for `to`. `false`: too many read.
+    pub fn read(&mut self, to: ReplyTo, request: ReadRequest) -> bool {
+        let may = self.readers.len() < READS_MAX;
+        if may {
+            self.readers.push_back(to);
+            self.thread.begin(Job::Read(request));
+        }
+        may
+    }
+
+    /// Has `to` told when the request of this number is done.
+    pub fn wait_for(&mut self, number: u64, to: ReplyTo) {
+        self.waiting.push((number, to));
+    }
+
+    /// Those who wait.
+    pub fn take_waiting(&mut self) -> Vec<(u64, ReplyTo)> {
+        std::mem::take(&mut self.waiting)
+    }
+}
+
+impl Work {
+    /// Moves the core's snapshots on. `is_idle`: the turn had no requests.
+    pub(super) fn snapshot_slice(&mut self, is_idle: bool) {
+        while let Some(done) = self.snapshots.thread.take() {
+            self.snapshot_done(done);
+        }
+        if self.snapshots.round.is_none() && !self.shared.is_stopping() {
+            self.begin_round();
+        }
+        if self.snapshots.current.is_none() && self.snapshots.round.is_some() {
+            self.begin_next_shard();
+        }
+        let now = Instant::now();
+        let hurries = self.snapshot_holds_much();
+        if hurries && self.memory.is_high() {
+            self.fail_snapshot("memory is short, and what is overwritten meanwhile is kept until it is saved");
+        }
+        if self.snapshots.may_walk() && (is_idle || hurries || now >= self.snapshots.next_slice_at) {
+            self.walk_snapshot(now);
+            let took = now.elapsed();
+            self.snapshots.next_slice_at = now + took * (1 + BUSY_SHARE);
+        }
+        self.publish_snapshot();
+        if !self.snapshots.waiting.is_empty() {
+            self.answer_saves(false);
+        }
+    }
+
+    /// Whether what was overwritten since the snapshot began, and is kept for it, has grown beyond its share.
+    fn snapshot_holds_much(&self) -> bool {
+        let Some(current) = &self.snapshots.current else { return false };
+        let shard = self.shards[usize::from(current.local_shard)].shard();
+        shard.snapshot_memory_bytes() > KEPT_BYTES_MIN.max(shard.entry_bytes() / KEPT_SHARE)
+    }
+
+    /// Gives the snapshot that is under way up, and the round with it.
+    fn fail_snapshot(&mut self, failure: &str) {
+        let Some(current) = self.snapshots.current.take() else { return };
+        self.shards[usize::from(current.local_shard)].abort_snapshot();
+        self.has_graves = true;
+        self.snapshots.thread.begin(Job::Discard);
+        let (core, shard) = (self.core, current.shard.0);
+        tracing::warn!(core, shard, "snapshot given up: {failure}; it will be tried again");
+        let round = self.snapshots.round.as_mut().expect("a round is under way");
+        round.failure = Some(failure.to_owned());
+        round.queue.clear();
+    }
+
+    /// Whether somebody has asked for snapshots since the last round began: also to be asked between the announcement
+    /// of a sleep and the sleep.
+    #[inline]
+    pub(super) fn snapshot_was_asked_for(&self) -> bool {
+        self.snapshots.round.is_none()
+            && self.shared.snapshots.requested() != self.snapshots.seen_request
+            && !self.shared.is_stopping()
+    }
+
+    /// Begins a round, if it is time for one.
+    fn begin_round(&mut self) {
+        let asked = self.shared.snapshots.requested();
+        let (now, log_bytes) = (self.clock.now(), self.metrics.log_bytes);
+        let snapshots = &mut self.snapshots;
+        let since_bytes = log_bytes - snapshots.log_bytes_then;
+        let settings = &self.shared.settings.snapshots;
+        let data_bytes: usize = self.shards.iter().map(|driver| driver.shard().entry_bytes()).sum();
+        let due = settings.log_bytes(data_bytes as u64).is_some_and(|limit| since_bytes >= limit)
+            || settings.interval.is_some_and(|interval| since_bytes > 0 && now - snapshots.last_round_at >= interval);
+        let waits = snapshots.retry_at.is_some_and(|retry_at| now < retry_at);
+        if asked == snapshots.seen_request && (!due || waits) {
+            return;
+        }
+        let queue = (0..self.shards.len() as u16).collect();
+        snapshots.seen_request = asked;
+        snapshots.log_bytes_then = log_bytes;
+        snapshots.last_round_at = now;
+        snapshots.retry_at = None;
+        snapshots.round =
+            Some(Round { serves: asked, queue, started: now, entries: 0, bytes: 0, failure: None });
+        let keys = self.shards.iter().map(|driver| driver.shard().key_count() as u64).sum();
+        self.shared.snapshots.of(self.core).begun(self.clock.wall_us(), keys);
+    }
+
+    fn begin_next_shard(&mut self) {
+        let round = self.snapshots.round.as_mut().expect("a round is under way");
+        let Some(local_shard) = round.queue.pop_front() else { return self.end_round() };
+        let driver = &mut self.shards[usize::from(local_shard)];
+        let (shard, position) = (driver.shard().id(), driver.begin_snapshot());
+        let covered = self.log.last_appended();
+        let SnapshotPlan { node_uuid, shard_count, .. } = self.snapshots.plan;
+        let header = ShardHeader {
+            node_uuid,
+            shard: shard.0,
+            shard_count,
+            index: position.index.0,
+            term: position.term.0,
+            needed_after: position.index.0,
+        };
+        let encoder = SnapshotEncoder::new(header, self.snapshots.spare_buffers.pop().unwrap_or_default());
+        self.snapshots.thread.begin(Job::Begin(shard, position.index));
+        self.snapshots.current = Some(Current {
+            local_shard,
+            shard,
+            needed_after: position.index,
+            covered,
+            encoder,
+            stage: Stage::Walking,
+        });
+    }
+
+    /// Encodes what there is time for.
+    fn walk_snapshot(&mut self, started: Instant) {
+        loop {
+            let current = self.snapshots.current.as_mut().expect("a snapshot is under way");
+            if let Some((value, range)) = current.encoder.missing_pages() {
+                current.stage = Stage::Touching;
+                self.snapshots.thread.begin(Job::Touch(value, range));
+                return;
+            }
+            let driver = &mut self.shards[usize::from(current.local_shard)];
+            let is_encoded = current.encoder.step(driver) == SnapshotStep::Done;
+            if is_encoded {
+                current.stage = Stage::Encoded;
+                self.has_graves = true;
+            }
+            if current.encoder.is_full() || is_encoded {
+                let full = current.encoder.take(self.snapshots.spare_buffers.pop().unwrap_or_default());
+                self.snapshots.buffers_out += 1;
+                self.snapshots.thread.begin(Job::Append(full));
+                self.tell_progress();
+            }
+            if is_encoded || self.snapshots.buffers_out >= BUFFERS_MAX || started.elapsed() >= SLICE_MAX {
+                return;
+            }
+        }
+    }
+
+    fn tell_progress(&mut self) {
+        let (Some(round), Some(current)) = (&self.snapshots.round, &self.snapshots.current) else { return };
+        let (entries, bytes) = (current.encoder.entries(), current.encoder.stream_bytes());
+        self.shared.snapshots.of(self.core).progressed(round.entries + entries, round.bytes + bytes);
+    }
+
+    /// Has the thread publish what is encoded, once the log has made durable what is in it.
+    fn publish_snapshot(&mut self) {
+        let Snapshots { current: Some(current), kept, thread, .. } = &mut self.snapshots else { return };
+        if current.stage == Stage::Encoded && self.log.durable() >= current.covered {
+            current.stage = Stage::Publishing;
+            thread.begin(Job::Publish(kept[usize::from(current.local_shard)].newest()));
+        }
+    }
+
+    fn snapshot_done(&mut self, done: Done) {
+        let snapshots = &mut self.snapshots;
+        match done {
+            Done::Appended(mut buffer) => {
+                snapshots.buffers_out -= 1;
+                buffer.clear();
+                // A part of a large value may have made it longer than the others.
+                if snapshots.round.is_some() && buffer.capacity() <= 4 * BUFFER_BYTES {
+                    snapshots.spare_buffers.push(buffer);
+                }
+            }
+            Done::Touched => {
+                // Or it was given up meanwhile.
+                let Some(current) = &mut snapshots.current else { return };
+                current.stage = Stage::Walking;
+                current.encoder.touched();
+            }
+            Done::Published(outcome) => self.published(outcome),
+            Done::Discarded => {}
+            Done::Read(outcome) => {
+                let to = snapshots.readers.pop_front().expect("the thread answers in order");
+                self.snapshot_read(&to, outcome);
+            }
+        }
+    }
+
+    fn published(&mut self, outcome: Result<Published, SnapshotError>) {
+        // Or it was given up meanwhile.
+        let Some(current) = self.snapshots.current.take() else { return };
+        let round = self.snapshots.round.as_mut().expect("a round is under way");
+        let (core, shard) = (self.core, current.shard);
+        match outcome {
+            Ok(Published { index, bytes }) => {
+                let entries = current.encoder.entries();
+                round.entries += entries;
+                round.bytes += bytes;
+                self.shared.snapshots.of(core).published(ShardSnapshot { shard, index, bytes, entries });
+                let kept = &mut self.snapshots.kept[usize::from(current.local_shard)];
+                kept.publish(Kept { index, needed_after: current.needed_after });
+                if let Some(needed_after) = kept.needed_after() {
+                    self.shared.snapshots.set_needed_after(shard, needed_after);
+                }
+                tracing::debug!(core, shard = shard.0, index = index.0, bytes, "snapshot published");
+            }
+            Err(error) => {
+                tracing::error!(%error, core, shard = shard.0, "snapshot failed: the log and the older ones are untouched");
+                round.failure = Some(error.to_string());
+                // The others would meet the same.
+                round.queue.clear();
+            }
+        }
+    }
+
+    fn end_round(&mut self) {
+        let snapshots = &mut self.snapshots;
+        let round = snapshots.round.take().expect("a round is under way");
+        snapshots.spare_buffers = Vec::new();
+        let elapsed = round.started.elapsed();
+        if round.failure.is_some() {
+            snapshots.retry_at = Some(self.clock.now() + RETRY_AFTER);
+        } else {
+            let (core, entries, bytes) = (self.core, round.entries, round.bytes);
+            tracing::info!(core, entries, bytes, elapsed_ms = elapsed.as_millis() as u64, "snapshots of all shards are on disk");
+        }
+        self.shared.snapshots.of(self.core).ended(round.serves, self.clock.wall_us(), elapsed, round.failure);
+        // Who waits may wait on another core.
+        self.shared.wakers.iter().for_each(Waker::wake);
+    }
+
+    /// Gives up what is under way: the node stops.
+    pub(super) fn abort_snapshots(&mut self) {
+        self.answer_saves(true);
+        let Some(current) = self.snapshots.current.take() else { return };
+        self.shards[usize::from(current.local_shard)].abort_snapshot();
+        self.snapshots.thread.begin(Job::Discard);
+        self.snapshots.round = None;
+    }
+}

@@ -1,0 +1,290 @@
+//! The directory of one shard's snapshots.
+//!
+//! Place in the flow: a core's snapshot thread writes here; start-up lists.
+//!
+//! Invariant: a sound snapshot is removed only when two newer sound ones are durable. Which are sound their reader
+//! knows: whoever publishes names the one that is kept beside the new one.
+
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use eyot_raft_glue::{Index, ShardId};
+use eyot_ring::{AlignedBuffer, BLOCK_BYTES};
+
+use crate::disk::{is_full, refuses_direct, Creation, Disk, DiskFile, OpenMode};
+
+/// Sound snapshots of a shard that are kept: the newest, and the one before it for the day on which the newest has
+/// decayed.
+pub const SNAPSHOTS_KEPT: usize = 2;
+/// One write: long enough for a disk's full speed.
+const WRITE_BYTES: usize = 1 << 20;
+const SUFFIX: &str = ".snap";
+const TEMPORARY_SUFFIX: &str = ".snap.tmp";
+
+/// Why a snapshot could not be written, or the directory not read.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The disk or the quota is full. What was written is removed; the log and the older snapshots are untouched.
+    #[error("no space for snapshot {path} after {written_bytes} bytes: free space, or raise the quota; it will be tried again")]
+    NoSpace {
+        /// The file.
+        path: PathBuf,
+        /// How much of it there was room for.
+        written_bytes: u64,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Anything else that the system refused.
+    #[error("cannot {action} {path}: {source}: check the disk (dmesg, smartctl); the log is not affected")]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A snapshot that is on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// The shard's index at which it was taken.
+    pub index: Index,
+    /// Bytes of the file.
+    pub bytes: u64,
+}
+
+/// The directory of a shard's snapshots.
+pub fn shard_directory(snapshots_directory: &Path, shard: ShardId) -> PathBuf {
+    snapshots_directory.join(format!("shard-{}", shard.0))
+}
+
+/// The file of one snapshot.
+pub fn snapshot_path(shard_directory: &Path, index: Index) -> PathBuf {
+    shard_directory.join(format!("{:020}{SUFFIX}", index.0))
+}
+
+/// The index that a file's name says; `None` for a name that [`snapshot_path`] does not give.
+fn index_of(name: &str) -> Option<Index> {
+    let digits = name.strip_suffix(SUFFIX)?;
+    let is_number = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|_| is_number).map(Index)
+}
+
+/// The snapshots of a shard, newest first. A shard that has none has no directory either.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn list<D: Disk>(disk: &D, shard_directory: &Path) -> Result<Vec<Published>, SnapshotError> {
+    let names = match disk.list(shard_directory) {
+        Ok(names) => names,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(io_error("list", shard_directory)(error)),
+    };
+    let mut found = Vec::new();
+    for index in names.iter().filter_map(|name| index_of(name)) {
+        let path = snapshot_path(shard_directory, index);
+        let bytes = disk.metadata(&path).map_err(io_error("look at", &path))?.bytes;
+        found.push(Published { index, bytes });
+    }
+    found.sort_by_key(|published| std::cmp::Reverse(published.index));
+    Ok(found)
+}
+
+/// Removes what an interrupted start or write has left behind.
+///
+/// # Errors
+/// The directory cannot be read, or the file not removed.
+pub fn remove_leftovers<D: Disk>(disk: &D, shard_directory: &Path) -> Result<(), SnapshotError> {
+    let names = match disk.list(shard_directory) {
+        Ok(names) => names,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io_error("list", shard_directory)(error)),
+    };
+    for name in names.iter().filter(|name| name.ends_with(TEMPORARY_SUFFIX)) {
+        let path = shard_directory.join(name);
+        disk.remove_file(&path).map_err(io_error("remove", &path))?;
+    }
+    Ok(())
+}
+
+/// Creates the directory of a shard's snapshots, if it is missing, and makes its name durable.
+///
+/// # Errors
+/// The system refuses it.
+pub fn create_shard_directory<D: Disk>(
+    disk: &D,
+    snapshots_directory: &Path,
+    shard: ShardId,
+) -> Result<PathBuf, SnapshotError> {
+    let directory = shard_directory(snapshots_directory, shard);
+    for (path, above) in [
+        (snapshots_directory, snapshots_directory.parent().unwrap_or(Path::new("."))),
+        (&directory, snapshots_directory),
+    ] {
+        match disk.create_directory(path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(refusal("create", path, 0)(error)),
+            // One that was there before is durable since it was used; making it so once more is cheap, and this is rare.
+            Ok(()) => {}
+        }
+        disk.sync_directory(above).map_err(io_error("sync", above))?;
+    }
+    Ok(directory)
+}
+
+/// A snapshot that is being written.
+#[derive(Debug)]
+pub struct SnapshotFile<D: Disk> {
+    disk: D,
+    directory: PathBuf,
+    index: Index,
+    temporary: PathBuf,
+    file: D::File,
+    /// What is not written yet: less than one write.
+    buffer: AlignedBuffer,
+    written_bytes: u64,
+}
+
+impl<D: Disk> SnapshotFile<D> {
+    /// Begins a snapshot of `shard` at `index`.
+    ///
+    /// # Errors
+    /// See [`SnapshotError`].
+    pub fn create(disk: &D, snapshots_directory: &Path, shard: ShardId, index: Index) -> Result<Self, SnapshotError> {
+        let directory = create_shard_directory(disk, snapshots_directory, shard)?;
+        let temporary = directory.join(format!("{:020}{TEMPORARY_SUFFIX}", index.0));
+        let mode = OpenMode::WRITE.creating(Creation::Emptied);
+        // Past the page cache: a snapshot is not read soon, and must push nothing out.
+        let file = match disk.open(&temporary, mode.direct()) {
+            Err(error) if refuses_direct(&error) => disk.open(&temporary, mode),
+            outcome => outcome,
+        };
+        let file = file.map_err(refusal("create", &temporary, 0))?;
+        let buffer = AlignedBuffer::with_capacity(WRITE_BYTES);
+        Ok(Self { disk: disk.clone(), directory, index, temporary, file, buffer, written_bytes: 0 })
+    }
+
+    /// Appends `bytes`.
+    ///
+    /// # Errors
+    /// See [`SnapshotError`]. The file is not to be used any more but for [`SnapshotFile::discard`].
+    pub fn append(&mut self, mut bytes: &[u8]) -> Result<(), SnapshotError> {
+        while !bytes.is_empty() {
+            let taken = bytes.len().min(WRITE_BYTES - self.buffer.len());
+            self.buffer.extend_from_slice(&bytes[..taken]);
+            bytes = &bytes[taken..];
+            if self.buffer.len() == WRITE_BYTES {
+                self.write_buffer()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_buffer(&mut self) -> Result<(), SnapshotError> {
+        let length = self.buffer.len();
+        self.buffer.pad_to_multiple_of(BLOCK_BYTES);
+        let mut written = self.file.write_all_at(&self.buffer, self.written_bytes);
+        if written.as_ref().is_err_and(refuses_direct) {
+            // Some file systems refuse it only here.
+            let plain = self.disk.open(&self.temporary, OpenMode::WRITE);
+            self.file = plain.map_err(refusal("open", &self.temporary, self.written_bytes))?;
+            written = self.file.write_all_at(&self.buffer, self.written_bytes);
+        }
+        written.map_err(refusal("write", &self.temporary, self.written_bytes))?;
+        self.written_bytes += length as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Makes the snapshot durable under its name, and removes all others but the one at `beside`.
+    ///
+    /// # Errors
+    /// See [`SnapshotError`].
+    pub fn publish(mut self, beside: Option<Index>) -> Result<Published, SnapshotError> {
+        self.write_buffer()?;
+        let io = |action| refusal(action, &self.temporary, self.written_bytes);
+        // The last write was filled up to a block.
+        self.file.set_length(self.written_bytes).map_err(io("cut"))?;
+        self.file.sync().map_err(io("sync"))?;
+        let path = snapshot_path(&self.directory, self.index);
+        self.disk.rename(&self.temporary, &path).map_err(io("rename"))?;
+        self.disk.sync_directory(&self.directory).map_err(io_error("sync", &self.directory))?;
+        prune(&self.disk, &self.directory, &[Some(self.index), beside])?;
+        Ok(Published { index: self.index, bytes: self.written_bytes })
+    }
+
+    /// Removes what was written.
+    pub fn discard(self) {
+        // The next start removes it as well: failing to remove it now adds nothing to the first error.
+        let _: io::Result<()> = self.disk.remove_file(&self.temporary);
+    }
+}
+
+/// Removes all snapshots but those at the indexes of `kept`.
+fn prune<D: Disk>(disk: &D, shard_directory: &Path, kept: &[Option<Index>]) -> Result<(), SnapshotError> {
+    for old in list(disk, shard_directory)?.iter().filter(|old| !kept.contains(&Some(old.index))) {
+        let path = snapshot_path(shard_directory, old.index);
+        disk.remove_file(&path).map_err(io_error("remove", &path))?;
+    }
+    Ok(())
+}
+
+/// A published snapshot that is being read, by clients that save it: its bytes stay while it is open, although its name
+/// may go.
+#[derive(Debug)]
+pub struct OpenSnapshot<F> {
+    file: F,
+    bytes: u64,
+}
+
+impl<F: DiskFile> OpenSnapshot<F> {
+    /// Opens the snapshot of `shard` at `index`; `None`: there is none.
+    ///
+    /// # Errors
+    /// The system refuses it.
+    pub fn open<D: Disk<File = F>>(
+        disk: &D,
+        snapshots_directory: &Path,
+        shard: ShardId,
+        index: Index,
+    ) -> Result<Option<Self>, SnapshotError> {
+        let path = snapshot_path(&shard_directory(snapshots_directory, shard), index);
+        let file = match disk.open(&path, OpenMode::READ) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            outcome => outcome.map_err(io_error("open", &path))?,
+        };
+        let bytes = file.length().map_err(io_error("read the length of", &path))?;
+        Ok(Some(Self { file, bytes }))
+    }
+
+    /// Up to `length` bytes from `offset` on; fewer at its end, none behind it.
+    ///
+    /// # Errors
+    /// The system refuses it.
+    pub fn read(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let length = length.min(usize::try_from(self.bytes.saturating_sub(offset)).unwrap_or(usize::MAX));
+        let mut bytes = vec![0; length];
+        self.file.read_exact_at(&mut bytes, offset)?;
+        Ok(bytes)
+    }
+}
+
+pub(super) fn io_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> SnapshotError + 'a {
+    move |source| SnapshotError::Io { action, path: path.to_owned(), source }
+}
+
+fn refusal<'a>(
+    action: &'static str,
+    path: &'a Path,
+    written_bytes: u64,
+) -> impl FnOnce(io::Error) -> SnapshotError + 'a {
+    move |source| {
+        if is_full(&source) {
+            SnapshotError::NoSpace { path: path.to_owned(), written_bytes, source }
+        } else {
+            SnapshotError::Io { action, path: path.to_owned(), source }
+        }
+    }
+}
