@@ -253,14 +253,15 @@ fn recover(
     }
     let first = shards.first().map_or(0, |shard| shard.id().0);
     let mut commands = 0_u64;
-    let recovered = wal::recover(&RealDisk, wal_directory, scope, &mut |record| {
+    let recovered = wal::recover(&RealDisk, wal_directory, scope, &[], &mut |record| {
         // A core's shards are neighbours, so a shard's place among them is its distance from the first.
         let local_shard = usize::from(record.shard.0 - first);
         match record.kind {
+            EntryKind::Commands if record.is_covered => shards[local_shard].pass_over(record.payload)?,
             EntryKind::Commands => {
                 shards[local_shard].apply(record.position.index, record.payload, |_, _| commands += 1)?;
             }
-            EntryKind::ValuePart => shards[local_shard].apply_part(record.payload, |bytes| {
+            EntryKind::ValuePart => shards[local_shard].apply_part(record.payload, record.is_covered, |bytes| {
                 let Some(values) = large_values.as_mut().filter(|values| values.takes(bytes)) else { return Ok(None) };
                 values.allocate(bytes).map(Some).ok_or_else(|| std::io::ErrorKind::StorageFull.into())
             })?,
