@@ -4,15 +4,15 @@
 //! behind it.
 
 use eyot_server::wal::format::{
-    finish_batch, record_header, take_record, BatchHeader, BatchPlace, SegmentHeader, BATCH_HEADER_BYTES, BLOCK_BYTES,
-    RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES,
+    finish_batch, positions, positions_record, record_header, take_record, BatchHeader, BatchPlace, SegmentHeader,
+    BATCH_HEADER_BYTES, BLOCK_BYTES, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES,
 };
 use eyot_server::wal::{LogIdentity, Sequence};
 
 /// Where a segment's header keeps its checksum.
 const SEGMENT_CHECKSUM: std::ops::Range<usize> = 12..16;
 /// Where the fields of a segment's header end; zeros follow.
-const SEGMENT_FIELDS_END: usize = 84;
+const SEGMENT_FIELDS_END: usize = 86;
 
 const PLACE: BatchPlace =
     BatchPlace { identity: LogIdentity { node_id: 0x0123_4567_89ab_cdef, log_id: 3 }, segment: 7, offset: 8192 };
@@ -26,6 +26,7 @@ pub fn wal_batch(input: &[u8]) {
     batch_as_it_is(input);
     sealed_batch(input);
     records(input);
+    shard_positions(input);
 }
 
 fn segment_header(input: &[u8]) {
@@ -82,6 +83,14 @@ fn sealed_batch(input: &[u8]) {
     let bit = chosen % (batch.len() * 8);
     batch[bit / 8] ^= 1 << (bit % 8);
     assert!(!holds(&batch, &PLACE), "bit {bit} was turned and not noticed");
+}
+
+fn shard_positions(input: &[u8]) {
+    if let Ok(shards) = positions(input) {
+        let shards: Vec<_> = shards.collect();
+        let record = positions_record(&shards);
+        assert_eq!(&record[RECORD_HEADER_BYTES..], input, "positions have one encoding");
+    }
 }
 
 fn records(input: &[u8]) {

@@ -2,8 +2,8 @@
 
 use eyot_protocol::key::{shard_of_slot, slot};
 use eyot_protocol::snapshot::{
-    Compress, Decoder, Decompress, Entry, Event, FileFooter, FileHeader, FileWriter, LargeValue,
-    ShardFooter, ShardHeader, ShardWriter, SnapshotError, MAX_INLINE_VALUE_BYTES, VALUE_PART_BYTES,
+    Compress, Decoder, Decompress, Entry, Event, FileFooter, FileHeader, FileWriter, LargeValue, ShardFooter,
+    ShardHeader, ShardWriter, SnapshotError, MAX_INLINE_VALUE_BYTES, VALUE_PART_BYTES,
 };
 
 pub const NODE_UUID: u128 = 0x0123_4567_89ab_cdef_0011_2233_4455_6677;

@@ -103,17 +103,17 @@ impl CoreLog {
             .map_err(|error| segment_stop(&error))?;
         let housekeeper =
             Housekeeper::start(identity.log_id, directory.clone(), waker).map_err(|error| thread_stop(&error))?;
-        let mut writer = LogWriter::new(identity, options, recovered.start);
+        let mut writer = LogWriter::new(identity, options, recovered.start, &recovered.positions);
         let mut files = VecDeque::new();
         if let Some(spare) = recovered.spare {
             let file =
                 segment::open_spare(&RealDisk, &directory, spare.number).map_err(|error| segment_stop(&error))?;
-            writer.segment_ready(spare.number, file.bytes);
+            writer.segment_ready(file.ready(spare.number));
             files.push_back((spare.number, file));
         } else if let Some(wanted) = writer.wants_segment() {
             let file = segment::create(&RealDisk, &directory, wanted.number, wanted.bytes)
                 .map_err(|error| segment_stop(&error))?;
-            writer.segment_ready(wanted.number, file.bytes);
+            writer.segment_ready(file.ready(wanted.number));
             files.push_back((wanted.number, file));
         }
         if files.iter().any(|(_, file)| !file.direct) {
@@ -193,8 +193,8 @@ impl CoreLog {
             let file = self.file(write.segment);
             ring.write(file, write.sequence.0, write.buffer, write.offset);
         }
-        while let Some(number) = self.writer.segment_retired() {
-            self.files.retain(|(open, _)| *open != number);
+        while let Some(retired) = self.writer.segment_retired() {
+            self.files.retain(|(open, _)| *open != retired.number);
         }
         if !self.writer.has_open_records() {
             self.waiting_since = None;
@@ -330,7 +330,7 @@ impl CoreLog {
                 if self.blocked.take().is_some() {
                     tracing::info!(segment = request.number, "the log can be extended again: writes are taken");
                 }
-                self.writer.segment_ready(request.number, file.bytes);
+                self.writer.segment_ready(file.ready(request.number));
                 self.segment_came = true;
                 // A spare that turned out too small for one large value is replaced by a larger one of the same number.
                 self.files.retain(|(number, _)| *number != request.number);

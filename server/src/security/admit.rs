@@ -6,6 +6,9 @@
 
 use eyot_protocol::ErrorCode;
 
+use crate::config::MAX_SHARDS;
+use crate::wal::format::positions_bytes;
+
 /// Bytes that may be appended to a core's log and not yet be on disk. Beyond it the disk is that far behind: at 500
 /// MB/s, this takes more than 100 ms to write.
 pub const MAX_PENDING_LOG_BYTES: usize = 64 << 20;
@@ -14,8 +17,9 @@ pub const MAX_PENDING_LOG_BYTES: usize = 64 << 20;
 pub const MAX_RETURNED_BYTES: usize = 32 << 20;
 /// A write that returns less enters beyond that, too: how many of those there are is each connection's own bound.
 pub const COUNTED_RETURN_BYTES: usize = 64 * 1024;
-/// What block padding and headers may add to the bytes of two batches, with room to spare.
-pub const LOG_SLACK_BYTES: u64 = 64 * 1024;
+/// What block padding, headers and the positions of shards may add to the bytes of two batches, with room to spare.
+pub const LOG_SLACK_BYTES: u64 = 160 * 1024;
+const _: () = assert!(LOG_SLACK_BYTES >= 64 * 1024 + positions_bytes(MAX_SHARDS as usize) as u64);
 
 /// What a write is refused with on a full disk.
 pub const DISK_IS_FULL: &str = "the disk is full; not applied. Reads go on; writes come back when space does";

@@ -93,6 +93,23 @@ impl Shard {
         places.clear();
     }
 
+    /// Reads an entry whose effect the shard has from its snapshot: the large values that it took are not kept for it.
+    /// Only in recovery.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub fn pass_over(&mut self, payload: &[u8]) -> Result<(), CommandError> {
+        if self.uploads.is_empty() {
+            return Ok(());
+        }
+        for command in EntryCommands::new(payload)? {
+            if let Command::Set { value: Value::Upload(upload), .. } = command? {
+                self.uploads.pass_over(upload);
+            }
+        }
+        Ok(())
+    }
+
     /// Applies the commands of an entry, whose keys' places are in `places`.
     fn run(
         &mut self,

@@ -246,16 +246,18 @@ impl Shard {
     }
 
     /// Applies a part of a large value: see [`eyot_protocol::value_part`]. Only in recovery: in operation a value is
-    /// there before its parts are logged, and [`Shard::put_upload`] brings it.
+    /// there before its parts are logged, and [`Shard::put_upload`] brings it. `is_covered`: the shard's snapshot goes
+    /// further; its later command may need the part all the same.
     ///
     /// # Errors
     /// See [`UploadError`].
     pub fn apply_part(
         &mut self,
         payload: &[u8],
+        is_covered: bool,
         allocate: impl FnOnce(usize) -> std::io::Result<Option<MappedRegion>>,
     ) -> Result<(), UploadError> {
-        self.uploads.part(payload, allocate)
+        self.uploads.part(payload, is_covered, allocate)
     }
 
     /// Keeps a large value that is whole for the SET that names it, which is the next thing that the caller logs.

@@ -95,13 +95,15 @@ pub struct Uploads {
 
 impl Uploads {
     /// Takes a part from the log. A new value is kept where `allocate` says: in a region of so many bytes or more, or,
-    /// without one, on the heap.
+    /// without one, on the heap. `is_covered`: a snapshot holds what the log did up to here, and its first parts may
+    /// have been cut off; then nobody needs it, and it is passed over.
     ///
     /// # Errors
     /// The log says something that no node wrote, or there is no room.
     pub fn part(
         &mut self,
         payload: &[u8],
+        is_covered: bool,
         allocate: impl FnOnce(usize) -> io::Result<Option<MappedRegion>>,
     ) -> Result<(), UploadError> {
         let (upload, offset, total, bytes) = match ValuePart::decode(payload)? {
@@ -119,6 +121,7 @@ impl Uploads {
                 return Err(UploadError::OutOfOrder { offset, total, expected });
             }
             None if offset == 0 => GrowingValue::new(total as usize, allocate)?,
+            None if is_covered => return Ok(()),
             None => return Err(UploadError::OutOfOrder { offset, total, expected: 0 }),
         };
         let expected = value.len() as u64;
@@ -157,6 +160,16 @@ impl Uploads {
                 None
             }
         }
+    }
+
+    /// A command that a snapshot holds has taken `upload`.
+    pub fn pass_over(&mut self, upload: UploadId) {
+        self.uploads.remove(&upload);
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.uploads.is_empty()
     }
 
     /// Drops what was never finished: the log ends here, and nobody goes on with it. Returns how many there were.

@@ -12,7 +12,7 @@
 //! (block 0)| 16 node id u128              | 32 segment number u64          | 40 epoch u64                 |
 //!          | 48 first sequence u64        | 56 durable sequence u64        | 64 previous segment u64      |
 //!          | 72 previous end offset u64   | 80 log id u16                  | 82 core count u16            |
-//!          | 84 zeros up to 4096                                                                          |
+//!          | 84 recycled u16 = 0 or 1         | 86 zeros up to 4096                                       |
 //!          crc32c: of all 4096 bytes but itself, not keyed, so that another node's file can be told by its name.
 //!
 //! batch    |  0 magic u32 "EYOB"          |  4 byte length u32             |  8 record count u32          |
@@ -27,6 +27,10 @@
 //! record   |  0 payload length u32        |  4 shard u16  |  6 kind u8  |  7 flags u8 = 0  |
 //!          |  8 term u64                  | 16 index u64                                   |
 //!          | 24 payload                                                                     |
+//!
+//! positions, the payload of a record of kind 128 with shard, term and index 0: the last record of a segment's first
+//! batch. For every shard of the log, by number, its newest entry before this segment; index 0 where it has none.
+//!          |  0 shard u16  |  2 term u64  | 10 index u64  | 18 the next shard's ...              |
 //! ```
 
 use eyot_raft_glue::{EntryPosition, Index, ShardId, Term};
@@ -43,6 +47,11 @@ pub const SEGMENT_HEADER_BYTES: usize = BLOCK_BYTES;
 pub const BATCH_HEADER_BYTES: usize = 48;
 /// Bytes before a record's payload.
 pub const RECORD_HEADER_BYTES: usize = 24;
+/// The kind of the record that says where the shards stand where a segment begins. Kinds from 128 on are the log's own
+/// and no shard's entries.
+pub const POSITIONS_KIND: u8 = 128;
+/// Bytes of one shard's position in such a record.
+pub const POSITION_BYTES: usize = 18;
 /// Longest payload of a record: an entry of the largest value fits twice, and a batch's length fits its 32 bits.
 pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
@@ -58,6 +67,11 @@ const BATCH_HEADER_CHECKSUM: std::ops::Range<usize> = 44..48;
 
 const _: () = assert!(BATCH_HEADER_CHECKSUM.end == BATCH_HEADER_BYTES);
 const _: () = assert!(BATCH_HEADER_BYTES + RECORD_HEADER_BYTES + PAYLOAD_BYTES_MAX < u32::MAX as usize);
+
+/// Bytes that the positions of `shard_count` shards add to a segment's first batch.
+pub const fn positions_bytes(shard_count: usize) -> usize {
+    RECORD_HEADER_BYTES + shard_count * POSITION_BYTES
+}
 
 /// Most bytes of a segment that one record of `payload_bytes` can take: a batch of its own, padded.
 pub fn bytes_at_most(payload_bytes: usize) -> u64 {
@@ -81,6 +95,8 @@ pub struct SegmentHeader {
     pub durable_sequence: Sequence,
     /// Where the segment before this one ends; `None` in a log's first segment.
     pub previous_end: Option<SegmentEnd>,
+    /// Whether the file was an older segment: then bytes of that one may stand behind this one's batches.
+    pub is_recycled: bool,
 }
 
 /// Why a block is not the header of a segment.
@@ -108,6 +124,7 @@ impl SegmentHeader {
         block[72..80].copy_from_slice(&previous_offset.to_le_bytes());
         block[80..82].copy_from_slice(&self.identity.log_id.to_le_bytes());
         block[82..84].copy_from_slice(&self.core_count.to_le_bytes());
+        block[84] = self.is_recycled.into();
         let checksum = segment_checksum(&block);
         block[SEGMENT_CHECKSUM].copy_from_slice(&checksum.to_le_bytes());
         block
@@ -128,6 +145,11 @@ impl SegmentHeader {
             0 => None,
             number => Some(SegmentEnd { number, end_offset: u64_at(block, 72) }),
         };
+        let is_recycled = match u16_at(block, 84) {
+            0 => false,
+            1 => true,
+            _ => return Err(SegmentHeaderError::Invalid),
+        };
         let header = Self {
             identity: LogIdentity { node_id: u128::from_le_bytes(node_id), log_id: u16_at(block, 80) },
             number: u64_at(block, 32),
@@ -136,6 +158,7 @@ impl SegmentHeader {
             first_sequence: Sequence(u64_at(block, 48)),
             durable_sequence: Sequence(u64_at(block, 56)),
             previous_end,
+            is_recycled,
         };
         if header.is_consistent() {
             Ok(header)
@@ -230,6 +253,12 @@ impl BatchHeader {
         holds.then_some(decoded)
     }
 
+    /// Whether `block`, which is no header of `place`, was written to be the one of `sequence` there: a field that only
+    /// that one has is still in it. What else can stand there is of an older segment.
+    pub fn resembles(block: &[u8], place: &BatchPlace, sequence: Sequence) -> bool {
+        block.len() >= BATCH_HEADER_BYTES && (u64_at(block, 16) == place.segment || u64_at(block, 24) == sequence.0)
+    }
+
     /// Whether `batch`, all of its padded bytes, is what this header announced.
     pub fn covers(&self, batch: &[u8], place: &BatchPlace) -> bool {
         debug_assert_eq!(batch.len(), self.padded_bytes());
@@ -312,6 +341,39 @@ pub fn take_record<'a>(records: &mut &'a [u8]) -> Result<RawRecord<'a>, &'static
         position: EntryPosition { term: Term(u64_at(header, 8)), index: Index(u64_at(header, 16)) },
         payload,
     })
+}
+
+/// Where a shard stands: its newest entry.
+pub type ShardPosition = (ShardId, EntryPosition);
+
+/// The record that says where the shards stand, in order of their numbers: the last one of a segment's first batch.
+pub fn positions_record(positions: &[ShardPosition]) -> Vec<u8> {
+    debug_assert!(positions.windows(2).all(|pair| pair[0].0 < pair[1].0));
+    let mut record = Vec::with_capacity(positions_bytes(positions.len()));
+    let payload_bytes = positions.len() * POSITION_BYTES;
+    record.extend_from_slice(&record_header(payload_bytes, ShardId(0), POSITIONS_KIND, EntryPosition::default()));
+    for (shard, position) in positions {
+        record.extend_from_slice(&shard.0.to_le_bytes());
+        record.extend_from_slice(&position.term.0.to_le_bytes());
+        record.extend_from_slice(&position.index.0.to_le_bytes());
+    }
+    record
+}
+
+/// Reads the payload of such a record. An error names what is wrong.
+pub fn positions(payload: &[u8]) -> Result<impl Iterator<Item = ShardPosition> + '_, &'static str> {
+    let (positions, rest) = payload.as_chunks::<POSITION_BYTES>();
+    if !rest.is_empty() {
+        return Err("its positions of shards are cut off");
+    }
+    if positions.windows(2).any(|pair| u16_at(&pair[0], 0) >= u16_at(&pair[1], 0)) {
+        return Err("its positions of shards are not in order");
+    }
+    let position = |bytes: &[u8; POSITION_BYTES]| {
+        let position = EntryPosition { term: Term(u64_at(bytes, 2)), index: Index(u64_at(bytes, 10)) };
+        (ShardId(u16_at(bytes, 0)), position)
+    };
+    Ok(positions.iter().map(position))
 }
 
 // The callers read within arrays whose length they have checked: an offset out of range is a bug.

@@ -15,34 +15,43 @@
 //! - A batch that was acknowledged is found again or its loss is reported; a batch that was not acknowledged may be
 //!   found.
 //!
+//! - What is cut off a log is held by durable snapshots; recovery sees to it before it believes what is left.
+//!
 //! Deliberately not here: the writes themselves (the core's ring makes them), deciding what is committed (`ShardLog`),
-//! and deleting segments that a snapshot has made superfluous. Nothing here knows glommio: the functions that touch
-//! files block, and the caller runs them where blocking is allowed.
+//! and snapshots. Nothing here knows glommio: the functions that touch files block, and the caller runs them where
+//! blocking is allowed.
 //!
 //! # The caller's duties
 //!
 //! 1. Once per start: [`next_epoch`], then [`recover`] for every core, with the same epoch. No core may append before
 //!    every core's recovery has succeeded: cores read each other's logs when their number has changed.
 //! 2. Then, per core, [`Recovered::clean_up`], and hand the spare segment to the writer if there is one.
-//! 3. Keep a segment ready whenever [`LogWriter::wants_segment`] asks; close the files that
-//!    [`LogWriter::segment_retired`] names.
+//! 3. Keep a segment ready whenever [`LogWriter::wants_segment`] asks, recycled if [`Retention::next_recycling`] knows
+//!    one; close the files that [`LogWriter::segment_retired`] names, and give what it says to the [`Retention`].
 //! 4. A failed or short write ends the process. It is never retried: what the disk holds then is unknown.
 //! 5. Once the first batch of this start is durable, [`segment::truncate`] may give back the unused end of
 //!    [`LogStart::previous_end`].
+//! 6. Snapshots: keep each shard's [`OpenUploads`]; publish a snapshot only when the log is durable up to its index;
+//!    cut with [`Retention`] below the oldest snapshot that is kept, once that one's name is durable. One file at a
+//!    time, in the order in which they are named.
 
 pub mod format;
+mod open_uploads;
 pub mod recovery;
+mod retention;
 pub mod segment;
 mod writer;
 
 #[cfg(test)]
 mod simulation;
 
-use eyot_raft_glue::{EntryKind, EntryPosition, ShardId};
+use eyot_raft_glue::{EntryKind, EntryPosition, Index, ShardId};
 
+pub use open_uploads::OpenUploads;
 pub use recovery::{next_epoch, recover, Recovered, RecoveryError, RecoveryScope, Refusal, TornTail};
+pub use retention::{KeptSegment, Recycling, Removal, Retention, RECYCLABLE_SEGMENTS_MAX};
 pub use segment::{SegmentError, SegmentFile};
-pub use writer::{LogWrite, LogWriter, SegmentRequest};
+pub use writer::{LogWrite, LogWriter, ReadySegment, SegmentRequest};
 
 /// The number of a batch in its log, counted from 1; 0 stands for "before the first batch".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -162,6 +171,19 @@ pub struct Record<'a> {
     pub kind: EntryKind,
     /// The payload, borrowed from the read window.
     pub payload: &'a [u8],
+    /// Whether the shard's snapshot holds what the entry did: then it is not applied, and counts only for the large
+    /// values that were on their way when the snapshot began. See [`SnapshotPosition::needed_after`].
+    pub is_covered: bool,
+}
+
+/// Where the log goes on for a shard of which there is a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotPosition {
+    /// The newest entry that the snapshot holds.
+    pub position: EntryPosition,
+    /// Up to here the log is superfluous. Lower than `position` where parts of large values stand in between whose
+    /// command came after the snapshot: [`OpenUploads::needed_after`]. An index that is lower still costs time only.
+    pub needed_after: Index,
 }
 
 /// Which core hosts `shard`: contiguous ranges, as even as they can be. Part of the log's contract: recovery asks it

@@ -14,26 +14,39 @@
 //! Where the last batch of a log was acknowledged and then decayed, both look alike; a log that was closed in order has
 //! a last batch without records for that.
 //!
+//! A log may have been cut off at its beginning. Then each shard's snapshot must hold what is not there any more: that
+//! is what `progress` sees to, by what each segment says of where the shards stood before it.
+//!
 //! Invariants: nothing is changed by reading; what is believed is durable; the same files always give the same result.
 //!
 //! Deliberately not here: repair. A log with damage is refused whole, before any of it is served.
 
 mod error;
+mod progress;
 mod reader;
 mod survey;
+mod tail;
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
 
-use eyot_raft_glue::{EntryKind, EntryPosition, ShardId};
+use eyot_raft_glue::{EntryKind, Index, ShardId};
 
 pub use error::{Proof, RecoveryError};
+use progress::{Progress, Use};
 use reader::{SegmentReader, Source};
 use survey::{LogSurvey, Segment};
+use tail::search_behind;
 
-use super::format::{take_record, BatchHeader, BatchPlace, BLOCK_BYTES, SEGMENT_HEADER_BYTES};
-use super::{placement, LogIdentity, LogStart, Record, SegmentEnd, SegmentError, SegmentRequest, Sequence};
+use super::format::{
+    positions, take_record, BatchHeader, BatchPlace, RawRecord, ShardPosition, BATCH_HEADER_BYTES, BLOCK_BYTES,
+    POSITIONS_KIND, SEGMENT_HEADER_BYTES,
+};
+use super::{
+    placement, KeptSegment, LogIdentity, LogStart, Record, SegmentEnd, SegmentError, SegmentRequest, Sequence,
+    SnapshotPosition,
+};
 use crate::disk::Disk;
 
 /// Why a shard does not take an entry.
@@ -75,7 +88,7 @@ pub struct Recovered {
     /// A segment that was prepared and never used: open it with [`super::segment::open_spare`], after
     /// [`Self::clean_up`], and give it to the writer.
     pub spare: Option<SegmentRequest>,
-    /// Entries handed out.
+    /// Entries handed out, without those that a snapshot holds.
     pub records: u64,
     /// Batches read.
     pub batches: u64,
@@ -84,7 +97,10 @@ pub struct Recovered {
     /// What was cut off: at most one per log, and its first writes to a new segment.
     pub torn_tails: Vec<TornTail>,
     /// The newest entry of every shard of the core, by shard; position 0 for a shard without entries.
-    pub positions: Vec<(ShardId, EntryPosition)>,
+    pub positions: Vec<ShardPosition>,
+    /// The segments of the logs that this core looks after, by log, oldest first: for
+    /// [`Retention`](super::Retention).
+    pub segments: Vec<KeptSegment>,
     leftovers: Vec<PathBuf>,
 }
 
@@ -105,7 +121,10 @@ pub fn next_epoch<D: Disk>(disk: &D, wal_directory: &Path, node_id: u128) -> Res
 }
 
 /// Reads every entry of the shards that `scope.core` hosts now and hands them to `each`, per shard in the order of
-/// their indexes. Blocks for as long as that takes. No core may write before every core's call has succeeded.
+/// their indexes, from the one on that the shard's snapshot makes necessary. Blocks for as long as that takes. No core
+/// may write before every core's call has succeeded.
+///
+/// `snapshots`: those of the core's shards of which one was loaded, in any order; shards of other cores do not matter.
 ///
 /// # Panics
 /// When the scope contradicts itself or its epoch is not new: both are bugs of the caller.
@@ -113,11 +132,12 @@ pub fn recover<D: Disk>(
     disk: &D,
     wal_directory: &Path,
     scope: RecoveryScope,
+    snapshots: &[(ShardId, SnapshotPosition)],
     each: &mut dyn FnMut(Record<'_>) -> Result<(), Refusal>,
 ) -> Result<Recovered, RecoveryError> {
     assert!(scope.core < scope.core_count && scope.shard_count > 0 && scope.epoch > 0, "{scope:?}");
     let logs = survey::survey(disk, wal_directory, scope.node_id)?;
-    let mut recovery = Recovery::new(disk, scope, each);
+    let mut recovery = Recovery::new(disk, scope, Progress::new(scope.shard_count, snapshots), each);
     let mut readings: Vec<Reading<'_>> = logs.iter().flat_map(|log| recovery.readings(log)).collect();
     readings.sort_by_key(Reading::order);
     for reading in &readings {
@@ -128,7 +148,7 @@ pub fn recover<D: Disk>(
             recovery.finish_log(log)?;
         }
     }
-    Ok(recovery.into_result())
+    recovery.into_result(wal_directory)
 }
 
 /// One segment to read.
@@ -136,6 +156,8 @@ struct Reading<'a> {
     log_id: u16,
     segment: &'a Segment,
     next: Option<&'a Segment>,
+    /// Whether it is the first that is there, and not the log's first: what was before it has been cut off.
+    is_cut: bool,
 }
 
 impl Reading<'_> {
@@ -160,15 +182,21 @@ struct Recovery<'a, D> {
     disk: &'a D,
     scope: RecoveryScope,
     each: &'a mut dyn FnMut(Record<'_>) -> Result<(), Refusal>,
-    /// The newest entry handed out, by shard number.
-    newest: Vec<EntryPosition>,
+    progress: Progress,
+    /// The newest entry of each shard in the segment that is being read, by shard number; 0: none.
+    newest_in_segment: Vec<Index>,
     /// Where the logs end whose last segment was read: the log, the end, the sequence that is expected there.
     ends: Vec<(u16, SegmentEnd, Sequence)>,
     result: Recovered,
 }
 
 impl<'a, D: Disk> Recovery<'a, D> {
-    fn new(disk: &'a D, scope: RecoveryScope, each: &'a mut dyn FnMut(Record<'_>) -> Result<(), Refusal>) -> Self {
+    fn new(
+        disk: &'a D,
+        scope: RecoveryScope,
+        progress: Progress,
+        each: &'a mut dyn FnMut(Record<'_>) -> Result<(), Refusal>,
+    ) -> Self {
         let result = Recovered {
             start: LogStart::of_empty_log(scope.epoch, scope.core_count),
             spare: None,
@@ -177,21 +205,22 @@ impl<'a, D: Disk> Recovery<'a, D> {
             bytes: 0,
             torn_tails: Vec::new(),
             positions: Vec::new(),
+            segments: Vec::new(),
             leftovers: Vec::new(),
         };
-        let newest = vec![EntryPosition::default(); usize::from(scope.shard_count)];
-        Self { disk, scope, each, newest, ends: Vec::new(), result }
+        let newest_in_segment = vec![Index::default(); usize::from(scope.shard_count)];
+        Self { disk, scope, each, progress, newest_in_segment, ends: Vec::new(), result }
     }
 
-    fn into_result(self) -> Recovered {
+    fn into_result(self, wal_directory: &Path) -> Result<Recovered, RecoveryError> {
         let RecoveryScope { core, core_count, shard_count, .. } = self.scope;
         let mut result = self.result;
-        result.positions = (0..shard_count)
-            .map(ShardId)
-            .filter(|shard| placement(*shard, shard_count, core_count) == core)
-            .map(|shard| (shard, self.newest[usize::from(shard.0)]))
-            .collect();
-        result
+        let shards = (0..shard_count).map(ShardId);
+        for shard in shards.filter(|shard| placement(*shard, shard_count, core_count) == core) {
+            result.positions.push((shard, self.progress.finish(shard, wal_directory)?));
+        }
+        result.segments.sort_by_key(|segment| (segment.log_id, segment.number));
+        Ok(result)
     }
 
     /// Each log has one core that looks at its end: its own, or one of the others if its core is gone.
@@ -205,8 +234,10 @@ impl<'a, D: Disk> Recovery<'a, D> {
             assert!(segment.header.epoch < self.scope.epoch, "epoch {} is not new", self.scope.epoch);
             let next = log.segments.get(position + 1);
             let is_wanted = self.roles(log.log_id, segment.header.core_count).contains(&Role::Taken);
-            if is_wanted || (next.is_none() && self.is_responsible_for(log.log_id)) {
-                readings.push(Reading { log_id: log.log_id, segment, next });
+            // Who looks after a log must know what all of its segments hold, to cut it.
+            if is_wanted || self.is_responsible_for(log.log_id) {
+                let is_cut = position == 0 && segment.header.number > 1;
+                readings.push(Reading { log_id: log.log_id, segment, next, is_cut });
             }
         }
         readings
@@ -237,47 +268,98 @@ impl<'a, D: Disk> Recovery<'a, D> {
         let mut place =
             BatchPlace { identity: header.identity, segment: header.number, offset: SEGMENT_HEADER_BYTES as u64 };
         let mut expected = header.first_sequence;
+        self.newest_in_segment.fill(Index::default());
         while place.offset < end {
             let Some((batch_header, batch)) = reader.batch(&place, expected, end)? else {
                 break;
             };
-            let file = &reading.segment.path;
-            self.take_batch(&batch_header, &batch[super::format::BATCH_HEADER_BYTES..], &roles, (file, place.offset))?;
+            let (file, is_first) = (&reading.segment.path, expected == header.first_sequence);
+            let records = &batch[BATCH_HEADER_BYTES..batch_header.byte_length];
+            if is_first {
+                self.take_positions(&batch_header, records, &roles, (file, place.offset))?;
+            }
+            self.take_batch(&batch_header, records, &roles, (file, place.offset))?;
             place.offset += batch_header.padded_bytes() as u64;
             expected = expected.next();
         }
+        if reading.is_cut && expected == header.first_sequence {
+            let file = reading.segment.path.clone();
+            return Err(RecoveryError::Damaged { file, offset: place.offset, expected, proof: Proof::Cut });
+        }
         match reading.next {
-            Some(next) => check_sealed_end(reading, next, place.offset, expected),
+            Some(next) => check_sealed_end(reading, next, place.offset, expected)?,
             None => {
-                self.cut_tail(&mut reader, place, expected)?;
+                self.cut_tail(&mut reader, place, expected, header.is_recycled)?;
                 let end = SegmentEnd { number: header.number, end_offset: place.offset };
                 self.ends.push((reading.log_id, end, expected));
-                Ok(())
             }
         }
+        if self.is_responsible_for(reading.log_id) {
+            self.keep_segment(reading, reader.length(), Sequence(expected.0 - 1));
+        }
+        Ok(())
+    }
+
+    fn keep_segment(&mut self, reading: &Reading<'_>, bytes: u64, last_sequence: Sequence) {
+        let newest = (0..).map(ShardId).zip(&self.newest_in_segment);
+        self.result.segments.push(KeptSegment {
+            log_id: reading.log_id,
+            number: reading.segment.header.number,
+            bytes,
+            last_sequence,
+            newest: newest.filter(|(_, index)| index.0 > 0).map(|(shard, index)| (shard, *index)).collect(),
+        });
+    }
+
+    /// Compares what a segment's first batch says of the shards before it with what was found before it.
+    fn take_positions(
+        &mut self,
+        header: &BatchHeader,
+        mut records: &[u8],
+        roles: &[Role],
+        at: (&Path, u64),
+    ) -> Result<(), RecoveryError> {
+        let invalid = |problem| RecoveryError::InvalidRecord { file: at.0.to_owned(), offset: at.1, problem };
+        for _ in 0..header.record_count {
+            let raw = take_record(&mut records).map_err(invalid)?;
+            if raw.kind_number != POSITIONS_KIND {
+                continue;
+            }
+            for (shard, position) in positions(raw.payload).map_err(invalid)? {
+                match roles.get(usize::from(shard.0)) {
+                    Some(Role::Taken) => self.progress.stands_at(shard, position, at)?,
+                    Some(Role::Skipped) => {}
+                    Some(Role::Misplaced) => return Err(invalid("it has the position of a shard of another log")),
+                    None => return Err(invalid("it has the position of a shard that does not exist")),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Hands out the records of a batch that is whole. `at`: its file and offset, for errors.
     fn take_batch(
         &mut self,
         header: &BatchHeader,
-        padded_records: &[u8],
+        mut records: &[u8],
         roles: &[Role],
         at: (&Path, u64),
     ) -> Result<(), RecoveryError> {
         let invalid = |problem| RecoveryError::InvalidRecord { file: at.0.to_owned(), offset: at.1, problem };
-        let mut records = &padded_records[..header.byte_length - super::format::BATCH_HEADER_BYTES];
         for _ in 0..header.record_count {
             let raw = take_record(&mut records).map_err(invalid)?;
+            if raw.kind_number == POSITIONS_KIND {
+                continue;
+            }
             let kind =
                 EntryKind::from_number(raw.kind_number).ok_or_else(|| invalid("it has an unknown kind of entry"))?;
-            let record = Record { shard: raw.shard, position: raw.position, kind, payload: raw.payload };
             match roles.get(usize::from(raw.shard.0)) {
-                Some(Role::Taken) => self.take_record(record, at)?,
+                Some(Role::Taken) => self.take_record(&raw, kind, at)?,
                 Some(Role::Skipped) => {}
                 Some(Role::Misplaced) => return Err(invalid("it has an entry of a shard of another log")),
                 None => return Err(invalid("it has an entry of a shard that does not exist")),
             }
+            self.newest_in_segment[usize::from(raw.shard.0)] = raw.position.index;
         }
         if !records.is_empty() {
             return Err(invalid("it has more bytes than its records take"));
@@ -287,26 +369,21 @@ impl<'a, D: Disk> Recovery<'a, D> {
         Ok(())
     }
 
-    /// Hands out one record, if it continues its shard's log.
+    /// Hands out one record, if it continues its shard's log and is needed.
     #[inline]
-    fn take_record(&mut self, record: Record<'_>, (file, offset): (&Path, u64)) -> Result<(), RecoveryError> {
-        let (shard, index) = (record.shard.0, record.position.index.0);
-        let newest = &mut self.newest[usize::from(shard)];
-        let expected = newest.index.0 + 1;
-        if index != expected {
-            return Err(RecoveryError::IndexGap { file: file.to_owned(), offset, shard, found: index, expected });
-        }
-        let (found, before) = (record.position.term.0, newest.term.0);
-        if found < before {
-            return Err(RecoveryError::TermDecreased { file: file.to_owned(), offset, shard, index, found, before });
-        }
-        *newest = record.position;
-        self.result.records += 1;
-        (self.each)(record).map_err(|source| RecoveryError::Refused {
-            file: file.to_owned(),
-            offset,
-            shard,
-            index,
+    fn take_record(&mut self, raw: &RawRecord<'_>, kind: EntryKind, at: (&Path, u64)) -> Result<(), RecoveryError> {
+        let RawRecord { shard, position, payload, .. } = *raw;
+        let is_covered = match self.progress.advance(shard, position, at)? {
+            Use::Superfluous => return Ok(()),
+            Use::Covered => true,
+            Use::Needed => false,
+        };
+        self.result.records += u64::from(!is_covered);
+        (self.each)(Record { shard, position, kind, payload, is_covered }).map_err(|source| RecoveryError::Refused {
+            file: at.0.to_owned(),
+            offset: at.1,
+            shard: shard.0,
+            index: position.index.0,
             source,
         })
     }
@@ -317,9 +394,11 @@ impl<'a, D: Disk> Recovery<'a, D> {
         reader: &mut SegmentReader<'_, D>,
         end: BatchPlace,
         expected: Sequence,
+        is_recycled: bool,
     ) -> Result<(), RecoveryError> {
         let cut = (reader.path().to_owned(), end.offset, expected);
-        if let Some(used_end) = search_behind(reader, end, &cut)? {
+        let behind = search_behind(reader, end, &cut)?;
+        if let Some(used_end) = if is_recycled { behind.own_end } else { behind.used_end } {
             let (file, offset, sequence) = cut;
             self.result.torn_tails.push(TornTail { file, offset, bytes: used_end - offset, sequence });
         }
@@ -333,23 +412,28 @@ impl<'a, D: Disk> Recovery<'a, D> {
         let expected = end.map_or(Sequence(1), |(.., expected)| expected);
         let next_number = log.last_number() + 1;
         let is_own = log.log_id == self.scope.core;
+        let mut leftovers = Vec::new();
         for (number, path) in &log.headless {
             let mut reader = SegmentReader::open(self.disk, path, Source::Disk)?;
             let start = BatchPlace { identity, segment: *number, offset: 0 };
             let cut = (path.clone(), 0, expected);
-            let used_end = search_behind(&mut reader, start, &cut)?;
+            let behind = search_behind(&mut reader, start, &cut)?;
             let bytes = reader.length();
-            if let Some(used_end) = used_end {
-                let torn = TornTail { file: path.clone(), offset: 0, bytes: used_end, sequence: expected };
+            if let Some(bytes) = behind.own_end {
+                let torn = TornTail { file: path.clone(), offset: 0, bytes, sequence: expected };
                 self.result.torn_tails.push(torn);
             }
             let is_whole = bytes > SEGMENT_HEADER_BYTES as u64 && bytes.is_multiple_of(BLOCK_BYTES as u64);
-            if is_own && used_end.is_none() && is_whole && *number == next_number {
+            // A recycled file is not used under a number that it has had for a while: what a torn first write has left
+            // in it would belong there.
+            if is_own && behind.used_end.is_none() && is_whole && *number == next_number {
                 self.result.spare = Some(SegmentRequest { number: *number, bytes });
             } else {
-                self.result.leftovers.push(path.clone());
+                leftovers.push(path.clone());
             }
         }
+        // The last one first, so that no crash leaves a gap in front of one.
+        self.result.leftovers.extend(leftovers.into_iter().rev());
         self.result.leftovers.extend(log.temporaries.iter().cloned());
         if is_own {
             self.result.start.next_segment = next_number;
@@ -377,29 +461,4 @@ fn check_sealed_end(
         return Err(RecoveryError::Contradiction { file: next.path.clone(), problem });
     }
     Ok(())
-}
-
-/// Goes through every block from `from` to the end of the file. A batch header that knows the batch `cut` (file,
-/// offset, sequence) to be durable makes it damage; otherwise returns where the last byte stands that is not zero, if
-/// there is one.
-fn search_behind<D: Disk>(
-    reader: &mut SegmentReader<'_, D>,
-    from: BatchPlace,
-    cut: &(PathBuf, u64, Sequence),
-) -> Result<Option<u64>, RecoveryError> {
-    let mut used_end = None;
-    let mut place = from;
-    while place.offset < reader.length() {
-        let (header, used) = reader.trace(&place)?;
-        if used > 0 {
-            used_end = Some(place.offset + used as u64);
-        }
-        if let Some(header) = header.filter(|header| header.durable_sequence >= cut.2) {
-            let file = reader.path().to_owned();
-            let proof = Proof::LaterBatch { file, offset: place.offset, sequence: header.sequence };
-            return Err(RecoveryError::Damaged { file: cut.0.clone(), offset: cut.1, expected: cut.2, proof });
-        }
-        place.offset += BLOCK_BYTES as u64;
-    }
-    Ok(used_end)
 }

@@ -1,10 +1,14 @@
-//! The files of a log: named, created whole, opened for writing, cut and removed. Everything here blocks.
+//! The files of a log: named, created whole, opened for writing, cut, recycled and removed. Everything here blocks.
 //!
 //! Place in the flow: beside step 6, ahead of it: a segment exists, zeroed and durable, before the writer needs it.
 //!
 //! Invariants:
 //! - A file that has a segment's name has its full size on disk, and so has its name: it was zeroed and synced under
 //!   the name `.tmp`, renamed, and the directory synced. A full disk therefore shows here and nowhere else.
+//! - A recycled file holds old batches behind its first two blocks, which are zero. Their checksums are keyed with the
+//!   number that the file had, which was a lower one, and no file gets the same number twice: so none of them is ever
+//!   taken for a batch of the new segment.
+//! - Segments are removed and recycled one after another, each durably before the next: a log never has a gap.
 //! - Zeros are written, not only reserved: the later writes overwrite blocks that exist, and no file system metadata
 //!   changes with them.
 //!
@@ -16,7 +20,7 @@ use std::path::{Path, PathBuf};
 use eyot_ring::AlignedBuffer;
 
 use super::format::{BLOCK_BYTES, SEGMENT_HEADER_BYTES};
-use super::SegmentEnd;
+use super::{ReadySegment, Recycling, SegmentEnd};
 use crate::disk::{is_full, refuses_direct, Creation, Disk, DiskFile, OpenMode, RealDisk};
 
 /// One write of zeros: large enough for a disk's full speed, small enough to have at hand.
@@ -34,6 +38,15 @@ pub struct SegmentFile<F = <RealDisk as Disk>::File> {
     pub direct: bool,
     /// Size of the file.
     pub bytes: u64,
+    /// Whether it was an older segment, whose bytes it still holds.
+    pub is_recycled: bool,
+}
+
+impl<F> SegmentFile<F> {
+    /// What to tell the writer that waits for segment `number`.
+    pub fn ready(&self, number: u64) -> ReadySegment {
+        ReadySegment { number, bytes: self.bytes, is_recycled: self.is_recycled }
+    }
 }
 
 /// Why a segment could not be made ready.
@@ -146,7 +159,7 @@ pub fn create<D: Disk>(
     if is_used(disk, &path)? {
         return Err(SegmentError::InUse { path });
     }
-    let temporary = path.with_extension("wal.tmp");
+    let temporary = temporary_path(&path);
     let created = create_temporary(disk, &temporary, &path, bytes);
     if created.is_err() {
         // A leftover is removed at the next start as well: failing to remove it now adds nothing to the first error.
@@ -157,6 +170,10 @@ pub fn create<D: Disk>(
     Ok(segment)
 }
 
+fn temporary_path(path: &Path) -> PathBuf {
+    path.with_extension("wal.tmp")
+}
+
 fn create_temporary<D: Disk>(
     disk: &D,
     temporary: &Path,
@@ -164,10 +181,7 @@ fn create_temporary<D: Disk>(
     bytes: u64,
 ) -> Result<SegmentFile<D::File>, SegmentError> {
     let no_space_or = |action| refusal(action, temporary, path, bytes);
-    match disk.remove_file(temporary) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(no_space_or("remove")(error)),
-        _ => {}
-    }
+    remove_if_there(disk, temporary)?;
     let file = write_zeros(disk, temporary, bytes).map_err(no_space_or("write zeros to"))?;
     file.sync().map_err(no_space_or("sync"))?;
     drop(file);
@@ -190,6 +204,60 @@ fn refusal<'a>(
             SegmentError::Io { action, path: temporary.to_owned(), source }
         }
     }
+}
+
+/// Has the file of a superfluous segment become the segment that the writer wants: durable, and its first two blocks
+/// zero, which is what a first write fills at least. An unused spare of that number is replaced.
+///
+/// Where it fails, the old segment may be there or not; what [`create`] then makes is right either way.
+///
+/// # Panics
+/// When the new number is not a higher one.
+pub fn recycle<D: Disk>(
+    disk: &D,
+    log_directory: &Path,
+    recycling: Recycling,
+) -> Result<SegmentFile<D::File>, SegmentError> {
+    let Recycling { old, request } = recycling;
+    assert!(old < request.number, "{recycling:?}");
+    let (old_path, path) = (segment_path(log_directory, old), segment_path(log_directory, request.number));
+    if is_used(disk, &path)? {
+        return Err(SegmentError::InUse { path });
+    }
+    let temporary = temporary_path(&path);
+    remove_if_there(disk, &temporary)?;
+    // The old name goes first, durably: from then on nobody misses the header.
+    disk.rename(&old_path, &temporary).map_err(io_error("rename", &old_path))?;
+    sync_directory(disk, log_directory)?;
+    let blanked = blank(disk, &temporary, request.bytes).map_err(refusal("blank", &temporary, &path, request.bytes));
+    let segment = blanked.and_then(|()| {
+        let mut segment = open_for_writing(disk, &temporary).map_err(io_error("open", &temporary))?;
+        segment.is_recycled = true;
+        disk.rename(&temporary, &path).map_err(io_error("rename", &temporary))?;
+        Ok(segment)
+    });
+    if segment.is_err() {
+        // As in `create`.
+        let _ = disk.remove_file(&temporary);
+    }
+    let segment = segment?;
+    sync_directory(disk, log_directory)?;
+    Ok(segment)
+}
+
+/// Zeroes a file's first two blocks and makes it `bytes` long, whatever it was.
+fn blank<D: Disk>(disk: &D, path: &Path, bytes: u64) -> io::Result<()> {
+    let file = disk.open(path, OpenMode::WRITE)?;
+    file.write_all_at(&[0; 2 * BLOCK_BYTES], 0)?;
+    let length = file.length()?;
+    if length > bytes {
+        file.set_length(bytes)?;
+    }
+    for offset in (length..bytes).step_by(ZERO_WRITE_BYTES) {
+        let count = (bytes - offset).min(ZERO_WRITE_BYTES as u64);
+        file.write_all_at(&vec![0; count as usize], offset)?;
+    }
+    file.sync()
 }
 
 /// A new file of `bytes` zeros. Written with `O_DIRECT`, so that 64 MiB of zeros do not push other pages out of the
@@ -232,7 +300,7 @@ fn open_for_writing<D: Disk>(disk: &D, path: &Path) -> io::Result<SegmentFile<D:
         Err(error) => return Err(error),
     };
     let bytes = file.length()?;
-    Ok(SegmentFile { file, direct, bytes })
+    Ok(SegmentFile { file, direct, bytes, is_recycled: false })
 }
 
 /// Opens the spare segment that recovery found all zero, after making sure that it is durable.
@@ -264,16 +332,25 @@ pub fn truncate<D: Disk>(disk: &D, log_directory: &Path, end: SegmentEnd) -> Res
     Ok(())
 }
 
-/// Removes files that recovery found to hold nothing of value, and makes that durable.
+/// Removes files that recovery found to hold nothing of value, and makes that durable, one after another.
 pub(super) fn remove<D: Disk>(disk: &D, files: &[PathBuf]) -> Result<(), SegmentError> {
     for path in files {
-        match disk.remove_file(path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(io_error("remove", path)(error)),
-            _ => {}
-        }
+        remove_if_there(disk, path)?;
         sync_directory(disk, path.parent().expect("a file in a log's directory"))?;
     }
     Ok(())
+}
+
+/// Removes a superfluous segment, the oldest of its log, and makes that durable.
+pub fn remove_segment<D: Disk>(disk: &D, log_directory: &Path, number: u64) -> Result<(), SegmentError> {
+    remove(disk, &[segment_path(log_directory, number)])
+}
+
+fn remove_if_there<D: Disk>(disk: &D, path: &Path) -> Result<(), SegmentError> {
+    match disk.remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(io_error("remove", path)(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Whether a segment's first two blocks, which its first write fills, hold anything.

@@ -10,12 +10,16 @@
 //!   sequence in flight, or the next to be written.
 //! - At most `writes_in_flight_max` writes are in flight, and none while a new segment's first write is formed: the
 //!   header of a segment says where its predecessor ends, so every batch before it must be on disk.
-//! - A segment is begun by one write, header and first batch together.
+//! - A segment is begun by one write, header and first batch together. The first batch ends with the positions of the
+//!   core's shards before this segment: whatever is cut off in front of it later, they say what it was.
 //! - A part of a large value may be appended by reference: it is a batch of its own, and copied into a buffer only when
 //!   its write starts. So what waits for the disk takes no memory beside the value itself.
 //!
 //! Deliberately not here: admission. [`LogWriter::append`] always takes the record; who calls it asks
 //! [`LogWriter::pending_bytes`] and [`LogWriter::writable_bytes`] first.
+
+mod open_batch;
+mod positions;
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -23,11 +27,13 @@ use std::ops::Range;
 use eyot_raft_glue::{EntryKind, EntryPosition, ShardId};
 use eyot_ring::{AlignedBuffer, MappedBytes};
 
+use self::open_batch::{GatheringBatch, OpenBatch, ReferringBatch};
+use self::positions::Positions;
 use super::format::{
-    finish_batch, record_header, BatchPlace, SegmentHeader, BATCH_HEADER_BYTES, BLOCK_BYTES, PAYLOAD_BYTES_MAX,
-    RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES,
+    finish_batch, positions_bytes, record_header, BatchPlace, SegmentHeader, ShardPosition, BATCH_HEADER_BYTES,
+    BLOCK_BYTES, PAYLOAD_BYTES_MAX, SEGMENT_HEADER_BYTES,
 };
-use super::{LogIdentity, LogOptions, LogStart, SegmentEnd, Sequence};
+use super::{KeptSegment, LogIdentity, LogOptions, LogStart, SegmentEnd, Sequence};
 
 /// A batch is closed before it would grow beyond this (1 MiB), unless it is a single record: the first record of a
 /// batch waits for the last one's bytes, half a millisecond at this size on a usual disk, and the padding to a block is
@@ -63,45 +69,15 @@ pub struct SegmentRequest {
     pub bytes: u64,
 }
 
-/// A batch that gathers records, or waits for its write.
-#[derive(Debug)]
-enum OpenBatch {
-    Gathering(GatheringBatch),
-    Referring(ReferringBatch),
-}
-
-/// Records, copied.
-#[derive(Debug)]
-struct GatheringBatch {
-    /// The batch's header, left free, and its records.
-    buffer: AlignedBuffer,
-    record_count: u32,
-}
-
-/// One record whose payload ends with bytes of a value file, which are not copied yet.
-#[derive(Debug)]
-struct ReferringBatch {
-    record_header: [u8; RECORD_HEADER_BYTES],
-    /// The payload's own first bytes: a part's header.
-    payload_head: Vec<u8>,
-    value: MappedBytes,
-    range: Range<usize>,
-}
-
-impl OpenBatch {
-    /// Header and records, without padding.
-    fn byte_length(&self) -> usize {
-        match self {
-            Self::Gathering(batch) => batch.buffer.len(),
-            Self::Referring(batch) => {
-                BATCH_HEADER_BYTES + RECORD_HEADER_BYTES + batch.payload_head.len() + batch.range.len()
-            }
-        }
-    }
-
-    fn padded_bytes(&self) -> u64 {
-        self.byte_length().next_multiple_of(BLOCK_BYTES) as u64
-    }
+/// A segment that the writer may begin: durable, and nothing in it is of its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadySegment {
+    /// Its number.
+    pub number: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// Whether it was an older segment, whose bytes it still holds.
+    pub is_recycled: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -139,18 +115,21 @@ pub struct LogWriter {
     /// What of `pending_bytes` is referred to and not copied yet.
     referenced_bytes: usize,
     current: Option<CurrentSegment>,
-    spare: Option<SegmentRequest>,
-    retired: VecDeque<u64>,
+    spare: Option<ReadySegment>,
+    retired: VecDeque<KeptSegment>,
+    positions: Positions,
     spare_buffers: Vec<AlignedBuffer>,
     batch_bytes_max: usize,
 }
 
 impl LogWriter {
-    /// A writer that goes on where recovery ended. It has no segment yet.
+    /// A writer that goes on where recovery ended. It has no segment yet. `positions`: the newest entry of every shard
+    /// of the core, by shard, as recovery found them; it takes entries of no other.
     ///
     /// # Panics
-    /// When `options` do not validate, or the log's number is not below the number of cores.
-    pub fn new(identity: LogIdentity, options: LogOptions, start: LogStart) -> Self {
+    /// When `options` do not validate, the log's number is not below the number of cores, or the shards are not in
+    /// order.
+    pub fn new(identity: LogIdentity, options: LogOptions, start: LogStart, positions: &[ShardPosition]) -> Self {
         options.validate().expect("log options are validated where they are configured");
         assert!(identity.log_id < start.core_count, "log {} of {} cores", identity.log_id, start.core_count);
         let before_first = Sequence(start.next_sequence.0 - 1);
@@ -167,8 +146,10 @@ impl LogWriter {
             current: None,
             spare: None,
             retired: VecDeque::new(),
+            positions: Positions::new(positions),
             spare_buffers: Vec::new(),
-            batch_bytes_max: BATCH_BYTES_MAX.min(options.segment_bytes as usize - SEGMENT_HEADER_BYTES),
+            batch_bytes_max: BATCH_BYTES_MAX
+                .min(options.segment_bytes as usize - SEGMENT_HEADER_BYTES - positions_bytes(positions.len())),
         }
     }
 
@@ -319,9 +300,8 @@ impl LogWriter {
         // The queue is counted, not the writes: a stuck write must not let completed ones gather behind it without
         // bound.
         let Some(batch) = self.batches.front() else { return false };
-        let needed = batch.padded_bytes();
         self.in_flight.len() < self.options.writes_in_flight_max
-            && (!self.begins_segment(needed) || self.may_begin_segment(needed))
+            && (!self.begins_segment(batch.padded_bytes()) || self.may_begin_segment(batch))
     }
 
     /// Whether the present segment has no room for `needed` bytes.
@@ -341,8 +321,9 @@ impl LogWriter {
         GatheringBatch { buffer, record_count: 1 }
     }
 
-    fn may_begin_segment(&self, needed: u64) -> bool {
-        self.in_flight.is_empty() && self.spare.is_some_and(|spare| spare.bytes - SEGMENT_HEADER_BYTES as u64 >= needed)
+    fn may_begin_segment(&self, batch: &OpenBatch) -> bool {
+        let needed = batch.bytes_as_first(self.positions.record_bytes());
+        self.in_flight.is_empty() && self.spare.is_some_and(|spare| spare.bytes >= needed)
     }
 
     /// Moves to the spare segment: its header and `batch` in one write.
@@ -350,11 +331,15 @@ impl LogWriter {
         let spare = self.spare.take().expect("a spare segment was checked");
         let previous_end = match self.current.take() {
             Some(previous) => {
-                self.retired.push_back(previous.number);
+                let kept = self.kept(previous);
+                self.retired.push_back(kept);
                 Some(SegmentEnd { number: previous.number, end_offset: previous.offset })
             }
             None => self.start.previous_end,
         };
+        batch.buffer.extend_from_slice(&self.positions.record());
+        self.pending_bytes += self.positions.record_bytes();
+        batch.record_count += 1;
         let header = SegmentHeader {
             identity: self.identity,
             number: spare.number,
@@ -363,6 +348,7 @@ impl LogWriter {
             first_sequence: sequence,
             durable_sequence: self.durable,
             previous_end,
+            is_recycled: spare.is_recycled,
         };
         self.current =
             Some(CurrentSegment { number: spare.number, bytes: spare.bytes, offset: SEGMENT_HEADER_BYTES as u64 });
@@ -374,12 +360,19 @@ impl LogWriter {
         self.write_from(batch, sequence, SEGMENT_HEADER_BYTES)
     }
 
+    /// What is to be known of the current segment once its last batch was given out.
+    fn kept(&mut self, CurrentSegment { number, bytes, .. }: CurrentSegment) -> KeptSegment {
+        let (log_id, last_sequence) = (self.identity.log_id, self.last_given_out);
+        KeptSegment { log_id, number, bytes, last_sequence, newest: self.positions.end_segment() }
+    }
+
     fn later_write(&mut self, batch: GatheringBatch, sequence: Sequence) -> LogWrite {
         self.write_from(batch, sequence, 0)
     }
 
     /// Finishes `batch`, which starts at `lead` bytes of its buffer, and places it at the current offset.
     fn write_from(&mut self, mut batch: GatheringBatch, sequence: Sequence, lead: usize) -> LogWrite {
+        self.positions.note_entries(&batch.buffer[lead + BATCH_HEADER_BYTES..]);
         let current = self.current.as_mut().expect("a current segment");
         let place = BatchPlace { identity: self.identity, segment: current.number, offset: current.offset };
         let byte_length = batch.buffer.len() - lead;
@@ -435,40 +428,45 @@ impl LogWriter {
     /// the same number where a waiting batch does not fit the spare. It keeps asking until [`Self::segment_ready`]: a
     /// caller that is creating one already finishes that first.
     pub fn wants_segment(&self) -> Option<SegmentRequest> {
-        let number = self.current.map_or(self.start.next_segment, |current| current.number + 1);
-        let largest_batch = self.batches.front().map_or(0, OpenBatch::padded_bytes);
+        let number = self.next_number();
         let room_in_current = self.current.map_or(0, |current| current.bytes - current.offset);
-        let needed = if largest_batch > room_in_current { largest_batch + SEGMENT_HEADER_BYTES as u64 } else { 0 };
+        let first = self.batches.front().filter(|batch| batch.padded_bytes() > room_in_current);
+        let needed = first.map_or(0, |batch| batch.bytes_as_first(self.positions.record_bytes()));
         let bytes = needed.max(self.options.segment_bytes);
         let ready = self.spare.is_some_and(|spare| spare.bytes >= needed);
         (!ready).then_some(SegmentRequest { number, bytes })
     }
 
-    /// The segment `number` exists, is durable, all zero and `bytes` long. Where the writer had asked for a larger one
-    /// in place of the spare, the spare's file has been replaced and is not written to.
+    fn next_number(&self) -> u64 {
+        self.current.map_or(self.start.next_segment, |current| current.number + 1)
+    }
+
+    /// The segment exists and is durable, and nothing in it can be taken for a batch of its number. Where the writer
+    /// had asked for a larger one in place of the spare, the spare's file has been replaced and is not written to.
     ///
     /// # Panics
     /// When it is not the segment that the writer waits for.
-    pub fn segment_ready(&mut self, number: u64, bytes: u64) {
-        let expected = self.current.map_or(self.start.next_segment, |current| current.number + 1);
-        assert_eq!(number, expected, "segment out of order");
+    pub fn segment_ready(&mut self, segment: ReadySegment) {
+        assert_eq!(segment.number, self.next_number(), "segment out of order");
         assert!(
-            bytes > SEGMENT_HEADER_BYTES as u64 && bytes.is_multiple_of(BLOCK_BYTES as u64),
-            "segment of {bytes} bytes"
+            segment.bytes > SEGMENT_HEADER_BYTES as u64 && segment.bytes.is_multiple_of(BLOCK_BYTES as u64),
+            "{segment:?}"
         );
-        self.spare = Some(SegmentRequest { number, bytes });
+        self.spare = Some(segment);
     }
 
-    /// A segment that is full and has no write in flight: its file may be closed. Each is named once.
-    pub fn segment_retired(&mut self) -> Option<u64> {
+    /// A segment that is full and has no write in flight: its file may be closed, and [`Retention`](super::Retention)
+    /// keeps it in mind. Each is named once.
+    pub fn segment_retired(&mut self) -> Option<KeptSegment> {
         self.retired.pop_front()
     }
 
     /// How many bytes of batches ([`super::format::bytes_at_most`] of each entry) can surely be written to the segments
     /// that exist. When no further segment can be created, entries beyond it must be refused.
     pub fn writable_bytes(&self) -> u64 {
+        let lead = (SEGMENT_HEADER_BYTES + self.positions.record_bytes().next_multiple_of(BLOCK_BYTES)) as u64;
         let room_in_current = self.current.map_or(0, |current| current.bytes - current.offset);
-        let room_in_spare = self.spare.map_or(0, |spare| spare.bytes - SEGMENT_HEADER_BYTES as u64);
+        let room_in_spare = self.spare.map_or(0, |spare| spare.bytes.saturating_sub(lead));
         let waiting: u64 = self.batches.iter().map(OpenBatch::padded_bytes).sum();
         if waiting <= room_in_current {
             // What does not fit the current segment's rest leaves that rest unused, so the two do not add up.
@@ -479,7 +477,7 @@ impl LogWriter {
     }
 
     fn fresh_buffer(&mut self, bytes: usize) -> AlignedBuffer {
-        let needed = bytes + SEGMENT_HEADER_BYTES;
+        let needed = bytes + self.positions.record_bytes() + SEGMENT_HEADER_BYTES;
         let mut buffer = if needed > SPARE_BUFFER_BYTES_MAX {
             // A large record's buffer is made to measure: growing by doubling would take twice its memory.
             AlignedBuffer::with_capacity(needed)

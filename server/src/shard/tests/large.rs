@@ -33,7 +33,7 @@ fn apply_parts(log: &mut Log, upload: UploadId, value: &[u8], mapped: bool) {
             let file = || MappedFile::create(&std::env::temp_dir(), length).map(|(_, region)| region);
             mapped.then(file).transpose()
         };
-        log.shard.apply_part(&payload, allocate).unwrap();
+        log.shard.apply_part(&payload, false, allocate).unwrap();
     }
 }
 
@@ -80,6 +80,18 @@ fn an_entry_that_names_an_upload_without_all_its_parts_is_refused_whole() {
     // A value is stored once.
     let again = entry(&[set(b"other", Value::Upload(UPLOAD))], NOW_US);
     assert!(log.shard.apply(Index(99), &again, |_, _| panic!("nothing is applied")).is_err());
+}
+
+#[test]
+fn an_entry_that_a_snapshot_holds_takes_its_upload_and_changes_nothing() {
+    let mut log = Log::new();
+    let commands = [set(b"small", Value::Encoded(&[2, 1, 0, 0, 0])), set(KEY, Value::Upload(UPLOAD))];
+    let passed = entry(&commands, NOW_US);
+    log.shard.pass_over(b"not an entry").expect("without uploads nobody reads it");
+    apply_parts(&mut log, UPLOAD, &text(), true);
+    assert!(log.shard.pass_over(b"not an entry").is_err());
+    log.shard.pass_over(&passed).unwrap();
+    assert_eq!((log.shard.key_count(), log.shard.drop_uploads()), (0, 0));
 }
 
 #[test]

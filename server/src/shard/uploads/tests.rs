@@ -33,13 +33,28 @@ fn a_value_is_whole_with_its_last_part_and_taken_once() {
     for allocate in [on_heap, in_file] {
         let mut uploads = Uploads::default();
         let id = upload(1, 0);
-        uploads.part(&part(id, 0, 5, b"abc"), allocate).unwrap();
+        uploads.part(&part(id, 0, 5, b"abc"), false, allocate).unwrap();
         assert!(uploads.take(id).is_none(), "not whole");
-        uploads.part(&part(id, 3, 5, b"de"), |_| panic!("it has its place")).unwrap();
+        uploads.part(&part(id, 3, 5, b"de"), false, |_| panic!("it has its place")).unwrap();
         assert_eq!(uploads.take(id).unwrap().bytes(), b"abcde");
         assert!(uploads.take(id).is_none());
         assert!(uploads.uploads.is_empty());
     }
+}
+
+#[test]
+fn parts_that_a_snapshot_covers_are_kept_from_the_first_on_and_dropped_with_their_command() {
+    let id = upload(1, 0);
+    let mut uploads = Uploads::default();
+    let cut_off = |_| panic!("its beginning was cut off");
+    uploads.part(&part(upload(1, 7), 3, 5, b"de"), true, cut_off).unwrap();
+    assert!(uploads.is_empty());
+    uploads.part(&part(id, 0, 5, b"abc"), true, on_heap).unwrap();
+    uploads.part(&part(id, 3, 5, b"de"), false, on_heap).unwrap();
+    assert_eq!(uploads.take(id).unwrap().bytes(), b"abcde");
+    uploads.part(&part(upload(1, 1), 0, 2, b"a"), true, on_heap).unwrap();
+    uploads.pass_over(upload(1, 1));
+    assert!(uploads.is_empty());
 }
 
 #[test]
@@ -54,26 +69,26 @@ fn parts_that_do_not_follow_one_another_are_refused() {
     ] {
         let mut uploads = Uploads::default();
         let (last, before) = parts.split_last().unwrap();
-        before.iter().for_each(|part| uploads.part(part, on_heap).unwrap());
-        match uploads.part(last, on_heap) {
+        before.iter().for_each(|part| uploads.part(part, false, on_heap).unwrap());
+        match uploads.part(last, false, on_heap) {
             Err(UploadError::OutOfOrder { expected: found, .. }) => assert_eq!(found, expected),
             other => panic!("{other:?}"),
         }
     }
     let mut uploads = Uploads::default();
-    assert!(matches!(uploads.part(b"short", on_heap), Err(UploadError::Malformed(_))));
+    assert!(matches!(uploads.part(b"short", false, on_heap), Err(UploadError::Malformed(_))));
     let full = || io::Error::from_raw_os_error(28);
-    assert!(matches!(uploads.part(&part(id, 0, 1, b"a"), |_| Err(full())), Err(UploadError::NoRoom(_))));
+    assert!(matches!(uploads.part(&part(id, 0, 1, b"a"), false, |_| Err(full())), Err(UploadError::NoRoom(_))));
 }
 
 #[test]
 fn what_was_given_up_or_belongs_to_an_earlier_start_is_dropped() {
     let mut uploads = Uploads::default();
-    uploads.part(&part(upload(1, 0), 0, 2, b"a"), on_heap).unwrap();
-    uploads.part(&part(upload(1, 1), 0, 2, b"a"), on_heap).unwrap();
-    uploads.part(&ValuePart::GivenUp { upload: upload(1, 0) }.header(), on_heap).unwrap();
+    uploads.part(&part(upload(1, 0), 0, 2, b"a"), false, on_heap).unwrap();
+    uploads.part(&part(upload(1, 1), 0, 2, b"a"), false, on_heap).unwrap();
+    uploads.part(&ValuePart::GivenUp { upload: upload(1, 0) }.header(), false, on_heap).unwrap();
     assert_eq!(uploads.uploads.len(), 1);
-    uploads.part(&part(upload(2, 0), 0, 2, b"a"), on_heap).unwrap();
+    uploads.part(&part(upload(2, 0), 0, 2, b"a"), false, on_heap).unwrap();
     assert_eq!(uploads.uploads.len(), 1, "the first start's is dropped");
     assert_eq!(uploads.drop_unfinished(), 1);
 }
@@ -103,7 +118,7 @@ proptest! {
             let end = (sent[which] + bytes).min(value.len());
             if sent[which] < end {
                 let payload = part(upload(4, which as u32), sent[which], value.len(), &value[sent[which]..end]);
-                uploads.part(&payload, allocate).unwrap();
+                uploads.part(&payload, false, allocate).unwrap();
                 sent[which] = end;
             }
         }

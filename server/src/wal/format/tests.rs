@@ -11,6 +11,9 @@ const GOLDEN_SEGMENT_HEADER: &str = "\
 const GOLDEN_BATCH: &str = "\
     45594f42 4d000000 01000000 00000000 0700000000000000 0201000000000000 0101000000000000 36814091 46a3bd84 \
     05000000 0102 01 00 0200000000000000 4d00000000000000 68656c6c6f";
+const GOLDEN_POSITIONS: &str = "\
+    24000000 0000 80 00 0000000000000000 0000000000000000 \
+    0200 0000000000000000 0000000000000000 0102 0300000000000000 4d00000000000000";
 
 fn bytes_of(hexadecimal: &str) -> Vec<u8> {
     let digits: Vec<u8> = hexadecimal.bytes().filter(u8::is_ascii_hexdigit).collect();
@@ -27,6 +30,7 @@ fn header() -> SegmentHeader {
         first_sequence: Sequence(258),
         durable_sequence: Sequence(257),
         previous_end: Some(SegmentEnd { number: 6, end_offset: 8192 }),
+        is_recycled: false,
     }
 }
 
@@ -69,6 +73,35 @@ fn a_batch_has_its_golden_bytes() {
     assert_eq!((record.shard, record.kind_number, record.payload), (ShardId(513), 1, &b"hello"[..]));
     assert_eq!(record.position, EntryPosition { term: Term(2), index: Index(77) });
     assert!(records.is_empty());
+}
+
+#[test]
+fn a_recycled_segment_says_so_and_says_nothing_else_there() {
+    let header = SegmentHeader { is_recycled: true, ..header() };
+    let mut block = header.encode();
+    assert_eq!(block[84..86], [1, 0]);
+    assert_eq!(SegmentHeader::decode(&block), Ok(header));
+    block[84] = 2;
+    let checksum = segment_checksum(&block);
+    block[SEGMENT_CHECKSUM].copy_from_slice(&checksum.to_le_bytes());
+    assert_eq!(SegmentHeader::decode(&block), Err(SegmentHeaderError::Invalid));
+}
+
+#[test]
+fn positions_have_their_golden_bytes() {
+    let position = |term, index| EntryPosition { term: Term(term), index: Index(index) };
+    let shards = [(ShardId(2), position(0, 0)), (ShardId(513), position(3, 77))];
+    let record = positions_record(&shards);
+    assert_eq!(record, bytes_of(GOLDEN_POSITIONS));
+    assert_eq!(record.len(), positions_bytes(2));
+    let mut records = &record[..];
+    let raw = take_record(&mut records).unwrap();
+    assert!(raw.kind_number == POSITIONS_KIND && records.is_empty());
+    assert!(positions(raw.payload).unwrap().eq(shards));
+    assert!(positions(&raw.payload[..35]).is_err(), "cut off");
+    let swapped = [&raw.payload[18..], &raw.payload[..18]].concat();
+    assert!(positions(&swapped).is_err() && positions(&[swapped.clone(), swapped].concat()).is_err(), "out of order");
+    assert_eq!(positions(&[]).unwrap().count(), 0);
 }
 
 #[test]

@@ -28,12 +28,15 @@ pub enum Proof {
         /// Its number.
         sequence: Sequence,
     },
+    /// The log was cut off in front of it, which happens only when it is on disk.
+    Cut,
 }
 
 impl std::fmt::Display for Proof {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NextSegment { file } => write!(formatter, "segment {} follows it", file.display()),
+            Self::Cut => write!(formatter, "the log was cut off in front of it"),
             Self::LaterBatch { file, offset, sequence } => {
                 write!(formatter, "batch {sequence} at byte {offset} of {} follows it", file.display())
             }
@@ -148,6 +151,38 @@ pub enum RecoveryError {
         found: u64,
         /// The index that should follow.
         expected: u64,
+    },
+    /// Entries are neither in the log nor in the snapshot that it goes on from.
+    #[error(
+        "log damaged: {file}: the segment begins after entry {after} of shard {shard}, but what is there before it, \
+        {found_in}, ends with entry {found}; {REMEDY}"
+    )]
+    MissingEntries {
+        /// The segment that comes after them.
+        file: PathBuf,
+        /// The shard.
+        shard: u16,
+        /// The newest entry that stood before the segment.
+        after: u64,
+        /// The newest entry that was found.
+        found: u64,
+        /// Where: in the log, or in a snapshot.
+        found_in: &'static str,
+    },
+    /// A shard's snapshot holds entries that its log has never had.
+    #[error(
+        "log damaged: {wal_directory}: the snapshot of shard {shard} ends with entry {snapshot}, the log with entry \
+        {found}: an older log was put back, or its end is lost; {REMEDY}"
+    )]
+    BehindSnapshot {
+        /// Where the logs are.
+        wal_directory: PathBuf,
+        /// The shard.
+        shard: u16,
+        /// The newest entry of the snapshot.
+        snapshot: u64,
+        /// The newest entry that the log knows of; 0: none.
+        found: u64,
     },
     /// An entry of a shard is of an earlier term than the entry before it.
     #[error(

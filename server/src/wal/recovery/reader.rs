@@ -42,6 +42,17 @@ pub(super) struct SegmentReader<'a, D: Disk> {
     filled: usize,
 }
 
+/// What a block tells of a batch.
+#[derive(Debug, Default)]
+pub(super) struct Trace {
+    /// The header of a batch that belongs there, whether the batch is whole or not.
+    pub(super) header: Option<BatchHeader>,
+    /// Where the last byte stands that is not zero, counted from 1.
+    pub(super) used: usize,
+    /// See [`BatchHeader::resembles`].
+    pub(super) resembles: bool,
+}
+
 impl<'a, D: Disk> SegmentReader<'a, D> {
     pub(super) fn open(disk: &'a D, path: &Path, source: Source) -> Result<Self, RecoveryError> {
         let mode = if source == Source::Disk { OpenMode::READ.direct() } else { OpenMode::READ };
@@ -86,15 +97,15 @@ impl<'a, D: Disk> SegmentReader<'a, D> {
         Ok((batch.len() == padded && header.covers(batch, place)).then_some((header, batch)))
     }
 
-    /// The header of a batch that belongs to `place`, whether the batch is whole or not, and where in the block at
-    /// `place` the last byte stands that is not zero, counted from 1.
-    pub(super) fn trace(&mut self, place: &BatchPlace) -> Result<(Option<BatchHeader>, usize), RecoveryError> {
+    /// What the block at `place` tells of a batch, where `sequence` was expected before it.
+    pub(super) fn trace(&mut self, place: &BatchPlace, sequence: Sequence) -> Result<Trace, RecoveryError> {
         let block = self.bytes(place.offset, BLOCK_BYTES)?;
         if *block == ZERO_BLOCK[..block.len()] {
-            return Ok((None, 0));
+            return Ok(Trace::default());
         }
         let used = block.iter().rposition(|&byte| byte != 0).map_or(0, |position| position + 1);
-        Ok((BatchHeader::decode(block, place), used))
+        let header = BatchHeader::decode(block, place);
+        Ok(Trace { header, used, resembles: BatchHeader::resembles(block, place, sequence) })
     }
 
     /// `count` bytes from `offset` on, or fewer where the file ends. Offsets are in whole blocks and do not go back

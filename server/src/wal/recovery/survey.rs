@@ -2,8 +2,9 @@
 //!
 //! Place in the flow: start-up, before any batch is read. Reads block 0 of every segment, and changes nothing.
 //!
-//! Invariant: the segments of a [`LogSurvey`] are numbered 1, 2, 3, …, each names the end of the one before it, and
-//! their epochs and first sequences never go back. Files without a valid header stand after the last of them.
+//! Invariant: the segments of a [`LogSurvey`] are numbered without gaps, each names the end of the one before it, and
+//! their epochs and first sequences never go back. Files without a valid header stand after the last of them. Those
+//! that are missing at the beginning were cut off, or are lost: which it is, the entries tell.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -111,7 +112,12 @@ fn check_chain(directory: &Path, log: &LogSurvey) -> Result<(), RecoveryError> {
     if let Some((_, path)) = log.headless.first().filter(|(number, _)| *number < later) {
         return Err(RecoveryError::HeaderDamaged { file: path.clone(), later });
     }
-    for (expected_number, segment) in (1..).zip(&log.segments) {
+    // The last segment with a header is never cut off.
+    if let (true, Some((number @ 2.., _))) = (log.segments.is_empty(), log.headless.first()) {
+        return Err(RecoveryError::MissingSegment { file: segment_path(directory, number - 1), later: *number });
+    }
+    let first = log.segments.first().map_or(1, |segment| segment.header.number);
+    for (expected_number, segment) in (first..).zip(&log.segments) {
         if segment.header.number != expected_number {
             let file = segment_path(directory, expected_number);
             return Err(RecoveryError::MissingSegment { file, later: segment.header.number });

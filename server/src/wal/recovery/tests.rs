@@ -1,6 +1,7 @@
 //! Recovery on real files: what a crash leaves, what decay leaves, and how they are told apart.
 
 mod crash;
+mod cut;
 mod damage;
 mod power;
 mod starts;

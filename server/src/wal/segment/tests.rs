@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use super::super::SegmentRequest;
 use super::*;
 
 const BYTES: u64 = 3 * 1024 * 1024 + 4096;
@@ -77,6 +78,41 @@ fn cutting_gives_back_the_unused_end_only() {
     assert_eq!(fs::metadata(segment_path(directory.path(), 1)).unwrap().len(), 8192);
     truncate(&RealDisk, directory.path(), SegmentEnd { number: 1, end_offset: 1024 * 1024 }).unwrap();
     assert_eq!(fs::metadata(segment_path(directory.path(), 1)).unwrap().len(), 8192, "a file never grows by cutting");
+}
+
+#[test]
+fn a_recycled_segment_has_its_size_its_new_name_and_two_zero_blocks() {
+    const BLOCK: u64 = BLOCK_BYTES as u64;
+    for old_bytes in [BYTES, BYTES + 3 * BLOCK, 5 * BLOCK, 0] {
+        let directory = tempfile::tempdir().unwrap();
+        let (old_path, path) = (segment_path(directory.path(), 3), segment_path(directory.path(), 9));
+        fs::write(&old_path, vec![7; old_bytes as usize]).unwrap();
+        // What an attempt that was interrupted has left, and a spare that was too small.
+        fs::write(temporary_path(&path), [1; 100]).unwrap();
+        fs::write(&path, vec![0; 1024 * 1024]).unwrap();
+        let request = SegmentRequest { number: 9, bytes: BYTES };
+        let segment = recycle(&RealDisk, directory.path(), Recycling { old: 3, request }).unwrap();
+        assert_eq!(segment.ready(9), ReadySegment { number: 9, bytes: BYTES, is_recycled: true });
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "one file under one name");
+        let contents = fs::read(&path).unwrap();
+        let kept = old_bytes.clamp(2 * BLOCK, BYTES) as usize;
+        assert_eq!(contents.len() as u64, BYTES);
+        assert!(contents[..2 * BLOCK_BYTES].iter().all(|&byte| byte == 0));
+        assert!(contents[2 * BLOCK_BYTES..kept].iter().all(|&byte| byte == 7));
+        assert!(contents[kept..].iter().all(|&byte| byte == 0));
+    }
+}
+
+#[test]
+fn a_segment_in_use_is_not_recycled_over() {
+    let directory = tempfile::tempdir().unwrap();
+    for number in [3, 9] {
+        fs::write(segment_path(directory.path(), number), vec![number as u8; 1024 * 1024]).unwrap();
+    }
+    let request = SegmentRequest { number: 9, bytes: BYTES };
+    let refused = recycle(&RealDisk, directory.path(), Recycling { old: 3, request });
+    assert!(matches!(refused, Err(SegmentError::InUse { .. })));
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
 }
 
 #[test]

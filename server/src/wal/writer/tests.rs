@@ -4,7 +4,7 @@ use eyot_raft_glue::{Index, Term};
 use eyot_ring::MappedFile;
 use proptest::prelude::*;
 
-use super::super::format::{bytes_at_most, take_record, BatchHeader};
+use super::super::format::{bytes_at_most, positions, take_record, BatchHeader, POSITIONS_KIND};
 use super::super::{SEGMENT_BYTES_MIN, WRITES_IN_FLIGHT_MAX};
 use super::*;
 
@@ -13,7 +13,7 @@ const BLOCK: u64 = BLOCK_BYTES as u64;
 
 fn writer_of(writes_in_flight_max: usize) -> LogWriter {
     let options = LogOptions { segment_bytes: SEGMENT_BYTES_MIN, writes_in_flight_max };
-    LogWriter::new(IDENTITY, options, LogStart::of_empty_log(1, 1))
+    LogWriter::new(IDENTITY, options, LogStart::of_empty_log(1, 1), &[(ShardId(0), EntryPosition::default())])
 }
 
 /// A writer whose first segment is begun: batch 1 is durable.
@@ -29,7 +29,7 @@ fn running_writer() -> LogWriter {
 fn provide(writer: &mut LogWriter) -> Option<SegmentRequest> {
     let request = writer.wants_segment();
     if let Some(SegmentRequest { number, bytes }) = request {
-        writer.segment_ready(number, bytes);
+        writer.segment_ready(ReadySegment { number, bytes, is_recycled: false });
     }
     request
 }
@@ -117,7 +117,9 @@ fn a_new_segment_waits_for_every_write_to_the_old_one() {
     let end = header.previous_end.unwrap();
     assert_eq!(end.number, 1);
     assert_eq!(end.end_offset, 3 * BLOCK + 2 * (bytes_at_most(large.len())) - BLOCK);
-    assert_eq!(writer.segment_retired(), Some(1));
+    let retired = writer.segment_retired().unwrap();
+    assert_eq!((retired.log_id, retired.number, retired.bytes), (0, 1, SEGMENT_BYTES_MIN));
+    assert_eq!((retired.last_sequence, &retired.newest[..]), (Sequence(3), &[(ShardId(0), Index(3))][..]));
     assert_eq!(writer.segment_retired(), None);
     assert_eq!(writer.wants_segment(), Some(SegmentRequest { number: 3, bytes: SEGMENT_BYTES_MIN }));
 }
@@ -133,7 +135,7 @@ fn an_entry_larger_than_a_segment_gets_one_of_its_size() {
     complete_next(&mut writer);
     assert!(writer.next_write().is_none(), "the spare is too small");
     assert_eq!(writer.wants_segment(), Some(SegmentRequest { number: 2, bytes: needed }));
-    writer.segment_ready(2, needed);
+    writer.segment_ready(ReadySegment { number: 2, bytes: needed, is_recycled: false });
     let write = writer.next_write().unwrap();
     assert_eq!((write.segment, write.offset, write.buffer.len() as u64), (2, 0, needed));
     assert_eq!(write.buffer.capacity() as u64, needed, "made to measure");
@@ -159,14 +161,14 @@ fn writable_bytes_promise_no_room_twice() {
     let mut writer = writer_of(1);
     assert_eq!(writer.writable_bytes(), 0);
     provide(&mut writer);
-    let room = SEGMENT_BYTES_MIN - BLOCK;
-    assert_eq!(writer.writable_bytes(), room);
+    let room = SEGMENT_BYTES_MIN - 2 * BLOCK;
+    assert_eq!(writer.writable_bytes(), room, "without the header, and the positions where they take a block");
     let payload = vec![0; 600 * 1024];
     append(&mut writer, 1, &payload);
     let batch = bytes_at_most(payload.len());
     assert_eq!(writer.writable_bytes(), room - batch);
     complete_next(&mut writer);
-    assert_eq!(writer.writable_bytes(), room - batch, "the rest of the only segment");
+    assert_eq!(writer.writable_bytes(), room - batch + BLOCK, "the rest of the only segment");
     provide(&mut writer);
     assert_eq!(writer.writable_bytes(), room, "an entry of this size goes to the spare and leaves the rest unused");
     append(&mut writer, 2, &payload);
@@ -217,7 +219,7 @@ fn completing_a_write_twice_is_a_bug() {
 #[test]
 #[should_panic(expected = "segment out of order")]
 fn a_segment_nobody_asked_for_is_a_bug() {
-    running_writer().segment_ready(3, SEGMENT_BYTES_MIN);
+    running_writer().segment_ready(ReadySegment { number: 3, bytes: SEGMENT_BYTES_MIN, is_recycled: false });
 }
 
 /// Reads the records of a write back: their indexes.
@@ -228,7 +230,44 @@ fn indexes_in(write: &LogWrite) -> Vec<u64> {
     let header = BatchHeader::decode(batch, &place).unwrap();
     assert!(header.covers(batch, &place));
     let mut records = &batch[BATCH_HEADER_BYTES..header.byte_length];
-    (0..header.record_count).map(|_| take_record(&mut records).unwrap().position.index.0).collect()
+    let records = (0..header.record_count).map(|_| take_record(&mut records).unwrap());
+    records.filter(|record| record.kind_number != POSITIONS_KIND).map(|record| record.position.index.0).collect()
+}
+
+#[test]
+fn a_segments_first_batch_ends_with_the_positions_before_it() {
+    let options = LogOptions { segment_bytes: SEGMENT_BYTES_MIN, ..LogOptions::default() };
+    let position = |index| EntryPosition { term: Term(3), index: Index(index) };
+    let mut start = [4, 5, 9].map(|shard| (ShardId(shard), position(0)));
+    start[2].1 = position(70);
+    let mut writer = LogWriter::new(IDENTITY, options, LogStart::of_empty_log(1, 1), &start);
+    let positions_in = |write: &LogWrite| {
+        let batch = &write.buffer[SEGMENT_HEADER_BYTES..];
+        let place = BatchPlace { identity: IDENTITY, segment: write.segment, offset: BLOCK };
+        let header = BatchHeader::decode(batch, &place).unwrap();
+        assert!(write.offset == 0 && header.covers(batch, &place));
+        let mut records = &batch[BATCH_HEADER_BYTES..header.byte_length];
+        let records: Vec<_> = (0..header.record_count).map(|_| take_record(&mut records).unwrap()).collect();
+        assert!(records[..records.len() - 1].iter().all(|record| record.kind_number != POSITIONS_KIND));
+        let last = records.last().unwrap();
+        assert_eq!(last.kind_number, POSITIONS_KIND);
+        positions(last.payload).unwrap().map(|(shard, position)| (shard.0, position.index.0)).collect::<Vec<_>>()
+    };
+    let large = vec![7; 600 * 1024];
+    let mut found = Vec::new();
+    for (shard, index) in [(9, 71), (4, 1), (9, 72), (4, 2)] {
+        provide(&mut writer);
+        writer.append(ShardId(shard), position(index), EntryKind::Commands, &large);
+        let write = writer.next_write().unwrap();
+        found.push(positions_in(&write));
+        writer.written(write.sequence, write.buffer);
+        assert_eq!(writer.pending_bytes(), 0);
+    }
+    let expected = [(0, 70), (0, 71), (1, 71), (1, 72)].map(|(four, nine)| vec![(4, four), (5, 0), (9, nine)]);
+    assert_eq!(found, expected, "each without the entries of the batch that carries it");
+    let retired: Vec<_> = std::iter::from_fn(|| writer.segment_retired()).map(|segment| segment.newest).collect();
+    let newest = [(9, 71), (4, 1), (9, 72)].map(|(shard, index)| Box::from([(ShardId(shard), Index(index))]));
+    assert_eq!(retired, newest);
 }
 
 #[derive(Debug, Clone)]
@@ -330,9 +369,10 @@ proptest! {
                     append(&mut writer, appended, &vec![0; bytes]);
                     if promised >= bytes_at_most(bytes) {
                         let room = writer.current.map_or(0, |current| current.bytes - current.offset);
-                        let last = writer.batches.back().unwrap().padded_bytes();
-                        let fits_spare = writer.spare.is_some_and(|spare| spare.bytes - BLOCK >= last);
-                        prop_assert!(fits_spare || room >= last, "promised room is there");
+                        let last = writer.batches.back().unwrap();
+                        let first = last.bytes_as_first(writer.positions.record_bytes());
+                        let fits_spare = writer.spare.is_some_and(|spare| spare.bytes >= first);
+                        prop_assert!(fits_spare || room >= last.padded_bytes(), "promised room is there");
                     }
                 }
                 Step::Write => {

@@ -121,7 +121,10 @@ fn a_missing_segment_is_named() {
         let path = node.segment(0, missing);
         fs::remove_file(&path).unwrap();
         match node.recover(1).unwrap_err() {
-            RecoveryError::MissingSegment { file, later } => assert_eq!((file, later), (path, missing + 1)),
+            RecoveryError::MissingSegment { file, later } => assert_eq!((missing, file, later), (2, path, 3)),
+            RecoveryError::MissingEntries { file, after, found, .. } => {
+                assert_eq!((missing, file, after, found), (1, node.segment(0, 2), 1, 0));
+            }
             other => panic!("{other}"),
         }
     }
@@ -186,9 +189,9 @@ fn whole_batches_that_this_version_cannot_read_are_refused_and_not_skipped() {
         (|records, _| records[6] = 200, "unknown kind"),
         (|records, _| records[7] = 1, "flags"),
         (|records, _| records[4] = 9, "shard that does not exist"),
-        (|records, _| records[0] += 1, "longer than its batch"),
+        (|records, _| records[1] += 1, "longer than its batch"),
         (|_, record_count| *record_count = 0, "more bytes than its records"),
-        (|_, record_count| *record_count = 2, "longer than its batch"),
+        (|_, record_count| *record_count = 3, "longer than its batch"),
     ];
     for (change, problem) in changes {
         let node = node_with_batches(1);
