@@ -244,6 +244,8 @@ pub struct CoreReport {
     pub connections: u64,
     /// Bytes appended to the log that are not on disk yet.
     pub log_pending_bytes: u64,
+    /// Bytes of the log's segments that are kept, without the one that is being written.
+    pub log_kept_bytes: u64,
     /// Whether writes are refused because the disk is full.
     pub read_only: bool,
     /// Its counters.
@@ -348,6 +350,7 @@ struct PerCore {
     log_writes: u64,
     log_bytes: u64,
     log_pending_bytes: u64,
+    log_kept_bytes: u64,
 }
 
 /// The report of a node, as JSON, in the shape that operators of the original know.
@@ -402,6 +405,7 @@ pub fn report_json(
                 log_writes: core.metrics.log_writes,
                 log_bytes: core.metrics.log_bytes,
                 log_pending_bytes: core.log_pending_bytes,
+                log_kept_bytes: core.log_kept_bytes,
             })
             .collect(),
     };
@@ -457,6 +461,7 @@ mod tests {
             shards: 4,
             connections: 2,
             log_pending_bytes: 0,
+            log_kept_bytes: 0,
             read_only: false,
             metrics: metrics.snapshot(),
         }

@@ -92,6 +92,7 @@ impl CoreSide for FakeCore {
             shards: 4,
             connections: 2,
             log_pending_bytes: 0,
+            log_kept_bytes: 0,
             read_only: false,
             metrics: self.metrics.snapshot(),
         }

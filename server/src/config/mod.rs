@@ -135,7 +135,7 @@ pub struct Config {
     pub snapshot_log_size: String,
 
     /// Snapshot a core's shards so long after the last time, if anything was written; 0: never
-    #[arg(long, env = "EYOT_SNAPSHOT_INTERVAL", value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
+    #[arg(long, env = "EYOT_SNAPSHOT_INTERVAL", value_name = "TIME", default_value = "60m", value_parser = parse_duration)]
     pub snapshot_interval: Duration,
 
     /// How long an idle core looks for work before it sleeps, in microseconds; worth raising only where cores are

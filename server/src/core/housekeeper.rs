@@ -18,16 +18,20 @@ use std::sync::Arc;
 use eyot_ring::Waker;
 
 use crate::disk::RealDisk;
-use crate::wal::{segment, SegmentEnd, SegmentError, SegmentFile, SegmentRequest};
+use crate::wal::{segment, Recycling, Removal, SegmentEnd, SegmentError, SegmentFile, SegmentRequest};
 
-/// Jobs under way at most: a segment that is being made, and an old tail that is given back.
-const JOBS_MAX: usize = 2;
+/// Jobs under way at most: a segment that is being made, one that is removed, and an old tail that is given back.
+const JOBS_MAX: usize = 3;
 
 /// What is to be done in the log's directory.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Job {
     /// Make a segment.
     Create(SegmentRequest),
+    /// Make a segment of one that nothing needs.
+    Recycle(Recycling),
+    /// Remove a segment that nothing needs.
+    Remove(Removal),
     /// Give back what an old segment holds behind its end.
     Truncate(SegmentEnd),
 }
@@ -37,6 +41,10 @@ pub(super) enum Job {
 pub(super) enum Done {
     /// The segment, or why there is none.
     Created(SegmentRequest, Result<SegmentFile, SegmentError>),
+    /// The same.
+    Recycled(Recycling, Result<SegmentFile, SegmentError>),
+    /// It is gone, or not.
+    Removed(Removal, Result<(), SegmentError>),
     /// The tail was given back, or not.
     Truncated(Result<(), SegmentError>),
 }
@@ -55,12 +63,12 @@ impl Housekeeper {
     ///
     /// # Errors
     /// The system has no thread left.
-    pub fn start(core: u16, directory: PathBuf, waker: Waker) -> std::io::Result<Self> {
+    pub fn start(core: u16, wal_directory: PathBuf, waker: Waker) -> std::io::Result<Self> {
         let (jobs, to_do) = sync_channel(JOBS_MAX);
         let (answers, done) = channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let told = Arc::clone(&waiting);
-        let work = move || serve(&directory, &to_do, &answers, &told, &waker);
+        let work = move || serve((&wal_directory, core), &to_do, &answers, &told, &waker);
         std::thread::Builder::new().name(format!("log-{core}")).spawn(work)?;
         Ok(Self { jobs, done, waiting })
     }
@@ -92,16 +100,22 @@ impl Housekeeper {
 }
 
 fn serve(
-    directory: &std::path::Path,
+    (wal_directory, core): (&std::path::Path, u16),
     to_do: &Receiver<Job>,
     answers: &Sender<Done>,
     told: &AtomicUsize,
     waker: &Waker,
 ) {
+    let directory = &segment::log_directory(wal_directory, core);
     while let Ok(job) = to_do.recv() {
         let done = match job {
             Job::Create(request) => {
                 Done::Created(request, segment::create(&RealDisk, directory, request.number, request.bytes))
+            }
+            Job::Recycle(recycling) => Done::Recycled(recycling, segment::recycle(&RealDisk, directory, recycling)),
+            Job::Remove(removal) => {
+                let directory = segment::log_directory(wal_directory, removal.log_id);
+                Done::Removed(removal, segment::remove_segment(&RealDisk, &directory, removal.number))
             }
             Job::Truncate(end) => Done::Truncated(segment::truncate(&RealDisk, directory, end)),
         };
@@ -128,8 +142,8 @@ mod tests {
         let sleeper = Sleeper::new().unwrap();
         let mut ring = Ring::new(RingOptions::default()).unwrap();
         ring.watch(sleeper.descriptor(), 0);
-        let log = segment::create_log_directory(&RealDisk, directory.path(), 0).unwrap();
-        let keeper = Housekeeper::start(0, log, sleeper.waker()).unwrap();
+        segment::create_log_directory(&RealDisk, directory.path(), 0).unwrap();
+        let keeper = Housekeeper::start(0, directory.path().to_owned(), sleeper.waker()).unwrap();
         for number in 1..=20 {
             keeper.begin(Job::Create(SegmentRequest { number, bytes: SEGMENT_BYTES_MIN }));
             let started = Instant::now();

@@ -25,8 +25,8 @@ use crate::error::{Stop, StopReason};
 use crate::replication::Sealed;
 use crate::security::admit::{LogBlock, LOG_SLACK_BYTES};
 use crate::wal::{
-    segment, LogIdentity, LogOptions, LogWriter, Recovered, SegmentEnd, SegmentError, SegmentFile, SegmentRequest,
-    Sequence,
+    segment, LogIdentity, LogOptions, LogWriter, Recovered, Retention, SegmentEnd, SegmentError, SegmentFile,
+    SegmentRequest, Sequence,
 };
 
 /// How long after a failed attempt to make a segment the next one is made.
@@ -57,6 +57,13 @@ enum PartPages {
     Came,
 }
 
+/// Which segments are needed still, and whether that may have changed since it was asked.
+#[derive(Debug)]
+struct Cut {
+    retention: Retention,
+    is_due: bool,
+}
+
 /// The log of one core.
 #[derive(Debug)]
 pub struct CoreLog {
@@ -66,6 +73,7 @@ pub struct CoreLog {
     files: VecDeque<(u64, SegmentFile)>,
     unsynced: VecDeque<Unsynced>,
     housekeeper: Housekeeper,
+    cut: Cut,
     /// Whether a segment is being made.
     is_making: bool,
     retry_at: Option<Instant>,
@@ -101,8 +109,8 @@ impl CoreLog {
         recovered.clean_up(&RealDisk).map_err(|error| segment_stop(&error))?;
         let directory = segment::create_log_directory(&RealDisk, wal_directory, identity.log_id)
             .map_err(|error| segment_stop(&error))?;
-        let housekeeper =
-            Housekeeper::start(identity.log_id, directory.clone(), waker).map_err(|error| thread_stop(&error))?;
+        let housekeeper = Housekeeper::start(identity.log_id, wal_directory.to_owned(), waker)
+            .map_err(|error| thread_stop(&error))?;
         let mut writer = LogWriter::new(identity, options, recovered.start, &recovered.positions);
         let mut files = VecDeque::new();
         if let Some(spare) = recovered.spare {
@@ -128,6 +136,7 @@ impl CoreLog {
             files,
             unsynced: VecDeque::new(),
             housekeeper,
+            cut: Cut { retention: Retention::new(identity.log_id, &recovered.segments), is_due: true },
             is_making: false,
             retry_at: None,
             blocked: None,
@@ -195,6 +204,8 @@ impl CoreLog {
         }
         while let Some(retired) = self.writer.segment_retired() {
             self.files.retain(|(open, _)| *open != retired.number);
+            self.cut.retention.retired(retired);
+            self.cut.is_due = true;
         }
         if !self.writer.has_open_records() {
             self.waiting_since = None;
@@ -289,13 +300,40 @@ impl CoreLog {
         Some((local_shard, index))
     }
 
-    /// Starts and finishes the background work.
-    pub fn maintain(&mut self, now: Instant) {
+    /// Snapshots have made some of the log superfluous, perhaps.
+    pub fn note_snapshot(&mut self) {
+        self.cut.is_due = true;
+    }
+
+    /// Bytes of the segments that are kept, without the one that is being written.
+    pub fn kept_bytes(&self) -> u64 {
+        self.cut.retention.bytes()
+    }
+
+    /// Starts and finishes the background work. `needed_after` says behind which entry the log of a shard is needed.
+    pub fn maintain(&mut self, now: Instant, needed_after: &dyn Fn(ShardId) -> Index) {
         while let Some(done) = self.housekeeper.take() {
             match done {
                 Done::Created(request, created) => {
                     self.is_making = false;
                     self.made(request, created, now);
+                }
+                Done::Recycled(recycling, created) => {
+                    self.is_making = false;
+                    match created {
+                        Ok(_) => self.cut.retention.recycled(recycling),
+                        Err(_) => self.cut.retention.failed(),
+                    }
+                    self.cut.is_due = true;
+                    self.made(recycling.request, created, now);
+                }
+                Done::Removed(removal, Ok(())) => {
+                    self.cut.retention.removed(removal);
+                    self.cut.is_due = true;
+                }
+                Done::Removed(_, Err(error)) => {
+                    self.cut.retention.failed();
+                    tracing::error!(%error, "an old segment could not be removed: the log grows until the next start");
                 }
                 // Only space is lost by it; the next start tries the next tail.
                 Done::Truncated(Err(error)) => {
@@ -304,14 +342,21 @@ impl CoreLog {
                 Done::Truncated(Ok(())) => {}
             }
         }
-        let waits = self.is_making || self.retry_at.is_some_and(|retry_at| now < retry_at);
-        if let (false, Some(request)) = (waits, self.writer.wants_segment()) {
-            self.is_making = true;
-            self.housekeeper.begin(Job::Create(request));
-        }
+        // Before that segment may be removed or used again.
         if self.writer.durable() >= self.first_sequence {
             if let Some(old_tail) = self.old_tail.take() {
                 self.housekeeper.begin(Job::Truncate(old_tail));
+            }
+        }
+        let waits = self.is_making || self.retry_at.is_some_and(|retry_at| now < retry_at);
+        if let (false, Some(request)) = (waits, self.writer.wants_segment()) {
+            self.is_making = true;
+            let recycling = self.cut.retention.next_recycling(request, self.writer.durable(), needed_after);
+            self.housekeeper.begin(recycling.map_or(Job::Create(request), Job::Recycle));
+        }
+        if std::mem::take(&mut self.cut.is_due) {
+            if let Some(removal) = self.cut.retention.next_removal(self.writer.durable(), needed_after) {
+                self.housekeeper.begin(Job::Remove(removal));
             }
         }
     }

@@ -136,6 +136,7 @@ impl Work {
             shards: self.shards.len() as u16,
             connections: self.connections.len() as u64,
             log_pending_bytes: self.log.pending_bytes() as u64,
+            log_kept_bytes: self.log.kept_bytes(),
             read_only: self.log.blocked().is_some(),
             metrics: self.metrics.snapshot(),
         }

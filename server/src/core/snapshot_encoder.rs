@@ -22,8 +22,8 @@ use crate::shard::SnapshotStep;
 
 /// Steps of the walk between two looks at the clock: some tens of microseconds.
 const WALK_STEPS: usize = 500;
-/// A buffer of at least this size goes to the thread: long enough for a disk's full speed.
-pub const BUFFER_BYTES: usize = 1 << 20;
+/// A buffer of at least this size goes to the thread: a chunk of the stream.
+pub const BUFFER_BYTES: usize = 256 << 10;
 
 /// A large value that is copied into the stream, a part at a time.
 struct CopiedValue {

@@ -148,7 +148,11 @@ impl KeptSnapshots {
 
 impl std::fmt::Debug for Snapshots {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Snapshots").field("plan", &self.plan).field("round", &self.round).finish_non_exhaustive()
+        formatter
+            .debug_struct("Snapshots")
+            .field("plan", &self.plan)
+            .field("round", &self.round)
+            .finish_non_exhaustive()
     }
 }
 
@@ -190,8 +194,7 @@ impl Snapshots {
 
     /// Whether a slice could be done, when it is its time.
     fn may_walk(&self) -> bool {
-        self.buffers_out < BUFFERS_MAX
-            && self.current.as_ref().is_some_and(|current| current.stage == Stage::Walking)
+        self.buffers_out < BUFFERS_MAX && self.current.as_ref().is_some_and(|current| current.stage == Stage::Walking)
     }
 
     /// Whether the core should not sleep. `is_idle`: nobody has asked anything since the last turn.
@@ -309,8 +312,7 @@ impl Work {
         snapshots.log_bytes_then = log_bytes;
         snapshots.last_round_at = now;
         snapshots.retry_at = None;
-        snapshots.round =
-            Some(Round { serves: asked, queue, started: now, entries: 0, bytes: 0, failure: None });
+        snapshots.round = Some(Round { serves: asked, queue, started: now, entries: 0, bytes: 0, failure: None });
         let keys = self.shards.iter().map(|driver| driver.shard().key_count() as u64).sum();
         self.shared.snapshots.of(self.core).begun(self.clock.wall_us(), keys);
     }
@@ -319,7 +321,7 @@ impl Work {
         let round = self.snapshots.round.as_mut().expect("a round is under way");
         let Some(local_shard) = round.queue.pop_front() else { return self.end_round() };
         let driver = &mut self.shards[usize::from(local_shard)];
-        let (shard, position) = (driver.shard().id(), driver.begin_snapshot());
+        let (shard, (position, needed_after)) = (driver.shard().id(), driver.begin_snapshot());
         let covered = self.log.last_appended();
         let SnapshotPlan { node_uuid, shard_count, .. } = self.snapshots.plan;
         let header = ShardHeader {
@@ -328,18 +330,12 @@ impl Work {
             shard_count,
             index: position.index.0,
             term: position.term.0,
-            needed_after: position.index.0,
+            needed_after: needed_after.0,
         };
         let encoder = SnapshotEncoder::new(header, self.snapshots.spare_buffers.pop().unwrap_or_default());
         self.snapshots.thread.begin(Job::Begin(shard, position.index));
-        self.snapshots.current = Some(Current {
-            local_shard,
-            shard,
-            needed_after: position.index,
-            covered,
-            encoder,
-            stage: Stage::Walking,
-        });
+        self.snapshots.current =
+            Some(Current { local_shard, shard, needed_after, covered, encoder, stage: Stage::Walking });
     }
 
     /// Encodes what there is time for.
@@ -426,6 +422,7 @@ impl Work {
                 if let Some(needed_after) = kept.needed_after() {
                     self.shared.snapshots.set_needed_after(shard, needed_after);
                 }
+                self.log.note_snapshot();
                 tracing::debug!(core, shard = shard.0, index = index.0, bytes, "snapshot published");
             }
             Err(error) => {
@@ -446,7 +443,13 @@ impl Work {
             snapshots.retry_at = Some(self.clock.now() + RETRY_AFTER);
         } else {
             let (core, entries, bytes) = (self.core, round.entries, round.bytes);
-            tracing::info!(core, entries, bytes, elapsed_ms = elapsed.as_millis() as u64, "snapshots of all shards are on disk");
+            tracing::info!(
+                core,
+                entries,
+                bytes,
+                elapsed_ms = elapsed.as_millis() as u64,
+                "snapshots of all shards are on disk"
+            );
         }
         self.shared.snapshots.of(self.core).ended(round.serves, self.clock.wall_us(), elapsed, round.failure);
         // Who waits may wait on another core.

@@ -148,16 +148,13 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         epoch,
     };
     let seeds = Seeds::draw()?;
-    let origin = Origin { scope, shared: &shared, wal_directory: &wal_directory, snapshots_directory: &snapshots_directory };
+    let origin =
+        Origin { scope, shared: &shared, wal_directory: &wal_directory, snapshots_directory: &snapshots_directory };
     let Restored { shards, recovered, commands, entries, kept } = restore(&origin, &mut large_values, seeds.hashes)?;
-    for tail in &recovered.torn_tails {
-        tracing::warn!(
-            core, file = %tail.file.display(), offset = tail.offset, bytes = tail.bytes, sequence = tail.sequence.0,
-            "the log ends in a write that is not whole: interrupted before it was acknowledged, unless the disk has lost it since; it is cut off"
-        );
-    }
+    tell_torn_tails(core, &recovered);
     let elapsed = started.elapsed();
-    let done = Ready::Recovered { core, entries, records: recovered.records, commands, bytes: recovered.bytes, elapsed };
+    let done =
+        Ready::Recovered { core, entries, records: recovered.records, commands, bytes: recovered.bytes, elapsed };
     if progress.send(Ok(done)).is_err() || go.recv().is_err() {
         return Err(Stop::new(
             StopReason::Usage,
@@ -174,11 +171,7 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         settings.flush_interval,
         sleeper.waker(),
     )?;
-    let plan = SnapshotPlan {
-        node_uuid,
-        shard_count: scope.shard_count,
-        directory: snapshots_directory,
-    };
+    let plan = SnapshotPlan { node_uuid, shard_count: scope.shard_count, directory: snapshots_directory };
     let snapshots = Snapshots::start(plan, core, kept, sleeper.waker())?;
     let ring = Ring::new(RingOptions::default()).map_err(|error| crate::preflight::ring_stop(&error))?;
     let listeners = listeners.listen()?;
@@ -243,6 +236,15 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
     Ok(core)
 }
 
+fn tell_torn_tails(core: u16, recovered: &Recovered) {
+    for tail in &recovered.torn_tails {
+        tracing::warn!(
+            core, file = %tail.file.display(), offset = tail.offset, bytes = tail.bytes, sequence = tail.sequence.0,
+            "the log ends in a write that is not whole: interrupted before it was acknowledged, unless the disk has lost it since; it is cut off"
+        );
+    }
+}
+
 fn open_large_values(directory: &std::path::Path, threshold_bytes: usize) -> Result<LargeValues, Stop> {
     LargeValues::open(directory, threshold_bytes).map_err(|error| {
         Stop::new(
@@ -274,11 +276,7 @@ struct Restored {
 
 /// Reads the core's shards back: of each the newest sound snapshot, then the log behind it. Large values go into their
 /// places.
-fn restore(
-    origin: &Origin<'_>,
-    large_values: &mut Option<LargeValues>,
-    hash_seed: HashSeed,
-) -> Result<Restored, Stop> {
+fn restore(origin: &Origin<'_>, large_values: &mut Option<LargeValues>, hash_seed: HashSeed) -> Result<Restored, Stop> {
     let Origin { scope, shared, .. } = *origin;
     let (mut shards, mut positions, mut kept, mut entries) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for shard in shared.routes.shards_of_core(scope.core) {

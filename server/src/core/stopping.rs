@@ -72,7 +72,7 @@ impl Core {
                     "free space, then start the node again",
                 ));
             }
-            self.work.log.maintain(Instant::now());
+            self.work.maintain_log(Instant::now());
             self.work.log.submit(&mut self.ring, Instant::now(), true);
             self.ring.enter(Wait::For(FLUSH_LOOK)).map_err(|error| ring_failed(&error))?;
             self.ring.reap(EVENTS_PER_TURN, &mut events);

@@ -49,7 +49,7 @@ impl Core {
         self.ring.watch(self.sleeper.descriptor(), 0);
         let mut reaped = Vec::with_capacity(EVENTS_PER_TURN);
         loop {
-            self.work.log.maintain(self.work.clock.now());
+            self.work.maintain_log(self.work.clock.now());
             self.enter()?;
             self.work.begin_turn();
             if self.events.is_empty() {
@@ -268,6 +268,13 @@ impl Core {
 }
 
 impl Work {
+    /// Starts and finishes the log's background work.
+    #[inline]
+    pub(super) fn maintain_log(&mut self, now: Instant) {
+        let board = &self.shared.snapshots;
+        self.log.maintain(now, &|shard| board.needed_after(shard));
+    }
+
     fn begin_turn(&mut self) {
         self.clock.read();
         self.metrics.turns += 1;

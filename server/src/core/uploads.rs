@@ -265,6 +265,7 @@ impl Work {
     /// The disk is full, and it is not known for how long: who waits is told, as with any other write.
     fn refuse_uploads(&mut self) {
         for upload in self.uploads.take_all() {
+            self.shards[usize::from(upload.local_shard)].abandon_upload(upload.id);
             match (upload.source, upload.finish) {
                 (_, Some(finish)) => {
                     self.outlet().reply(&finish.to, Reply::Error(ErrorCode::NoSpace, DISK_IS_FULL));
@@ -321,7 +322,7 @@ impl Work {
             let part = ValuePart::Bytes { upload: id, offset, total, bytes: &there[range.clone()] };
             let driver = &mut shards[usize::from(local_shard)];
             let shard = driver.shard().id();
-            driver.part(|position| match &upload.source {
+            driver.part(&part, |position| match &upload.source {
                 Source::Whole(value) => {
                     log.append_part_of(shard, local_shard, position, &part.header(), (value.clone(), range));
                 }
@@ -368,7 +369,7 @@ impl Work {
         let Self { shards, log, .. } = self;
         let driver = &mut shards[usize::from(upload.local_shard)];
         let (shard, part) = (driver.shard().id(), ValuePart::GivenUp { upload: upload.id });
-        driver.part(|position| log.append_part(shard, upload.local_shard, position, &part));
+        driver.part(&part, |position| log.append_part(shard, upload.local_shard, position, &part));
         self.commit(upload.local_shard, false);
     }
 

@@ -148,9 +148,8 @@ impl Output {
 
     /// What the next send may have.
     fn send_bytes_max(&self) -> usize {
-        let is_long = |next: &Reference| {
-            matches!(next.body, Body::Mapped(_)) && next.range.len() > MAX_REFERENCE_SEND_BYTES
-        };
+        let is_long =
+            |next: &Reference| matches!(next.body, Body::Mapped(_)) && next.range.len() > MAX_REFERENCE_SEND_BYTES;
         if self.references.front().is_some_and(is_long) {
             MAX_WORKER_SEND_BYTES
         } else {

@@ -12,11 +12,11 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
-use eyot_protocol::command::{Command, Condition, EntryBuilder};
+use eyot_protocol::command::{Command, Condition, EntryBuilder, Value};
 use eyot_protocol::key::slot;
 use eyot_protocol::request::KeyQuery;
 use eyot_protocol::response::SetOutcome;
-use eyot_protocol::value_part::UploadId;
+use eyot_protocol::value_part::{UploadId, ValuePart};
 use eyot_raft_glue::{EntryPosition, Index, ShardLog, Standalone, Version};
 
 use super::answers::{answer_read, is_heavy, reply_of};
@@ -26,6 +26,7 @@ use super::unapplied::{UnappliedKeys, NO_BUCKET};
 use crate::router::{Asked, Reply, ReplySink, ReplyTo};
 use crate::shard::access::Tracking;
 use crate::shard::{Outcome, Place, Shard, SnapshotStep, Stored, WholeValue};
+use crate::wal::OpenUploads;
 
 /// Bytes at which an open entry is sealed before the turn ends: bounds what one record of the log has to hold beside a
 /// single larger command, and what is copied at once.
@@ -131,6 +132,8 @@ pub struct ShardDriver {
     /// In the order of `until`. Bounded by the requests in flight of the connections.
     waiting_reads: VecDeque<WaitingRead>,
     unapplied: UnappliedKeys,
+    /// Large values of which the log has parts, and not yet their command.
+    open_uploads: OpenUploads,
     /// The newest entry with a write that was answered from memory; reads of its keys wait for it.
     answered_from_memory: Index,
     spare_payloads: Vec<Vec<u8>>,
@@ -169,6 +172,7 @@ impl ShardDriver {
             pending: VecDeque::new(),
             waiting_reads: VecDeque::new(),
             unapplied: UnappliedKeys::new(),
+            open_uploads: OpenUploads::default(),
             answered_from_memory: Index(0),
             spare_payloads: Vec::new(),
             memory: UnappliedMemory::default(),
@@ -189,14 +193,15 @@ impl ShardDriver {
         self.shard.free_some(budget)
     }
 
-    /// Begins a snapshot of the shard as it is: at the entry that was applied last, whose position it returns.
+    /// Begins a snapshot of the shard as it is: at the entry that was applied last. Returns its position, and behind
+    /// which entry the log is needed beside the snapshot.
     ///
     /// # Panics
     /// When one is under way.
-    pub fn begin_snapshot(&mut self) -> EntryPosition {
+    pub fn begin_snapshot(&mut self) -> (EntryPosition, Index) {
         let position = EntryPosition { term: self.log.term(), index: self.log.last_applied() };
         self.shard.begin_snapshot(position.index);
-        position
+        (position, self.open_uploads.needed_after(position.index))
     }
 
     /// See [`Shard::snapshot_some`].
@@ -443,12 +448,18 @@ impl ShardDriver {
 
     /// Hands a part of a large value to `log`, as an entry of its own. The open entry must be sealed: its index is
     /// promised to those who wait for it.
-    pub fn part(&mut self, log: impl FnOnce(EntryPosition)) {
+    pub fn part(&mut self, part: &ValuePart<'_>, log: impl FnOnce(EntryPosition)) {
         assert!(self.open.is_empty(), "the open entry comes first");
         let position = self.log.propose();
+        self.open_uploads.part(position.index, part);
         log(position);
         let (payload, places, waiters) = (Vec::new(), Vec::new(), Vec::new());
         self.pending.push_back(PendingEntry { index: position.index, payload, places, waiters, returned_bytes: 0 });
+    }
+
+    /// An upload ends without a word in the log.
+    pub fn abandon_upload(&mut self, upload: UploadId) {
+        self.open_uploads.abandoned(upload);
     }
 
     /// Keeps a large value whose parts are all logged for the SET that is written next.
@@ -489,13 +500,16 @@ impl ShardDriver {
             self.log.applied(entry.index);
             return;
         }
-        let (waiters, memory) = (&entry.waiters, &mut self.memory);
+        let (waiters, memory, open_uploads) = (&entry.waiters, &mut self.memory, &mut self.open_uploads);
         self.pending_bytes -= pending_bytes(&entry.payload, &entry.places, waiters);
         self.returned_bytes -= entry.returned_bytes;
         // Writes of one pipeline that were stored, one behind the other: answered together.
         let mut stored = 0..0;
         self.shard.apply_formed(entry.index, &entry.payload, &mut entry.places, |place, command, outcome| {
             let place = usize::from(place);
+            if let Command::Set { value: Value::Upload(upload), .. } = command {
+                open_uploads.ended(*upload, entry.index);
+            }
             if let Outcome::Expired(removed) = outcome {
                 memory.removed(Version::new(entry.index, place as u16), removed);
             }

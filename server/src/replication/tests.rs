@@ -7,7 +7,7 @@ use eyot_protocol::key::slot;
 use eyot_protocol::request::{KeyQuery, Operation};
 use eyot_protocol::resp::RespVersion;
 use eyot_protocol::response::SetOutcome;
-use eyot_protocol::value_part::UploadId;
+use eyot_protocol::value_part::{UploadId, ValuePart};
 use eyot_raft_glue::{EntryPosition, Index, ShardId, Version};
 
 use super::*;
@@ -125,8 +125,9 @@ fn parts_of_a_large_value_change_nothing_until_the_command_that_names_them() {
     let mut indexes = Vec::new();
     write(&mut driver, &set(b"k", &[1]), WriteAck::Applied, to(1));
     driver.seal(&mut replies, |entry| indexes.push(entry.position.index));
-    driver.part(|position| indexes.push(position.index));
-    driver.part(|position| indexes.push(position.index));
+    let part = |offset| ValuePart::Bytes { upload: UploadId(7), offset, total: 2, bytes: &[9] };
+    driver.part(&part(0), |position| indexes.push(position.index));
+    driver.part(&part(1), |position| indexes.push(position.index));
     assert_eq!(indexes, [Index(1), Index(2), Index(3)]);
     let upload = UploadId(7);
     driver.put_upload(upload, WholeValue::Memory(vec![9]));

@@ -153,8 +153,7 @@ impl SnapshotBoard {
     pub fn figures(&self) -> SnapshotFigures {
         let mut sum = SnapshotFigures { succeeded_at_us: self.last_success_us(), ..SnapshotFigures::default() };
         for core in self.cores() {
-            let earlier = |since: Option<i64>| since.into_iter().chain(core.running_since_us).min();
-            sum.running_since_us = earlier(sum.running_since_us);
+            sum.running_since_us = sum.running_since_us.into_iter().chain(core.running_since_us).min();
             if core.running_since_us.is_some() {
                 sum.entries_done += core.entries_done;
             }
@@ -247,7 +246,8 @@ mod tests {
     #[test]
     fn a_shards_newest_snapshot_replaces_the_one_before() {
         let board = SnapshotBoard::new(1, 3);
-        let of = |shard: u16, index: u64| ShardSnapshot { shard: ShardId(shard), index: Index(index), bytes: 1, entries: 1 };
+        let of =
+            |shard: u16, index: u64| ShardSnapshot { shard: ShardId(shard), index: Index(index), bytes: 1, entries: 1 };
         for snapshot in [of(2, 5), of(0, 7), of(2, 9)] {
             board.of(0).published(snapshot);
         }

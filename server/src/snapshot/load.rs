@@ -253,7 +253,9 @@ impl Loading {
                 Event::LargeValue(value) => self.begin_value(&value, allocate)?,
                 Event::ValuePart { bytes, is_last } => self.take_part(bytes, is_last)?,
                 Event::FileHeader(_) | Event::FileFooter(_) => {
-                    return Err(Problem::Foreign("is a whole database: restore it with eyot snapshot restore".to_owned()))
+                    return Err(Problem::Foreign(
+                        "is a whole database: restore it with eyot snapshot restore".to_owned(),
+                    ))
                 }
                 Event::ShardFooter(_) | Event::Unknown => {}
             }

@@ -199,6 +199,7 @@ fn reports_of_cores_are_summed() {
             shards: 4,
             connections: 2,
             log_pending_bytes: 5,
+            log_kept_bytes: 7,
             read_only: core == 1,
             metrics: metrics.snapshot(),
         }

@@ -4,7 +4,8 @@
 //!
 //! Invariants:
 //! - What the log has of a shard is one piece, ascending by one, wherever it begins; and the snapshot holds everything
-//!   before it.
+//!   before it. Of what nothing needs there may be leavings before that piece: where a shard has moved from core to
+//!   core, each log is cut by itself, and the last segment of one that nobody writes stays.
 //! - A snapshot never holds more than the log has had: it is made of entries that are on disk.
 
 use std::path::Path;
@@ -61,9 +62,10 @@ impl Progress {
         position: EntryPosition,
         at: (&Path, u64),
     ) -> Result<(), RecoveryError> {
-        let Shard { snapshot, log, .. } = &mut self.shards[usize::from(shard.0)];
+        let Shard { snapshot, needed_after, log } = &mut self.shards[usize::from(shard.0)];
         let (found, found_in) = match log {
-            Some(log) => (log.index, "the log"),
+            // What lies between leavings and here was cut.
+            Some(log) => (log.index.max(*needed_after), "the log"),
             None => (snapshot.index, "the snapshot"),
         };
         if position.index > found {
@@ -202,6 +204,16 @@ mod tests {
         assert!(matches!(error, RecoveryError::MissingEntries { after: 6, found: 5, .. }), "{error}");
         assert!(log.stands_at(SHARD, position(4), at()).is_err(), "it has entry 5 already");
         log.stands_at(SHARD, position(5), at()).unwrap();
+    }
+
+    #[test]
+    fn leavings_of_a_log_that_was_cut_may_stand_before_a_gap_that_nothing_needs() {
+        let mut moved = progress(9, 7);
+        assert_eq!(uses(&mut moved, 1..=3), [Use::Superfluous; 3]);
+        let error = moved.stands_at(SHARD, position(8), at()).unwrap_err();
+        assert!(matches!(error, RecoveryError::MissingEntries { after: 8, found: 7, .. }), "{error}");
+        moved.stands_at(SHARD, position(6), at()).unwrap();
+        assert_eq!(uses(&mut moved, 7..=10), [Use::Superfluous, Use::Covered, Use::Covered, Use::Needed]);
     }
 
     #[test]
