@@ -129,8 +129,8 @@ start() {
 start_eyot() {
     local name=$1 native=$2 resp=$3 cpus=$4
     shift 4
-    # The level as a variable, which an argument wins over.
-    start "$name" "$native" env EYOT_LOG_LEVEL=warn taskset -c "$cpus" "$bin/eyot-server" \
+    # Without snapshots unless an argument asks for them, as redis-server gets --save ''. Variables, which arguments win over.
+    start "$name" "$native" env EYOT_LOG_LEVEL=warn EYOT_SNAPSHOT_LOG_SIZE=0 EYOT_SNAPSHOT_INTERVAL=0 taskset -c "$cpus" "$bin/eyot-server" \
         --address "127.0.0.1:$native" --resp-address "127.0.0.1:$resp" --data-dir "$work/$name" "$@"
     await_port "$resp" "$name"
 }

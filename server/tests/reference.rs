@@ -110,6 +110,7 @@ fn every_field_of_stats_is_explained_and_no_other() {
         shards: 1,
         connections: 1,
         log_pending_bytes: 0,
+        log_kept_bytes: 1,
         read_only: false,
         metrics: metrics.snapshot(),
     };

@@ -129,8 +129,8 @@ pub struct Config {
     #[arg(long, env = "EYOT_WAL_SEGMENT_SIZE", value_name = "BYTES", default_value = "64MiB", value_parser = parse_bytes)]
     pub wal_segment_size: u64,
 
-    /// Snapshot a core's shards after so many bytes of log: auto (an eighth of its data, at least 64MiB), a size, or 0 for
-    /// never. Older log is given up: less keeps the disk emptier and starts quicker, more writes less
+    /// Snapshot a core's shards after so many bytes of log: auto (an eighth of its data, at least 64MiB), a size, or 0
+    /// for never. Older log is given up: less keeps the disk emptier and starts quicker, more writes less
     #[arg(long, env = "EYOT_SNAPSHOT_LOG_SIZE", value_name = "BYTES", default_value = "auto")]
     pub snapshot_log_size: String,
 

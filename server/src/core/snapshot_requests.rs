@@ -1,7 +1,7 @@
 //! Requests about snapshots: SAVE, BGSAVE and LASTSAVE over RESP, SNAPSHOT over the native protocol.
 //!
-//! Place in the flow: step 5 (execute), on the core that holds the connection. Any core can ask for snapshots of all and
-//! tell how far they are; any core's thread can read any core's file.
+//! Place in the flow: step 5 (execute), on the core that holds the connection. Any core can ask for snapshots of all
+//! and tell how far they are; any core's thread can read any core's file.
 //!
 //! Invariant: whoever asked for a snapshot is told of one that was begun afterwards.
 

@@ -22,8 +22,8 @@ use eyot_ring::{MappedBytes, Waker};
 use crate::disk::RealDisk;
 use crate::snapshot::{OpenSnapshot, Published, SnapshotError, SnapshotFile};
 
-/// Buffers of a snapshot on their way to the disk: one that is written, one that waits, and one that is filled.
-pub const BUFFERS_MAX: usize = 3;
+/// Buffers of a snapshot on their way to the disk: one that is written, and one that waits; a third is filled meanwhile.
+pub const BUFFERS_MAX: usize = 2;
 /// Reads for clients under way on a core: what they bring, a mebibyte each, waits in memory to be sent.
 pub const READS_MAX: usize = 16;
 /// Beside those: the beginning and the end of a snapshot, and pages that it waits for.

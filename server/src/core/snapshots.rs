@@ -40,8 +40,8 @@ use crate::wal::Sequence;
 const SLICE_MAX: Duration = Duration::from_micros(200);
 /// While there are requests: after a slice, so many times as long is theirs alone.
 const BUSY_SHARE: u32 = 3;
-/// Beyond this part of a shard's data, what is kept for its snapshot makes the snapshot hurry, and where memory is short
-/// ends it.
+/// Beyond this part of a shard's data, what is kept for its snapshot makes the snapshot hurry, and where memory is
+/// short ends it.
 const KEPT_SHARE: usize = 20;
 /// Below it, it never does.
 const KEPT_BYTES_MIN: usize = 1 << 20;

@@ -155,13 +155,7 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
     let elapsed = started.elapsed();
     let done =
         Ready::Recovered { core, entries, records: recovered.records, commands, bytes: recovered.bytes, elapsed };
-    if progress.send(Ok(done)).is_err() || go.recv().is_err() {
-        return Err(Stop::new(
-            StopReason::Usage,
-            "the node stops before it has started",
-            "see the message before this one",
-        ));
-    }
+    await_others(&progress, done, &go)?;
     let log = CoreLog::open(
         &wal_directory,
         LogIdentity { node_id: node_uuid, log_id: core },
@@ -234,6 +228,15 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         tracing::debug!("nobody waits for this core");
     }
     Ok(core)
+}
+
+/// Tells how far this core is, and waits until all are: none may write before every one has read.
+fn await_others(progress: &Sender<Result<Ready, Stop>>, done: Ready, go: &Receiver<()>) -> Result<(), Stop> {
+    if progress.send(Ok(done)).is_err() || go.recv().is_err() {
+        let remedy = "see the message before this one";
+        return Err(Stop::new(StopReason::Usage, "the node stops before it has started", remedy));
+    }
+    Ok(())
 }
 
 fn tell_torn_tails(core: u16, recovered: &Recovered) {

@@ -25,9 +25,9 @@ use super::graveyard::GRAVES_PER_PLACE;
 use super::table::{Place, Tables};
 use super::{has_expired, Outcome, Shard};
 
-/// How many keys ahead of the command that is applied its entry is asked for: so long the memory takes, at some tenth of
-/// a microsecond a command. Twice as far ahead is the line of the table that tells where the entry lies, and three times
-/// what tells where the table is.
+/// How many keys ahead of the command that is applied its entry is asked for: so long the memory takes, at some tenth
+/// of a microsecond a command. Twice as far ahead is the line of the table that tells where the entry lies, and three
+/// times what tells where the table is.
 const ENTRIES_AHEAD: usize = 12;
 
 /// How far ahead an entry's bytes are asked for: it has waited for the disk, and left the caches meanwhile.

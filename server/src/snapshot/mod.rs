@@ -23,8 +23,8 @@
 //! - A failure here harms neither the log nor what is served: a snapshot that cannot be written is given up, told, and
 //!   tried again later.
 //!
-//! Deliberately not here: threads, clocks, and cutting the log. Generic over the [`Disk`](crate::disk::Disk); everything
-//! blocks.
+//! Deliberately not here: threads, clocks, and cutting the log. Generic over the [`Disk`](crate::disk::Disk);
+//! everything blocks.
 
 pub mod board;
 pub mod load;

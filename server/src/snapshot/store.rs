@@ -17,7 +17,7 @@ use crate::disk::{is_full, refuses_direct, Creation, Disk, DiskFile, OpenMode};
 /// decayed.
 pub const SNAPSHOTS_KEPT: usize = 2;
 /// One write: long enough for a disk's full speed.
-const WRITE_BYTES: usize = 1 << 20;
+const WRITE_BYTES: usize = 512 << 10;
 const SUFFIX: &str = ".snap";
 const TEMPORARY_SUFFIX: &str = ".snap.tmp";
 
@@ -126,7 +126,7 @@ pub fn create_shard_directory<D: Disk>(
         match disk.create_directory(path) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(refusal("create", path, 0)(error)),
-            // One that was there before is durable since it was used; making it so once more is cheap, and this is rare.
+            // One that was there before is durable since it was used; to make it so once more is cheap, and rare.
             Ok(()) => {}
         }
         disk.sync_directory(above).map_err(io_error("sync", above))?;

@@ -21,7 +21,8 @@ const PURE: [&str; 4] = ["server/src/wal/", "server/src/shard/", "protocol/src/"
 const WITHOUT_FILES: [&str; 4] = ["server/src/wal/", "server/src/shard/", "protocol/src/", "raft-glue/src/"];
 
 /// The only places where `unsafe` may stand: the ring's buffers, the tables' tagged pointers, one setting of the
-/// allocator, and the allocators of two benchmarks, one of which counts allocations and one chooses among allocators; they go into no program.
+/// allocator, and the allocators of two benchmarks, one of which counts allocations and one chooses among allocators;
+/// they go into no program.
 const UNSAFE: [&str; 6] = [
     "ring/",
     "server/src/memory/allocator.rs",

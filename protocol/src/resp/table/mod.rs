@@ -71,7 +71,8 @@ commands! {
     ReadOnly = connection::READONLY, ReadWrite = connection::READWRITE,
     Info = server::INFO, Command = server::COMMAND, Config = server::CONFIG, Memory = server::MEMORY,
     SlowLog = server::SLOWLOG, Latency = server::LATENCY, Time = server::TIME, Lolwut = server::LOLWUT,
-    Save = server::SAVE, BgSave = server::BGSAVE, LastSave = server::LASTSAVE, Shutdown = server::SHUTDOWN, Cluster = server::CLUSTER,
+    Save = server::SAVE, BgSave = server::BGSAVE, LastSave = server::LASTSAVE, Shutdown = server::SHUTDOWN,
+    Cluster = server::CLUSTER,
 }
 
 impl CommandId {
