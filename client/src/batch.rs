@@ -44,6 +44,17 @@ pub enum BatchOperation {
         /// When to store at all.
         condition: Condition,
     },
+    /// Write a key whose value is encoded already.
+    SetEncoded {
+        /// The key.
+        key: Vec<u8>,
+        /// One encoded TLV value. The server checks it, with all others of its frame.
+        value: Vec<u8>,
+        /// When the key ceases to exist.
+        expiry: Expiry,
+        /// When to store at all.
+        condition: Condition,
+    },
     /// Remove a key.
     Delete {
         /// The key.
@@ -81,7 +92,11 @@ impl BatchOperation {
     /// The key.
     pub fn key(&self) -> &[u8] {
         match self {
-            Self::Get { key } | Self::Set { key, .. } | Self::Delete { key } | Self::Exists { key } => key,
+            Self::Get { key }
+            | Self::Set { key, .. }
+            | Self::SetEncoded { key, .. }
+            | Self::Delete { key }
+            | Self::Exists { key } => key,
         }
     }
 
@@ -89,9 +104,10 @@ impl BatchOperation {
     ///
     /// # Errors
     /// The value nests deeper than the protocol allows.
-    pub(crate) fn at(self, position: usize) -> Result<Positioned, Error> {
-        let value = match &self {
+    pub(crate) fn at(mut self, position: usize) -> Result<Positioned, Error> {
+        let value = match &mut self {
             Self::Set { value, .. } => encode_value(value)?,
+            Self::SetEncoded { value, .. } => std::mem::take(value),
             _ => Vec::new(),
         };
         Ok(Positioned { position, operation: self, value })
@@ -128,7 +144,8 @@ impl Positioned {
     pub(crate) fn request(&self) -> Request<'_> {
         match &self.operation {
             BatchOperation::Get { key } => Request::Get { key },
-            BatchOperation::Set { key, expiry, condition, .. } => {
+            BatchOperation::Set { key, expiry, condition, .. }
+            | BatchOperation::SetEncoded { key, expiry, condition, .. } => {
                 Request::Set(Set { expiry: *expiry, condition: *condition, ..Set::new(key, &self.value) })
             }
             BatchOperation::Delete { key } => Request::Delete { key },

@@ -10,6 +10,7 @@
 
 mod dispatch;
 mod routes;
+mod snapshots;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

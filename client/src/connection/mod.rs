@@ -28,7 +28,7 @@ use tokio::sync::{Notify, OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 use tokio::time::{timeout, timeout_at, Instant};
 
-pub(crate) use call::{request_bytes_max, Call, Reply};
+pub(crate) use call::{request_bytes_max, Call, Reply, SnapshotAnswer};
 use state::State;
 
 use crate::error::{Error, Outcome};

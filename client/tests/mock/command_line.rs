@@ -18,12 +18,12 @@ pub fn eyot() -> Command {
     command
 }
 
-fn run(mock: &Mock, arguments: &[&str]) -> Output {
+pub fn run(mock: &Mock, arguments: &[&str]) -> Output {
     eyot().args(["--address", &mock.address.to_string()]).args(arguments).output().expect("runs")
 }
 
 /// Exit code and standard output.
-fn answer(mock: &Mock, arguments: &[&str]) -> (i32, String) {
+pub fn answer(mock: &Mock, arguments: &[&str]) -> (i32, String) {
     let output = run(mock, arguments);
     (code(&output), String::from_utf8(output.stdout).expect("text"))
 }
@@ -128,9 +128,10 @@ fn a_batch_prints_one_result_a_line() {
 #[test]
 fn stats_and_ping_answer() {
     let mock = Mock::start();
+    run(&mock, &["set", "a", "1"]);
     let (code, text) = answer(&mock, &["stats"]);
     let stats: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    assert_eq!((code, &stats["storage"]["keys"]), (0, &serde_json::json!(7)));
+    assert_eq!((code, &stats["storage"]["keys"]), (0, &serde_json::json!(1)));
     assert_eq!(answer(&mock, &["ping"]), done("PONG"));
     let (code, line) = answer(&mock, &["stats", "--json"]);
     assert_eq!((code, line.lines().count()), (0, 1));

@@ -16,3 +16,8 @@ mod routing;
 
 mod command_line;
 mod piped;
+
+mod node_snapshots;
+mod snapshot_files;
+mod snapshot_saves;
+mod snapshot_writes;

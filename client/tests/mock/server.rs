@@ -13,11 +13,13 @@ use std::time::Duration;
 
 use eyot_client::{Client, Condition, ErrorCode, HelloReply, Options, SetOutcome};
 use eyot_protocol::native::reply::{
-    put_batch_head, put_boolean, put_error_reply, put_hello, put_reply, put_set, put_stats, put_value,
+    put_batch_head, put_boolean, put_error_reply, put_hello, put_reply, put_set, put_snapshot, put_stats, put_value,
 };
 use eyot_protocol::native::{decode_request, split_frame, Split};
 use eyot_protocol::request::{Expiry, Operation, Request, RequestOptions};
 use eyot_protocol::response::StoredValue;
+
+use crate::node_snapshots::NodeSnapshots;
 
 /// Longest frame that the mock takes; a test that sends more is wrong.
 const MAX_FRAME_BYTES: usize = 32 << 20;
@@ -61,6 +63,8 @@ type Script = Box<dyn FnMut(&Seen) -> Act + Send>;
 #[derive(Default)]
 struct Store {
     entries: HashMap<Vec<u8>, (Vec<u8>, u64)>,
+    /// Of the keys that expire; the mock never removes them.
+    expiries: HashMap<Vec<u8>, Expiry>,
     version: u64,
 }
 
@@ -70,6 +74,7 @@ struct Shared {
     /// What a HELLO must say.
     password: Option<&'static [u8]>,
     store: Arc<Mutex<Store>>,
+    snapshots: Mutex<NodeSnapshots>,
     script: Mutex<Script>,
     seen: Mutex<Vec<Seen>>,
     open: Mutex<Vec<TcpStream>>,
@@ -149,6 +154,7 @@ impl Mock {
             hello,
             password,
             store,
+            snapshots: Mutex::default(),
             script: Mutex::new(script),
             seen: Mutex::default(),
             open: Mutex::default(),
@@ -184,6 +190,21 @@ impl Mock {
     pub fn stored(&self, key: &str) -> Option<Vec<u8>> {
         let store = self.shared.store.lock().expect("no panic");
         store.entries.get(key.as_bytes()).map(|(value, _)| value.clone())
+    }
+
+    /// Every key with its encoded value and its expiry, by key.
+    pub fn everything(&self) -> Vec<(Vec<u8>, Vec<u8>, Option<Expiry>)> {
+        let store = self.shared.store.lock().expect("no panic");
+        let entries = store.entries.iter();
+        let mut all: Vec<_> =
+            entries.map(|(key, (value, _))| (key.clone(), value.clone(), store.expiries.get(key).copied())).collect();
+        all.sort_by(|one, other| one.0.cmp(&other.0));
+        all
+    }
+
+    /// What SNAPSHOT is answered from.
+    pub fn set_snapshots(&self, snapshots: NodeSnapshots) {
+        *self.shared.snapshots.lock().expect("no panic") = snapshots;
     }
 
     /// Closes every connection, as a server does that restarts.
@@ -347,11 +368,21 @@ fn look(frame: &[u8], connection: usize) -> Seen {
 fn serve(frame: &[u8], shared: &Shared, out: &mut Vec<u8>) {
     with_request(frame, |id, request, _| {
         let op = request.operation().code();
+        if let Request::Snapshot(request) = request {
+            let mut snapshots = shared.snapshots.lock().expect("no panic");
+            return match snapshots.answer(request) {
+                Some(reply) => put_reply(out, op, id, |out| put_snapshot(out, &reply)),
+                None => put_error_reply(out, op, id, ErrorCode::NoSuchSnapshot, "superseded"),
+            };
+        }
         let mut store = shared.store.lock().expect("no panic");
         put_reply(out, op, id, |out| match request {
             Request::Hello(_) => put_hello(out, &shared.hello),
             Request::Ping { payload } => out.extend_from_slice(payload),
-            Request::Stats => put_stats(out, r#"{"storage":{"keys":7},"metrics":{"uptime_seconds":1}}"#),
+            Request::Stats => {
+                let keys = store.entries.len();
+                put_stats(out, &format!(r#"{{"storage":{{"keys":{keys}}},"metrics":{{"uptime_seconds":1}}}}"#));
+            }
             Request::Batch(batch) => {
                 put_batch_head(out, batch.len());
                 for request in batch.requests() {
@@ -381,7 +412,12 @@ fn execute(store: &mut Store, request: &Request<'_>, out: &mut Vec<u8>) {
                 return put_set(out, SetOutcome::NotStored { current });
             }
             store.version += 1;
-            store.entries.insert(set.key.to_vec(), (set.value.to_vec(), store.version));
+            let version = store.version;
+            store.entries.insert(set.key.to_vec(), (set.value.to_vec(), version));
+            match set.expiry {
+                Expiry::Never => store.expiries.remove(set.key),
+                expiry => store.expiries.insert(set.key.to_vec(), expiry),
+            };
             put_set(out, SetOutcome::Stored { version: store.version });
         }
         Request::Delete { key } => put_boolean(out, store.entries.remove(key).is_some()),

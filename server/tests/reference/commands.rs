@@ -11,8 +11,8 @@ pub const PAGES: [&str; 5] =
     ["README.md", "CHANGELOG.md", "docs/OPERATIONS.md", "docs/ARCHITECTURE.md", "docs/PROTOCOL.md"];
 
 /// Where the flags of the other programs are defined: their crates are not below this one.
-const CLIENT_FLAGS: &str = "client/src/bin/eyot/arguments.rs";
-const LOADGEN_FLAGS: &str = "loadgen/src/args.rs";
+const CLIENT_FLAGS: &[&str] = &["client/src/bin/eyot/arguments.rs", "client/src/bin/eyot/snapshot/arguments.rs"];
+const LOADGEN_FLAGS: &[&str] = &["loadgen/src/args.rs"];
 
 /// What a page tells to type: lines after `$ `, lines of blocks of `sh`, and text between backticks that looks like it.
 pub fn commands(page: &str) -> Vec<String> {
@@ -101,9 +101,10 @@ fn knows_server(flag: &str) -> bool {
         || Config::command().get_arguments().any(|argument| argument.get_long() == Some(name(flag)))
 }
 
-/// Whether the definitions in `file` have a field of the flag's name, or name the flag itself.
-fn knows(root: &Path, file: &str, flag: &str) -> bool {
-    let text = fs::read_to_string(root.join(file)).expect("the definitions of a program's flags");
+/// Whether the definitions in `files` have a field of the flag's name, or name the flag itself.
+fn knows(root: &Path, files: &[&str], flag: &str) -> bool {
+    let read = |file: &&str| fs::read_to_string(root.join(file)).expect("the definitions of a program's flags");
+    let text = files.iter().map(read).collect::<String>();
     let field = format!("pub {}:", name(flag).replace('-', "_"));
     let long = format!("long = \"{}\"", name(flag));
     matches!(name(flag), "help" | "version") || text.contains(&field) || text.contains(&long)

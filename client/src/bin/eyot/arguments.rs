@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use eyot_client::{read_password, AckLevel, Options, Password};
 
+use crate::snapshot::arguments::SnapshotCommand;
 use crate::value::ValueType;
 
 /// The variable that may hold the password itself.
@@ -25,11 +26,13 @@ executes the commands that come in, one a line.";
 const AFTER_HELP: &str = "\
 Exit codes:
   0  done
-  1  the key was not found, or the condition of a SET did not hold
+  1  the key was not found, or the condition of a SET did not hold; the node that a snapshot is restored to has keys
   2  wrong usage
   3  no connection: the server cannot be reached, was lost, or does not speak the native protocol
   4  the server refused the request
   5  no answer in time; whether a write was applied is unknown
+  6  a snapshot is damaged, or a line of a text that is imported is wrong
+  7  a local file cannot be read or written
   Commands from standard input: the code of the first that did not end with 0.
 
 Examples:
@@ -39,7 +42,9 @@ Examples:
   eyot --type json set user:2 '{\"name\":\"Ann\",\"tags\":[\"a\",\"b\"]}'
   eyot set photo:1 - --type bytes < photo.hex
   eyot --address db.example:6380 --json get user:1
-  printf 'SET a 1\\nGET a\\n' | eyot";
+  printf 'SET a 1\\nGET a\\n' | eyot
+  eyot snapshot save backup.eyot
+  eyot --address new.example:6380 snapshot restore backup.eyot";
 
 const VALUE_TYPE_HELP: &str = "\
 Type under which SET and BATCH store the values that they are given
@@ -185,6 +190,11 @@ pub enum OneShot {
         /// Bytes of a value [default: 64]
         value_size: Option<OsString>,
     },
+    /// Save the database to a file, restore it, and look into such files
+    Snapshot {
+        #[command(subcommand)]
+        command: SnapshotCommand,
+    },
 }
 
 impl Arguments {
@@ -211,6 +221,14 @@ impl Arguments {
         })
     }
 
+    /// What stands behind `snapshot`; `None` where another command stands, or none.
+    pub fn snapshot(&self) -> Option<&SnapshotCommand> {
+        match &self.command {
+            Some(OneShot::Snapshot { command }) => Some(command),
+            _ => None,
+        }
+    }
+
     /// The words of the command, as the prompt would take them; `None` without one.
     pub fn one_shot_words(&self) -> Option<Vec<Vec<u8>>> {
         let command = self.command.as_ref()?;
@@ -221,6 +239,7 @@ impl Arguments {
             OneShot::Exists { keys } => ("EXISTS", keys.iter().collect()),
             OneShot::Batch { operations } => ("BATCH", operations.iter().collect()),
             OneShot::Stats => ("STATS", Vec::new()),
+            OneShot::Snapshot { .. } => return None,
             OneShot::Ping => ("PING", Vec::new()),
             OneShot::Benchmark { operations, prefix, value_size } => {
                 ("BENCHMARK", [operations].into_iter().chain(prefix).chain(value_size).collect())

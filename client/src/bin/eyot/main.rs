@@ -13,6 +13,7 @@
 //! | [`interactive`] | the prompt: history, completion, hints |
 //! | [`piped`] | commands from standard input, one a line |
 //! | [`benchmark`] | BENCHMARK |
+//! | [`snapshot`] | `eyot snapshot`: backup and restore |
 //!
 //! Invariants:
 //! - Every way out has a documented exit code ([`output::Exit`]).
@@ -34,6 +35,8 @@ mod output;
 
 mod interactive;
 mod piped;
+
+mod snapshot;
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::process::ExitCode;
@@ -82,6 +85,9 @@ async fn run(arguments: Arguments) -> io::Result<Exit> {
     };
     let mut output = Output::new(style, io::stdout());
 
+    if let Some(command) = arguments.snapshot() {
+        return snapshot::run(&arguments, command, std::env::var_os(PASSWORD_VARIABLE), &mut output).await;
+    }
     let one_shot = match arguments.one_shot_words() {
         None => None,
         Some(words) => match read_dash(words).and_then(|words| Command::parse(&words, arguments.value_type)) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use eyot_client::{BatchResult, Error, Outcome, SetOutcome, Value, Versioned};
 
-use crate::benchmark::Report;
+use crate::benchmark;
 use crate::commands::{Syntax, COMMANDS};
 use crate::value::{hex, json, json_string};
 
@@ -27,6 +27,10 @@ pub enum Exit {
     Refused = 4,
     /// No answer in time, or whether a write was applied is unknown.
     Unknown = 5,
+    /// A snapshot is damaged or is none; or a text that is imported is none.
+    Damaged = 6,
+    /// A local file cannot be read or written.
+    LocalFile = 7,
 }
 
 impl From<Exit> for ExitCode {
@@ -69,7 +73,7 @@ pub enum Answer {
     Batch(Vec<Result<BatchResult, Error>>),
     Stats(serde_json::Value),
     Pong(Duration),
-    Benchmark(Report),
+    Benchmark(benchmark::Report),
     /// Of one command, or of all.
     Help(Option<&'static Syntax>),
 }
@@ -85,6 +89,20 @@ impl Answer {
             }
             _ => Exit::Done,
         }
+    }
+}
+
+/// What a command has to tell that is no answer to a request.
+pub struct Report {
+    pub text: String,
+    pub json: serde_json::Value,
+    pub exit: Exit,
+}
+
+impl Report {
+    /// Of something that is done.
+    pub fn done(text: String, json: serde_json::Value) -> Self {
+        Self { text, json, exit: Exit::Done }
     }
 }
 
@@ -131,6 +149,24 @@ impl<W: Write> Output<W> {
             Style::Script => crate::report(message),
         }
         Ok(Exit::Usage)
+    }
+
+    /// Shows a report.
+    pub fn report(&mut self, report: &Report) -> io::Result<Exit> {
+        match self.style {
+            Style::Json => self.print(&format!("{{\"ok\":true,\"value\":{}}}", report.json))?,
+            _ => self.print(&report.text)?,
+        }
+        Ok(report.exit)
+    }
+
+    /// Shows what went wrong.
+    pub fn failure(&mut self, exit: Exit, code: &str, message: &str, outcome: Outcome) -> io::Result<Exit> {
+        match self.style {
+            Style::Json => self.print(&error_object(code, message, outcome_name(outcome)))?,
+            _ => crate::report(message),
+        }
+        Ok(exit)
     }
 
     /// Writes a line.
@@ -268,12 +304,15 @@ fn json_line(answer: &Answer) -> String {
 }
 
 fn error_json(error: &Error) -> String {
-    let outcome = match error.outcome() {
+    error_object(error.name(), &error.to_string(), outcome_name(error.outcome()))
+}
+
+fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
         Outcome::Failed => "failed",
         Outcome::NotApplied => "not_applied",
         Outcome::Unknown => "unknown",
-    };
-    error_object(error.name(), &error.to_string(), outcome)
+    }
 }
 
 fn error_object(code: &str, message: &str, outcome: &str) -> String {
