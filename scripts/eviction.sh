@@ -15,7 +15,7 @@ usage: scripts/eviction.sh [flood | hits | all]     default: all
 
 environment: SECONDS_EACH=300 LIMIT=256MB FLOOD_RATE=100000 VALUE_SIZES="64 64" POLICIES="..." KEYS=10000000 FILL=10000000
              REQUESTS=8000000 SERVER_CPU=0 LOAD_CPU=1 PORT=17390 (and the next one)
-             FLOOD_RATE is in writes a second: the log is not cut, and takes 100 bytes and more for each on the disk
+             FLOOD_RATE is in writes a second
 HELP
 }
 

@@ -1,0 +1,234 @@
+#!/usr/bin/env bash
+# What snapshots cost and give, measured in one run: latency and memory while the database is saved, size and time beside
+# JSON lines and redis-server's BGSAVE, one core and two, a restart, a restore, and the disk under a steady overwrite.
+set -euo pipefail
+
+usage() {
+    cat <<'HELP'
+usage: scripts/bench_snapshot.sh [save | disk | all]     default: all
+
+  save    ITEMS entries of 20-byte keys and 100-byte values: `eyot snapshot save` beside a load at half of its peak rate;
+          the file's size and time beside JSON lines and redis-server's BGSAVE; kill -9 and a start; restore into an empty
+          node, and both nodes' exports compared; one core and two
+  disk    1 GiB of keys overwritten until 10 GiB were written: what the data directory holds at most
+
+environment: ITEMS=10000000 SERVER_CPU=0 LOAD_CPU=1 DISK_ARGUMENTS="--wal-segment-size 16MiB"
+exit codes: 0 measured, 1 something failed, 2 wrong usage, 3 this machine lacks what is needed
+HELP
+}
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+readonly script=bench_snapshot
+readonly items=${ITEMS:-10000000} server_cpu=${SERVER_CPU:-0} load_cpu=${LOAD_CPU:-1}
+readonly clients=50 value_size=100 prefix=snapshot
+readonly eyot_port=17480 resp_port=17500 other_port=17510 other_resp_port=17520 redis_port=17371
+read -ra disk_arguments <<<"${DISK_ARGUMENTS:---wal-segment-size 16MiB}"
+readonly disk_arguments
+# shellcheck source=scripts/measure.sh
+source scripts/measure.sh
+
+# drive PORT WIRE ARGUMENT...
+drive() {
+    local port=$1 wire=$2
+    shift 2
+    load "$port" "$wire" --clients "$clients" --keys "$items" --key-prefix "$prefix" --value-size "$value_size" "$@"
+}
+
+fill_all() {
+    drive "$1" "$2" --pipeline 64 --ratio 1:0 --distribution sequential:0 --requests "$items" --warmup 0s
+}
+
+now_ms() {
+    date +%s%3N
+}
+
+# seconds FROM_MS: since then.
+seconds() {
+    awk -v ms="$(($(now_ms) - $1))" 'BEGIN { printf "%.2f", ms / 1000 }'
+}
+
+# goal WHAT VALUE SENSE BOUND
+goal() {
+    awk -v what="$1" -v value="$2" -v sense="$3" -v bound="$4" 'BEGIN {
+        met = sense == "at least" ? value >= bound : value <= bound
+        printf "goal: %s: %s, %s %s: %s\n", what, value, sense, bound, met ? "met" : "MISSED"
+    }'
+}
+
+peak_kib() {
+    sed -n 's/^VmHWM:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$1/status"
+}
+
+# last_round LOG: milliseconds of the slowest core's last round of snapshots.
+last_round() {
+    grep -o 'snapshots of all shards are on disk.*elapsed_ms=[0-9]*' "$1" | tail -n "${2:-1}" |
+        sed 's/.*elapsed_ms=//' | sort -n | tail -n 1
+}
+
+start_node() {
+    start_eyot "$@" --log-level info
+}
+
+save_beside_load() {
+    local peak half quiet busy before after data_kib server=$started
+    drive "$eyot_port" native --pipeline 16 --ratio 1:1 --duration 5s --warmup 1s
+    peak=$(total rate_per_s)
+    half=$(awk -v peak="$peak" 'BEGIN { printf "%d", peak / 2 }')
+    drive "$eyot_port" native --pipeline 16 --ratio 1:1 --rate "$half" --duration 10s --warmup 1s
+    quiet=$(figure p99_us)
+    before=$(rss_kib "$server")
+    echo 5 >"/proc/$server/clear_refs"
+    local began
+    began=$(now_ms)
+    taskset -c "$load_cpu" "$bin/eyot" --address "127.0.0.1:$eyot_port" snapshot save "$work/db.eyot" >"$work/save.txt" 2>&1 &
+    local saving=$!
+    drive "$eyot_port" native --pipeline 16 --ratio 1:1 --rate "$half" --duration 10s --warmup 0s
+    busy=$(figure p99_us)
+    wait "$saving" || fail "save failed: $(cat "$work/save.txt")"
+    after=$(peak_kib "$server")
+    data_kib=$((items * 120 / 1024))
+    echo "peak $(printf %.0f "$peak") requests a second (1:1, pipeline 16), half of it $half; saved beside it in $(seconds "$began") s"
+    echo "p99 quiet $quiet us, beside save $busy us; memory before $before KiB, at most $after KiB meanwhile"
+    goal "p99 beside a save by the quiet one" "$(awk -v a="$busy" -v b="$quiet" 'BEGIN { printf "%.2f", a / b }')" "at most" 2
+    goal "memory that a save takes, of the data" \
+        "$(awk -v a="$after" -v b="$before" -v d="$data_kib" 'BEGIN { printf "%.3f", (a - b) / d }')" "at most" 0.05
+}
+
+sizes_and_times() {
+    local began created saved exported lines bytes
+    began=$(now_ms)
+    "$bin/eyot" --address "127.0.0.1:$eyot_port" snapshot create >/dev/null 2>&1
+    created=$(seconds "$began")
+    began=$(now_ms)
+    "$bin/eyot" --address "127.0.0.1:$eyot_port" snapshot save "$work/db.eyot" >/dev/null 2>&1
+    saved=$(seconds "$began")
+    began=$(now_ms)
+    "$bin/eyot" snapshot export --format jsonl -o "$work/db.jsonl" "$work/db.eyot" >/dev/null 2>&1
+    exported=$(seconds "$began")
+    bytes=$(stat -c %s "$work/db.eyot") lines=$(stat -c %s "$work/db.jsonl")
+    echo "create $created s, save $saved s ($bytes bytes), JSON lines of it $exported s ($lines bytes)"
+    head -c 300 "$work/db.jsonl" | head -n 1
+    goal "size by that of the JSON lines" "$(awk -v a="$bytes" -v b="$lines" 'BEGIN { printf "%.3f", a / b }')" "at most" 0.9
+    goal "time of the JSON lines by that of the snapshot (create)" \
+        "$(awk -v a="$exported" -v b="$created" 'BEGIN { printf "%.2f", a / b }')" "at least" 8
+    sha256sum "$work/db.jsonl" | cut -c1-16 >"$work/jsonl.sha"
+    sha256sum "$work/db.eyot" | cut -c1-16 >"$work/one.sha"
+    rm "$work/db.jsonl"
+}
+
+restart_and_cores() {
+    local began one two line
+    one=$(last_round "$work/eyot.log")
+    kill -KILL "$started"
+    wait "$started" 2>/dev/null || true
+    began=$(now_ms)
+    start_node eyot "$eyot_port" "$resp_port" "$server_cpu" --cores "$server_cpu"
+    line=$(grep -o 'recovered at [0-9]* entries a second' "$work/eyot.log" | tail -n 1 | grep -o '[0-9]*')
+    echo "start after kill -9: $(seconds "$began") s, $line entries a second on one core"
+    goal "entries a second and core at a start" "$line" "at least" 2000000
+    "$bin/eyot" --address "127.0.0.1:$eyot_port" snapshot create >/dev/null 2>&1
+    one=$(last_round "$work/eyot.log")
+    "$bin/eyot" --address "127.0.0.1:$eyot_port" snapshot save "$work/one.eyot" >/dev/null 2>&1
+    stop_all
+    start_node eyot "$eyot_port" "$resp_port" "$server_cpu,$load_cpu" --cores "$server_cpu,$load_cpu"
+    "$bin/eyot" --address "127.0.0.1:$eyot_port" snapshot create >/dev/null 2>&1
+    two=$(last_round "$work/eyot.log" 2)
+    "$bin/eyot" --address "127.0.0.1:$eyot_port" snapshot save "$work/two.eyot" >/dev/null 2>&1
+    echo "snapshots of all shards: one core $one ms, two cores $two ms"
+    goal "one core's time by that of two" "$(awk -v a="$one" -v b="$two" 'BEGIN { printf "%.2f", a / b }')" "at least" 1.7
+    echo "SHA-256 of the file: one core $(sha256sum "$work/one.eyot" | cut -c1-16), two $(sha256sum "$work/two.eyot" | cut -c1-16)"
+    cmp "$work/one.eyot" "$work/two.eyot" && echo "goal: the same bytes from one core and two: met"
+    stop_all
+    rm -rf "$work/eyot" "$work/two.eyot"
+}
+
+restore_and_compare() {
+    local began
+    start_node other "$other_port" "$other_resp_port" "$server_cpu" --cores "$server_cpu" --sync-writes=false
+    began=$(now_ms)
+    taskset -c "$load_cpu" "$bin/eyot" --address "127.0.0.1:$other_port" snapshot restore "$work/one.eyot" >"$work/restore.txt" 2>&1 ||
+        fail "restore failed: $(cat "$work/restore.txt")"
+    echo "restored in $(seconds "$began") s"
+    "$bin/eyot" --address "127.0.0.1:$other_port" snapshot save "$work/other.eyot" >/dev/null 2>&1
+    "$bin/eyot" snapshot export --format jsonl -o "$work/other.jsonl" "$work/other.eyot" >/dev/null 2>&1
+    echo "digest of all entries: saved $(cat "$work/jsonl.sha"), restored $(sha256sum "$work/other.jsonl" | cut -c1-16)"
+    [[ $(cat "$work/jsonl.sha") == $(sha256sum "$work/other.jsonl" | cut -c1-16) ]] || fail "the restored node holds something else"
+    echo "goal: all equal after save, kill, restore: met"
+    stop_all
+    rm -rf "$work/other" "$work/other.jsonl" "$work/other.eyot" "$work/one.eyot"
+}
+
+redis_beside() {
+    local before bytes
+    start_redis redis "$redis_port" --appendonly no --dbfilename db.rdb --rdbcompression no
+    fill_all "$redis_port" resp
+    before=$(rss_kib "$started")
+    redis-cli -p "$redis_port" bgsave >/dev/null
+    while redis-cli -p "$redis_port" info persistence | grep -q 'rdb_bgsave_in_progress:1'; do sleep 0.2; done
+    bytes=$(stat -c %s "$work/redis/db.rdb")
+    echo "redis-server BGSAVE: $(redis-cli -p "$redis_port" info persistence | tr -d '\r' | sed -n 's/rdb_last_bgsave_time_sec://p') s," \
+        "$bytes bytes, copied on write $(redis-cli -p "$redis_port" info persistence | tr -d '\r' | sed -n 's/rdb_last_cow_size://p') bytes" \
+        "of $before KiB (without load)"
+    stop_all
+    rm -rf "$work/redis"
+}
+
+bench_save() {
+    echo "== save: $items entries of 20-byte keys and $value_size-byte values"
+    echo "machine: $(machine)"
+    echo "versions: eyot $(eyot_version) --sync-writes=false while it is filled; redis-server $(redis_version)"
+    start_node eyot "$eyot_port" "$resp_port" "$server_cpu" --cores "$server_cpu" --sync-writes=false
+    fill_all "$eyot_port" native
+    save_beside_load
+    sizes_and_times
+    restart_and_cores
+    restore_and_compare
+    redis_beside
+}
+
+# bench_disk: the directory is looked at four times a second.
+bench_disk() {
+    local data=$((1 << 30)) most=0 now keys=$(((1 << 30) / 1036))
+    echo "== disk: 1 GiB of keys (12 bytes and 1,024), overwritten until 10 GiB were written; ${disk_arguments[*]}"
+    echo "machine: $(machine)"
+    start "disk" "$eyot_port" env EYOT_LOG_LEVEL=warn taskset -c "$server_cpu" "$bin/eyot-server" --address "127.0.0.1:$eyot_port" \
+        --resp-address "127.0.0.1:$resp_port" --data-dir "$work/disk" --cores "$server_cpu" "${disk_arguments[@]}"
+    load "$eyot_port" native --clients "$clients" --keys "$keys" --key-prefix '' --value-size 1024 --pipeline 16 --ratio 1:0 \
+        --distribution sequential:0 --requests "$keys" --warmup 0s
+    load "$eyot_port" native --clients "$clients" --keys "$keys" --key-prefix '' --value-size 1024 --pipeline 16 --ratio 1:0 \
+        --rate 20000 --requests $((keys * 9)) --warmup 0s &
+    local loading=$!
+    while kill -0 "$loading" 2>/dev/null; do
+        now=$(du -sb "$work/disk" 2>/dev/null | cut -f1)
+        ((now <= most)) || most=$now
+        sleep 0.25
+    done
+    wait "$loading"
+    goal "largest data directory by the data" "$(awk -v a="$most" -v b="$data" 'BEGIN { printf "%.2f", a / b }')" "at most" 2.5
+    stop_all
+}
+
+measurements=()
+for argument in "${@:-all}"; do
+    case $argument in
+        -h | --help)
+            usage
+            exit 0
+            ;;
+        save | disk) measurements+=("$argument") ;;
+        all) measurements+=(save disk) ;;
+        *)
+            echo "bench_snapshot: unknown measurement $argument; see --help" >&2
+            exit 2
+            ;;
+    esac
+done
+prepare
+./scripts/setup.sh --bench
+note "building"
+build
+need_disk 12
+for measurement in "${measurements[@]}"; do
+    "bench_$measurement"
+    echo
+done
