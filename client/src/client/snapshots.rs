@@ -10,8 +10,8 @@ use crate::connection::{Call, Reply, SnapshotAnswer};
 use crate::error::Error;
 
 impl Client {
-    /// Has the node make new snapshots of all shards, which hold whatever was acknowledged before. Returns at once, with
-    /// the number by which [`Client::snapshot_status`] tells when they are done.
+    /// Has the node make new snapshots of all shards, which hold whatever was acknowledged before. Returns at once,
+    /// with the number by which [`Client::snapshot_status`] tells when they are done.
     pub async fn create_snapshots(&self) -> Result<u64, Error> {
         match self.snapshot(SnapshotRequest::Create).await? {
             SnapshotAnswer::Created(request) => Ok(request),

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use eyot_client::{ErrorCode, Operation};
 use tempfile::TempDir;
 
-use crate::command_line::{answer, code, run};
+use crate::command_line::{answer, code, eyot, run};
 use crate::node_snapshots::{entries, file, NodeSnapshots, Round};
 use crate::server::{Act, Mock};
 use crate::snapshot_files::snapshot;
@@ -149,6 +150,27 @@ fn a_place_where_nothing_can_be_written_is_told_before_the_node_works() {
     let output = save(&mock, Path::new("/nowhere/backup.eyot"), &[]);
     assert_eq!((code(&output), mock.count(Operation::Snapshot)), (7, 0));
     assert!(error(&output).contains("/nowhere/backup.eyot"), "{}", error(&output));
+}
+
+#[test]
+fn an_interrupted_save_leaves_nothing() {
+    let (mock, directory) = (Mock::start(), TempDir::new().expect("a directory"));
+    mock.set_snapshots(NodeSnapshots { polls_before_done: u32::MAX, ..NodeSnapshots::default() });
+    for signal in ["-INT", "-TERM"] {
+        let mut command = eyot();
+        command.args(["--address", &mock.address.to_string(), "snapshot", "save"]).arg(directory.path().join("f"));
+        let mut saving = command.stderr(Stdio::piped()).spawn().expect("runs");
+        let (before, started) = (mock.count(Operation::Snapshot), Instant::now());
+        while mock.count(Operation::Snapshot) < before + 2 {
+            assert!(started.elapsed() < Duration::from_secs(20), "it never asked");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(names(&directory).len(), 1, "it is being written");
+        let killed = Command::new("kill").args([signal, &saving.id().to_string()]).status().expect("kill runs");
+        assert!(killed.success());
+        assert_eq!(saving.wait().expect("ends").code(), Some(130), "{signal}");
+        assert_eq!(names(&directory).len(), 0, "{signal}");
+    }
 }
 
 #[test]

@@ -33,6 +33,7 @@ Exit codes:
   5  no answer in time; whether a write was applied is unknown
   6  a snapshot is damaged, or a line of a text that is imported is wrong
   7  a local file cannot be read or written
+  130  interrupted
   Commands from standard input: the code of the first that did not end with 0.
 
 Examples:

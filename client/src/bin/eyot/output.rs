@@ -31,6 +31,8 @@ pub enum Exit {
     Damaged = 6,
     /// A local file cannot be read or written.
     LocalFile = 7,
+    /// `snapshot save` was stopped by a signal: 128 and the number of SIGINT.
+    Interrupted = 130,
 }
 
 impl From<Exit> for ExitCode {

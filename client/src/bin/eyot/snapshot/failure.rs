@@ -48,6 +48,9 @@ pub enum Failure {
     /// The writer refuses what the decoder has let through.
     #[error("{0}; the snapshot is not in order, take another copy")]
     Order(#[from] WriteError),
+    /// By a signal.
+    #[error("interrupted; nothing was left behind")]
+    Interrupted,
     /// Standard output does not take the answer.
     #[error("cannot write the answer: {0}")]
     Output(io::Error),
@@ -75,6 +78,7 @@ impl Failure {
             Self::NotEmpty { .. } => Exit::NotFound,
             Self::Node { .. } => Exit::Refused,
             Self::Partly { failure, .. } => failure.exit(),
+            Self::Interrupted => Exit::Interrupted,
         }
     }
 
@@ -89,6 +93,7 @@ impl Failure {
             Self::NotEmpty { .. } => "NOT_EMPTY",
             Self::Node { .. } => "SNAPSHOT_FAILED",
             Self::Partly { failure, .. } => failure.name(),
+            Self::Interrupted => "INTERRUPTED",
             Self::Output(_) => "OUTPUT",
         }
     }

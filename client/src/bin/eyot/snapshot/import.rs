@@ -1,7 +1,7 @@
 //! `import`: the entries of a text into a node.
 //!
-//! Place in the flow: from [`super::rows`] through [`super::sender`]. The text is read once and may come through a pipe:
-//! what stands before a line that is wrong has been written.
+//! Place in the flow: from [`super::rows`] through [`super::sender`]. The text is read once and may come through a
+//! pipe: what stands before a line that is wrong has been written.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};

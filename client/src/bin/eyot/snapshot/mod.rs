@@ -1,7 +1,7 @@
 //! SNAPSHOT on the command line: a whole database into a file, and back.
 //!
-//! Place in the flow: a client like the rest of this program. What a snapshot's bytes mean is `protocol`'s; here they meet
-//! files, the network and people.
+//! Place in the flow: a client like the rest of this program. What a snapshot's bytes mean is `protocol`'s; here they
+//! meet files, the network and people.
 //!
 //! | module | what it holds |
 //! |---|---|

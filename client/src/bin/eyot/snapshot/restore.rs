@@ -1,4 +1,5 @@
-//! `restore`: a snapshot into a node, by ordinary writes, so that it is durable and fits any number of shards and cores.
+//! `restore`: a snapshot into a node, by ordinary writes, so that it is durable and fits any number of shards and
+//! cores.
 //!
 //! Place in the flow: a file is read twice: checked whole before the first write, then sent through [`super::sender`].
 

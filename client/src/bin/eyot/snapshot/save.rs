@@ -1,15 +1,15 @@
 //! `save`: a node's snapshots into one file.
 //!
-//! Place in the flow: the node makes new snapshots; then their streams are read, one shard after the other, checked, and
-//! written between a file's header and footer.
+//! Place in the flow: the node makes new snapshots; then their streams are read, one shard after the other, checked,
+//! and written between a file's header and footer.
 //!
 //! ```text
 //! CREATE ─► STATUS ... done ─► READ shard 0, 1, ... ─► check ─► [compress] ─► temporary file ─► sync ─► rename
 //! ```
 //!
 //! Invariants:
-//! - The file has its name when it is whole, checked and durable. What is interrupted leaves a hidden `.partial` file at
-//!   most, without a footer.
+//! - The file has its name when it is whole, checked and durable. What is killed leaves a hidden `.partial` file,
+//!   without a footer; what is interrupted otherwise leaves nothing.
 //! - What is held: a few pieces that are on their way, and a message.
 //! - A shard whose snapshot is superseded while it is read is begun anew, a bounded number of times.
 
@@ -25,6 +25,7 @@ use eyot_protocol::snapshot::{
 use indicatif::{HumanBytes, ProgressBar};
 use serde_json::json;
 use tempfile::NamedTempFile;
+use tokio::signal::unix::{signal, SignalKind};
 use tokio::task::JoinHandle;
 
 use super::arguments::Save;
@@ -38,8 +39,8 @@ use crate::output::Report;
 
 /// READs that are under way: the node reads the next pieces while one travels and one is written.
 const READS_UNDER_WAY: usize = 4;
-/// How often one save begins a shard anew. Each time the node has made two rounds of snapshots meanwhile: more often, it
-/// makes them faster than they can be read.
+/// How often one save begins a shard anew. Each time the node has made two rounds of snapshots meanwhile: more often,
+/// it makes them faster than they can be read.
 const RESTARTS_MAX: u32 = 8;
 
 /// Saves the node's database.
@@ -47,6 +48,27 @@ pub async fn save(context: &Context<'_>, arguments: &Save) -> Done {
     let path = &arguments.file;
     // Where nothing can be written, the node should not work first.
     let file = temporary_beside(path).map_err(|error| Failure::file("write", path, error))?;
+    tokio::select! {
+        done = save_into(context, arguments, file) => done,
+        // The file goes with the future that was writing it.
+        () = interrupted() => Err(Failure::Interrupted),
+    }
+}
+
+/// Ends with SIGINT or SIGTERM. Without a handler these would leave the temporary file.
+async fn interrupted() {
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        },
+        // They end the process as they always do.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+async fn save_into(context: &Context<'_>, arguments: &Save, file: NamedTempFile) -> Done {
+    let path = &arguments.file;
     let client = context.connect().await?;
     let started = Instant::now();
     let request = client.create_snapshots().await?;

@@ -1,15 +1,15 @@
 //! Many writes at a time into a node.
 //!
-//! Place in the flow: `restore` and `import` read entries on a thread of their own and push them here; a worker for each
-//! part of the slots sends them.
+//! Place in the flow: `restore` and `import` read entries on a thread of their own and push them here; a worker for
+//! each part of the slots sends them.
 //!
 //! ```text
 //! source ──push──► open batches, by slot ──queue──► workers ──BATCH of SETs──► node
 //! ```
 //!
 //! Invariants:
-//! - Writes of one key leave in the order in which they were pushed: they are one worker's, and a worker sends one batch
-//!   at a time.
+//! - Writes of one key leave in the order in which they were pushed: they are one worker's, and a worker sends one
+//!   batch at a time.
 //! - What is under way has bounds in batches and in bytes; a source waits for room. One value alone may be larger.
 //! - After the first failure nothing new is sent. What was sent before it is counted.
 

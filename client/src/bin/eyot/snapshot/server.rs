@@ -17,6 +17,11 @@ use crate::output::Report;
 
 /// How often a node is asked how far it is.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a node may say that it makes snapshots, and get nowhere: longer than the slowest disk takes to sync a
+/// shard.
+const STALLED_AFTER: Duration = Duration::from_secs(600);
+/// How long it may say that it is not done, and makes none: longer than a core takes to begin.
+const IDLE_AFTER: Duration = Duration::from_secs(30);
 
 /// Has the node make new snapshots.
 pub async fn create(context: &Context<'_>, arguments: &Create) -> Done {
@@ -41,14 +46,17 @@ pub async fn status(context: &Context<'_>) -> Done {
 
 /// Waits until the request has come to its end; returns what there is then, of every shard.
 ///
-/// However long that takes: a request that the node has taken ends, and each question has its own timeout.
+/// However long that takes, while it goes on.
 pub async fn wait(context: &Context<'_>, client: &Client, request: u64) -> Result<SnapshotStatus, Failure> {
+    let node = |what: String| Failure::Node { address: context.address.to_owned(), what };
     let mut shown: Option<ProgressBar> = None;
+    let mut patience = Patience::new(Instant::now());
     let status = loop {
         let status = client.snapshot_status(request).await?;
         if status.is_done {
             break status;
         }
+        patience.look(&status, Instant::now()).map_err(|what| node(what.to_owned()))?;
         let of_entries =
             shown.get_or_insert_with(|| bar("creating", Unit::Entries, status.keys, context.with_progress));
         of_entries.set_position(status.entries_done.min(status.keys));
@@ -57,7 +65,6 @@ pub async fn wait(context: &Context<'_>, client: &Client, request: u64) -> Resul
     if let Some(bar) = shown {
         bar.finish_and_clear();
     }
-    let node = |what: String| Failure::Node { address: context.address.to_owned(), what };
     if let Some(failure) = status.failure {
         return Err(node(format!("its snapshot failed: {failure}; what was there before is untouched")));
     }
@@ -68,6 +75,37 @@ pub async fn wait(context: &Context<'_>, client: &Client, request: u64) -> Resul
         )));
     }
     Ok(status)
+}
+
+/// Whether there is anything to wait for.
+struct Patience {
+    last: (bool, u64, u64),
+    since: Instant,
+}
+
+impl Patience {
+    fn new(now: Instant) -> Self {
+        Self { last: (false, 0, 0), since: now }
+    }
+
+    /// Looks at what a node says that is not done.
+    ///
+    /// # Errors
+    /// Why it will not be.
+    fn look(&mut self, status: &SnapshotStatus, now: Instant) -> Result<(), &'static str> {
+        let seen = (status.is_in_progress, status.entries_done, status.bytes_done);
+        if seen != self.last {
+            (self.last, self.since) = (seen, now);
+        }
+        let waited = now - self.since;
+        if !status.is_in_progress && waited >= IDLE_AFTER {
+            return Err("it makes no snapshots and says that they are not done: was it started anew? Try again");
+        }
+        if waited >= STALLED_AFTER {
+            return Err("its snapshots have not gone on for ten minutes; look at its log and its disk");
+        }
+        Ok(())
+    }
 }
 
 fn text(status: &SnapshotStatus) -> String {
@@ -109,4 +147,32 @@ fn report(status: &SnapshotStatus) -> serde_json::Value {
         "shard_count": status.shard_count,
         "shards": shards.collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_waited_for_while_it_goes_on() {
+        let start = Instant::now();
+        let mut patience = Patience::new(start);
+        let mut status = SnapshotStatus { is_in_progress: true, ..SnapshotStatus::default() };
+        for minute in 0..60 {
+            status.entries_done = minute / 5;
+            assert_eq!(patience.look(&status, start + Duration::from_secs(60 * minute)), Ok(()), "minute {minute}");
+        }
+        // The last change was that of minute 55.
+        let late = |minutes: u64| start + Duration::from_secs(60 * minutes);
+        assert_eq!(patience.look(&status, late(64)), Ok(()));
+        assert!(patience.look(&status, late(65)).is_err_and(|what| what.contains("ten minutes")));
+    }
+
+    #[test]
+    fn a_node_that_does_not_begin_is_not_waited_for() {
+        let start = Instant::now();
+        let (mut patience, status) = (Patience::new(start), SnapshotStatus::default());
+        assert_eq!(patience.look(&status, start + Duration::from_secs(29)), Ok(()));
+        assert!(patience.look(&status, start + IDLE_AFTER).is_err_and(|what| what.contains("started anew")));
+    }
 }

@@ -1,7 +1,7 @@
 //! What is in a snapshot: `verify` and `inspect`.
 //!
-//! Place in the flow: reads a file through [`super::reader`], which finds whatever is wrong with it; `restore` asks here
-//! before it writes anything.
+//! Place in the flow: reads a file through [`super::reader`], which finds whatever is wrong with it; `restore` asks
+//! here before it writes anything.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

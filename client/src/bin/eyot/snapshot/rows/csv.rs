@@ -10,10 +10,10 @@
 //! AP8=,base64,int32,5,
 //! ```
 //!
-//! key_encoding: `text` or `base64`. type: `string`, `int32`, `int64`, `float64`, `boolean` (`true`, `false`), `null` (an
-//! empty cell), `timestamp` (microseconds since 1970), `bytes` (text), `bytes_base64`, and `json` for everything else
-//! ([`super::json`]). Of a text that is read only `key` and `value` must be there, and the columns may have any order;
-//! without a type a value is a string.
+//! key_encoding: `text` or `base64`. type: `string`, `int32`, `int64`, `float64`, `boolean` (`true`, `false`), `null`
+//! (an empty cell), `timestamp` (microseconds since 1970), `bytes` (text), `bytes_base64`, and `json` for everything
+//! else ([`super::json`]). Of a text that is read only `key` and `value` must be there, and the columns may have any
+//! order; without a type a value is a string.
 
 use std::io::{self, Read, Write};
 
