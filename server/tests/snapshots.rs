@@ -124,6 +124,25 @@ fn a_start_finds_the_snapshot_and_the_log_behind_it_on_any_number_of_cores() {
     }
     // Two of each shard are kept, and the log of the first starts is gone.
     assert_eq!(snapshots(directory.path()).len(), 16);
+    // What has not changed keeps both: a snapshot of the same index would take the older one's place.
+    let before = snapshots(directory.path());
+    let subject = Subject::start(directory.path(), &arguments(&["--cores", "2", "--shards", "8"]));
+    let mut client = subject.connect();
+    client.must("SAVE");
+    let once = snapshots(directory.path());
+    for _ in 0..2 {
+        client.must("SAVE");
+    }
+    assert_eq!(snapshots(directory.path()), once);
+    assert!(once.len() == 16 && once != before, "the writes after the last SAVE were in none");
+    subject.kill();
+    let newest = once.iter().skip(1).step_by(2).next().unwrap();
+    let mut bytes = fs::read(newest).unwrap();
+    bytes[70] ^= 1;
+    fs::write(newest, bytes).unwrap();
+    let subject = Subject::start(directory.path(), &arguments(&["--cores", "1", "--shards", "8"]));
+    assert!(content(&mut subject.connect()) == expected, "after a damaged snapshot of a shard that was at rest");
+    drop(subject);
     let first = segments(directory.path()).into_iter().filter(|path| path.ends_with("00000000000000000001.wal"));
     assert_eq!(first.count(), 0, "the log is cut behind the older snapshots");
 }

@@ -322,7 +322,12 @@ impl CoreLog {
                     self.is_making = false;
                     match created {
                         Ok(_) => self.cut.retention.recycled(recycling),
-                        Err(_) => self.cut.retention.failed(),
+                        Err(_) => {
+                            self.cut.retention.failed();
+                            tracing::error!(
+                                "an old segment could not be used again: the log grows until the next start"
+                            );
+                        }
                     }
                     self.cut.is_due = true;
                     self.made(recycling.request, created, now);

@@ -22,7 +22,8 @@ use eyot_ring::{MappedBytes, Waker};
 use crate::disk::RealDisk;
 use crate::snapshot::{OpenSnapshot, Published, SnapshotError, SnapshotFile};
 
-/// Buffers of a snapshot on their way to the disk: one that is written, and one that waits; a third is filled meanwhile.
+/// Buffers of a snapshot on their way to the disk: one that is written, and one that waits; a third is filled
+/// meanwhile.
 pub const BUFFERS_MAX: usize = 2;
 /// Reads for clients under way on a core: what they bring, a mebibyte each, waits in memory to be sent.
 pub const READS_MAX: usize = 16;
@@ -168,6 +169,8 @@ impl Worker {
     fn work(&mut self, job: Job) -> Option<Done> {
         Some(match job {
             Job::Begin(shard, index) => {
+                // What is read no more need not hold its space while another one is written.
+                self.close_unused();
                 self.failure = None;
                 match SnapshotFile::create(&RealDisk, &self.snapshots_directory, shard, index) {
                     Ok(file) => self.file = Some(file),

@@ -33,11 +33,13 @@ use super::Work;
 use crate::error::{Stop, StopReason};
 use crate::router::ReplyTo;
 use crate::shard::SnapshotStep;
-use crate::snapshot::{Kept, Published, ShardSnapshot, SnapshotError, SNAPSHOTS_KEPT};
+use crate::snapshot::{Kept, KeptSnapshots, Published, ShardSnapshot, SnapshotError};
 use crate::wal::Sequence;
 
 /// What one turn gives to a snapshot.
 const SLICE_MAX: Duration = Duration::from_micros(200);
+/// The same, while what is kept for it has outgrown its share: as long as a turn takes requests in.
+const HURRIED_SLICE_MAX: Duration = Duration::from_millis(1);
 /// While there are requests: after a slice, so many times as long is theirs alone.
 const BUSY_SHARE: u32 = 3;
 /// Beyond this part of a shard's data, what is kept for its snapshot makes the snapshot hurry, and where memory is
@@ -57,6 +59,10 @@ pub(super) struct SnapshotPlan {
     pub shard_count: u16,
     /// Where snapshots are.
     pub directory: PathBuf,
+    /// Bytes of log that the start has read.
+    pub recovered_bytes: u64,
+    /// So long after a round the next one is made.
+    pub interval: Option<Duration>,
 }
 
 /// A shard that is being snapshotted.
@@ -104,6 +110,8 @@ pub(super) struct Snapshots {
     current: Option<Current>,
     /// Buffers with the thread, and those that came back.
     buffers_out: usize,
+    /// Snapshots that were given up, of which the thread does not know yet.
+    discards_out: usize,
     spare_buffers: Vec<Vec<u8>>,
     /// Clients that wait for parts of published ones, in the order in which the thread reads.
     readers: VecDeque<ReplyTo>,
@@ -112,38 +120,17 @@ pub(super) struct Snapshots {
     seen_request: u64,
     /// The core's log, in bytes ever written, when the last round began.
     log_bytes_then: u64,
+    /// What the start has read of it, until the first round.
+    recovered_bytes: u64,
     last_round_at: Instant,
+    interval: Option<Duration>,
     retry_at: Option<Instant>,
     /// By local shard.
     kept: Vec<KeptSnapshots>,
     /// Who waits for snapshots, with the request's number: one for each connection at most.
     waiting: Vec<(u64, ReplyTo)>,
-}
-
-/// The sound snapshots of a shard that are on disk, newest first.
-#[derive(Debug, Clone, Default)]
-pub(super) struct KeptSnapshots(VecDeque<Kept>);
-
-impl KeptSnapshots {
-    /// Those of a start, newest first.
-    pub fn found(newest_first: &[Kept]) -> Self {
-        Self(newest_first.iter().take(SNAPSHOTS_KEPT).copied().collect())
-    }
-
-    fn publish(&mut self, kept: Kept) {
-        self.0.push_front(kept);
-        self.0.truncate(SNAPSHOTS_KEPT);
-    }
-
-    /// The newest.
-    fn newest(&self) -> Option<Index> {
-        self.0.front().map(|kept| kept.index)
-    }
-
-    /// Behind which index the log is needed; `None`: all of it, since there is no second snapshot.
-    pub fn needed_after(&self) -> Option<Index> {
-        self.0.get(SNAPSHOTS_KEPT - 1).map(|kept| kept.needed_after)
-    }
+    /// Rounds that had ended when they were looked at.
+    seen_ended: u64,
 }
 
 impl std::fmt::Debug for Snapshots {
@@ -169,20 +156,24 @@ impl Snapshots {
         })?;
         let now = Instant::now();
         Ok(Self {
-            plan,
             thread,
             round: None,
             current: None,
             buffers_out: 0,
+            discards_out: 0,
             spare_buffers: Vec::new(),
             readers: VecDeque::new(),
             next_slice_at: now,
             seen_request: 0,
             log_bytes_then: 0,
+            recovered_bytes: plan.recovered_bytes,
+            interval: plan.interval,
             last_round_at: now,
             retry_at: None,
             kept,
             waiting: Vec::new(),
+            seen_ended: 0,
+            plan,
         })
     }
 
@@ -205,7 +196,10 @@ impl Snapshots {
 
     /// When the core must look again even if nothing happens.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.may_walk().then_some(self.next_slice_at)
+        if self.round.is_some() {
+            return self.may_walk().then_some(self.next_slice_at);
+        }
+        self.retry_at.or(self.interval.map(|interval| self.last_round_at + interval))
     }
 
     /// Memory of buffers.
@@ -213,6 +207,13 @@ impl Snapshots {
         let spare: usize = self.spare_buffers.iter().map(Vec::capacity).sum();
         let current = self.current.as_ref().map_or(0, |current| current.encoder.memory_bytes());
         spare + current + self.buffers_out * BUFFER_BYTES
+    }
+
+    /// Has the thread throw the present file away. Until it says that it has, nothing begins: so no answer that comes
+    /// later is about what was given up, and what is under way stays bounded.
+    fn discard(&mut self) {
+        self.discards_out += 1;
+        self.thread.begin(Job::Discard);
     }
 
     /// Reads from a published snapshot for `to`. `false`: too many read.
@@ -242,33 +243,37 @@ impl Work {
         while let Some(done) = self.snapshots.thread.take() {
             self.snapshot_done(done);
         }
-        if self.snapshots.round.is_none() && !self.shared.is_stopping() {
+        if self.snapshots.round.is_none() && !self.shared.is_stopping() && self.snapshots.discards_out == 0 {
             self.begin_round();
         }
-        if self.snapshots.current.is_none() && self.snapshots.round.is_some() {
+        if self.snapshots.current.is_none() && self.snapshots.round.is_some() && self.snapshots.discards_out == 0 {
             self.begin_next_shard();
         }
         let now = Instant::now();
-        let hurries = self.snapshot_holds_much();
-        if hurries && self.memory.is_high() {
+        let held = self.snapshot_holds();
+        let hurries = held >= 1;
+        // In a hurry it is over soon, mostly before it has taken twice as much.
+        if held >= 2 && self.memory.is_high() {
             self.fail_snapshot("memory is short, and what is overwritten meanwhile is kept until it is saved");
         }
         if self.snapshots.may_walk() && (is_idle || hurries || now >= self.snapshots.next_slice_at) {
-            self.walk_snapshot(now);
+            self.walk_snapshot(now, if hurries { HURRIED_SLICE_MAX } else { SLICE_MAX });
             let took = now.elapsed();
             self.snapshots.next_slice_at = now + took * (1 + BUSY_SHARE);
         }
         self.publish_snapshot();
-        if !self.snapshots.waiting.is_empty() {
-            self.answer_saves(false);
+        let ended = self.shared.snapshots.ended_count();
+        if !self.snapshots.waiting.is_empty() && (ended != self.snapshots.seen_ended || self.shared.is_stopping()) {
+            self.snapshots.seen_ended = ended;
+            self.answer_saves(self.shared.is_stopping());
         }
     }
 
-    /// Whether what was overwritten since the snapshot began, and is kept for it, has grown beyond its share.
-    fn snapshot_holds_much(&self) -> bool {
-        let Some(current) = &self.snapshots.current else { return false };
+    /// How many times its share what was overwritten since the snapshot began, and is kept for it, has grown to.
+    fn snapshot_holds(&self) -> usize {
+        let Some(current) = &self.snapshots.current else { return 0 };
         let shard = self.shards[usize::from(current.local_shard)].shard();
-        shard.snapshot_memory_bytes() > KEPT_BYTES_MIN.max(shard.entry_bytes() / KEPT_SHARE)
+        shard.snapshot_memory_bytes() / KEPT_BYTES_MIN.max(shard.entry_bytes() / KEPT_SHARE)
     }
 
     /// Gives the snapshot that is under way up, and the round with it.
@@ -276,7 +281,7 @@ impl Work {
         let Some(current) = self.snapshots.current.take() else { return };
         self.shards[usize::from(current.local_shard)].abort_snapshot();
         self.has_graves = true;
-        self.snapshots.thread.begin(Job::Discard);
+        self.snapshots.discard();
         let (core, shard) = (self.core, current.shard.0);
         tracing::warn!(core, shard, "snapshot given up: {failure}; it will be tried again");
         let round = self.snapshots.round.as_mut().expect("a round is under way");
@@ -284,13 +289,14 @@ impl Work {
         round.queue.clear();
     }
 
-    /// Whether somebody has asked for snapshots since the last round began: also to be asked between the announcement
-    /// of a sleep and the sleep.
+    /// Whether somebody has asked for snapshots since the last round began, or waits for one that is over: also to be
+    /// asked between the announcement of a sleep and the sleep.
     #[inline]
     pub(super) fn snapshot_was_asked_for(&self) -> bool {
-        self.snapshots.round.is_none()
-            && self.shared.snapshots.requested() != self.snapshots.seen_request
-            && !self.shared.is_stopping()
+        let (board, snapshots) = (&self.shared.snapshots, &self.snapshots);
+        let is_told = !snapshots.waiting.is_empty() && board.ended_count() != snapshots.seen_ended;
+        let is_asked = snapshots.round.is_none() && board.requested() != snapshots.seen_request;
+        is_told || (is_asked && snapshots.discards_out == 0 && !self.shared.is_stopping())
     }
 
     /// Begins a round, if it is time for one.
@@ -298,18 +304,27 @@ impl Work {
         let asked = self.shared.snapshots.requested();
         let (now, log_bytes) = (self.clock.now(), self.metrics.log_bytes);
         let snapshots = &mut self.snapshots;
-        let since_bytes = log_bytes - snapshots.log_bytes_then;
+        let since_bytes = log_bytes - snapshots.log_bytes_then + snapshots.recovered_bytes;
         let settings = &self.shared.settings.snapshots;
         let data_bytes: usize = self.shards.iter().map(|driver| driver.shard().entry_bytes()).sum();
-        let due = settings.log_bytes(data_bytes as u64).is_some_and(|limit| since_bytes >= limit)
-            || settings.interval.is_some_and(|interval| since_bytes > 0 && now - snapshots.last_round_at >= interval);
-        let waits = snapshots.retry_at.is_some_and(|retry_at| now < retry_at);
-        if asked == snapshots.seen_request && (!due || waits) {
+        let is_late = settings.interval.is_some_and(|interval| now - snapshots.last_round_at >= interval);
+        let due = match snapshots.retry_at {
+            Some(retry_at) => now >= retry_at,
+            None => {
+                settings.log_bytes(data_bytes as u64).is_some_and(|limit| since_bytes >= limit)
+                    || (is_late && since_bytes > 0)
+            }
+        };
+        if is_late {
+            // Or it is time again at once, although nothing was written.
+            snapshots.last_round_at = now;
+        }
+        if asked == snapshots.seen_request && !due {
             return;
         }
         let queue = (0..self.shards.len() as u16).collect();
         snapshots.seen_request = asked;
-        snapshots.log_bytes_then = log_bytes;
+        (snapshots.log_bytes_then, snapshots.recovered_bytes) = (log_bytes, 0);
         snapshots.last_round_at = now;
         snapshots.retry_at = None;
         snapshots.round = Some(Round { serves: asked, queue, started: now, entries: 0, bytes: 0, failure: None });
@@ -318,11 +333,24 @@ impl Work {
     }
 
     fn begin_next_shard(&mut self) {
-        let round = self.snapshots.round.as_mut().expect("a round is under way");
-        let Some(local_shard) = round.queue.pop_front() else { return self.end_round() };
+        let Snapshots { round: Some(round), kept, .. } = &mut self.snapshots else {
+            unreachable!("a round is under way")
+        };
+        // A shard that has not changed has its snapshot already. Another one of the same index would take the place of
+        // that, and then of the one that is kept in case it decays.
+        let shards = &self.shards;
+        let is_new = |&local: &u16| {
+            let place = usize::from(local);
+            kept[place].newest() != Some(shards[place].applied())
+        };
+        let Some(local_shard) = std::iter::from_fn(|| round.queue.pop_front()).find(is_new) else {
+            return self.end_round();
+        };
         let driver = &mut self.shards[usize::from(local_shard)];
         let (shard, (position, needed_after)) = (driver.shard().id(), driver.begin_snapshot());
-        let covered = self.log.last_appended();
+        // What is applied is on disk, if replies wait for that; otherwise it is on its way.
+        let sync_writes = self.shared.settings.sync_writes;
+        let covered = if sync_writes { self.log.durable() } else { self.log.last_appended() };
         let SnapshotPlan { node_uuid, shard_count, .. } = self.snapshots.plan;
         let header = ShardHeader {
             node_uuid,
@@ -339,7 +367,7 @@ impl Work {
     }
 
     /// Encodes what there is time for.
-    fn walk_snapshot(&mut self, started: Instant) {
+    fn walk_snapshot(&mut self, started: Instant, slice_max: Duration) {
         loop {
             let current = self.snapshots.current.as_mut().expect("a snapshot is under way");
             if let Some((value, range)) = current.encoder.missing_pages() {
@@ -359,7 +387,7 @@ impl Work {
                 self.snapshots.thread.begin(Job::Append(full));
                 self.tell_progress();
             }
-            if is_encoded || self.snapshots.buffers_out >= BUFFERS_MAX || started.elapsed() >= SLICE_MAX {
+            if is_encoded || self.snapshots.buffers_out >= BUFFERS_MAX || started.elapsed() >= slice_max {
                 return;
             }
         }
@@ -393,12 +421,15 @@ impl Work {
             }
             Done::Touched => {
                 // Or it was given up meanwhile.
-                let Some(current) = &mut snapshots.current else { return };
+                let Some(current) = snapshots.current.as_mut().filter(|current| current.stage == Stage::Touching)
+                else {
+                    return;
+                };
                 current.stage = Stage::Walking;
                 current.encoder.touched();
             }
             Done::Published(outcome) => self.published(outcome),
-            Done::Discarded => {}
+            Done::Discarded => snapshots.discards_out -= 1,
             Done::Read(outcome) => {
                 let to = snapshots.readers.pop_front().expect("the thread answers in order");
                 self.snapshot_read(&to, outcome);
@@ -426,7 +457,8 @@ impl Work {
                 tracing::debug!(core, shard = shard.0, index = index.0, bytes, "snapshot published");
             }
             Err(error) => {
-                tracing::error!(%error, core, shard = shard.0, "snapshot failed: the log and the older ones are untouched");
+                let shard = shard.0;
+                tracing::error!(%error, core, shard, "snapshot failed: the log and the older ones are untouched");
                 round.failure = Some(error.to_string());
                 // The others would meet the same.
                 round.queue.clear();
@@ -451,7 +483,7 @@ impl Work {
                 "snapshots of all shards are on disk"
             );
         }
-        self.shared.snapshots.of(self.core).ended(round.serves, self.clock.wall_us(), elapsed, round.failure);
+        self.shared.snapshots.ended(self.core, round.serves, self.clock.wall_us(), elapsed, round.failure);
         // Who waits may wait on another core.
         self.shared.wakers.iter().for_each(Waker::wake);
     }
@@ -459,9 +491,9 @@ impl Work {
     /// Gives up what is under way: the node stops.
     pub(super) fn abort_snapshots(&mut self) {
         self.answer_saves(true);
+        self.snapshots.round = None;
         let Some(current) = self.snapshots.current.take() else { return };
         self.shards[usize::from(current.local_shard)].abort_snapshot();
-        self.snapshots.thread.begin(Job::Discard);
-        self.snapshots.round = None;
+        self.snapshots.discard();
     }
 }

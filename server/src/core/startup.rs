@@ -19,11 +19,12 @@ use super::deferred::DeferredReads;
 use super::log::CoreLog;
 use super::memory_pressure::MemoryWork;
 use super::random::{Random, Seeds};
-use super::snapshots::{KeptSnapshots, SnapshotPlan, Snapshots};
+use super::snapshots::{SnapshotPlan, Snapshots};
 use super::uploads::Uploads;
 use super::{Core, Shared, Work};
 use crate::admin::latency::LatencyEvents;
 use crate::admin::slowlog::SlowLog;
+use crate::config::Settings;
 use crate::disk::RealDisk;
 use crate::error::{Stop, StopReason};
 use crate::memory::{BufferPool, LargeValues};
@@ -37,7 +38,7 @@ use crate::security::admit::WriteBudget;
 use crate::security::password::FailedAttempts;
 use crate::shard::{HashSeed, Shard};
 use crate::snapshot::load::Owner;
-use crate::snapshot::{load_newest, store, Loaded, Rejected, ShardSnapshot, SnapshotError};
+use crate::snapshot::{load_newest, store, KeptSnapshots, Loaded, Rejected, ShardSnapshot, SnapshotError};
 use crate::wal::{self, LogIdentity, LogOptions, Recovered, RecoveryError, RecoveryScope, SnapshotPosition};
 
 /// Memory that the executor registers for direct I/O of its own, which a core does not do: the smallest that it takes.
@@ -165,7 +166,7 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         settings.flush_interval,
         sleeper.waker(),
     )?;
-    let plan = SnapshotPlan { node_uuid, shard_count: scope.shard_count, directory: snapshots_directory };
+    let plan = snapshot_plan(&scope, settings, snapshots_directory, &recovered);
     let snapshots = Snapshots::start(plan, core, kept, sleeper.waker())?;
     let ring = Ring::new(RingOptions::default()).map_err(|error| crate::preflight::ring_stop(&error))?;
     let listeners = listeners.listen()?;
@@ -237,6 +238,21 @@ fn await_others(progress: &Sender<Result<Ready, Stop>>, done: Ready, go: &Receiv
         return Err(Stop::new(StopReason::Usage, "the node stops before it has started", remedy));
     }
     Ok(())
+}
+
+fn snapshot_plan(
+    scope: &RecoveryScope,
+    settings: &Settings,
+    directory: std::path::PathBuf,
+    recovered: &Recovered,
+) -> SnapshotPlan {
+    SnapshotPlan {
+        node_uuid: scope.node_id,
+        shard_count: scope.shard_count,
+        directory,
+        recovered_bytes: recovered.bytes,
+        interval: settings.snapshots.interval,
+    }
 }
 
 fn tell_torn_tails(core: u16, recovered: &Recovered) {

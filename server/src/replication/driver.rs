@@ -206,6 +206,11 @@ impl ShardDriver {
         (position, self.open_uploads.needed_after(position.index))
     }
 
+    /// The newest entry that was applied.
+    pub fn applied(&self) -> Index {
+        self.log.last_applied()
+    }
+
     /// See [`Shard::snapshot_some`].
     pub fn snapshot_some(
         &mut self,

@@ -91,6 +91,8 @@ pub struct CoreBoard(Mutex<CoreSnapshots>);
 #[derive(Debug)]
 pub struct SnapshotBoard {
     requested: AtomicU64,
+    /// Rounds that have ended, of all cores.
+    ended: AtomicU64,
     cores: Box<[CoreBoard]>,
     /// For each shard the index behind which its log is needed still, by the older of its two snapshots.
     needed_after: Box<[AtomicU64]>,
@@ -101,6 +103,7 @@ impl SnapshotBoard {
     pub fn new(core_count: u16, shard_count: u16) -> Self {
         Self {
             requested: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
             cores: (0..core_count).map(|_| CoreBoard::default()).collect(),
             needed_after: (0..shard_count).map(|_| AtomicU64::new(0)).collect(),
         }
@@ -117,6 +120,18 @@ impl SnapshotBoard {
         self.requested.load(Ordering::SeqCst)
     }
 
+    /// How many rounds have ended, of all cores: who waits for one looks when it changes.
+    #[inline]
+    pub fn ended_count(&self) -> u64 {
+        self.ended.load(Ordering::SeqCst)
+    }
+
+    /// A round of `core` has ended; it served the requests up to `served`.
+    pub fn ended(&self, core: u16, served: u64, now_us: i64, elapsed: Duration, failure: Option<String>) {
+        self.of(core).ended(served, now_us, elapsed, failure);
+        self.ended.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// The board of one core.
     pub fn of(&self, core: u16) -> &CoreBoard {
         &self.cores[usize::from(core)]
@@ -124,6 +139,9 @@ impl SnapshotBoard {
 
     /// What became of request `number`: `None`, it is not done yet; the failure of a core, if one failed.
     pub fn outcome(&self, number: u64) -> Option<Result<(), String>> {
+        if number > self.requested() {
+            return Some(Err("the node has been started anew since it was asked for; ask again".to_owned()));
+        }
         let mut outcome = Ok(());
         for core in &self.cores {
             let core = core.lock();
@@ -210,7 +228,7 @@ impl CoreBoard {
     }
 
     /// The round has ended; it served the requests up to `served`.
-    pub fn ended(&self, served: u64, now_us: i64, elapsed: Duration, failure: Option<String>) {
+    fn ended(&self, served: u64, now_us: i64, elapsed: Duration, failure: Option<String>) {
         let mut core = self.lock();
         core.running_since_us = None;
         core.served = served;
@@ -231,12 +249,13 @@ mod tests {
         let board = SnapshotBoard::new(2, 4);
         let (first, second) = (board.request(), board.request());
         assert_eq!((first, second, board.requested()), (1, 2, 2));
-        board.of(0).ended(2, 10, Duration::from_secs(1), None);
+        assert!(board.outcome(3).is_some_and(|outcome| outcome.is_err()), "of another start");
+        board.ended(0, 2, 10, Duration::from_secs(1), None);
         assert_eq!(board.outcome(1), None);
-        board.of(1).ended(1, 11, Duration::from_secs(1), Some("no space".to_owned()));
+        board.ended(1, 1, 11, Duration::from_secs(1), Some("no space".to_owned()));
         assert_eq!(board.outcome(1), Some(Err("no space".to_owned())));
         assert_eq!(board.outcome(2), None);
-        board.of(1).ended(2, 12, Duration::from_secs(1), None);
+        board.ended(1, 2, 12, Duration::from_secs(1), None);
         assert_eq!(board.outcome(2), Some(Ok(())));
         assert_eq!((board.last_success_us(), board.is_busy()), (Some(10), false));
         board.request();

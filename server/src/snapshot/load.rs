@@ -65,6 +65,14 @@ pub enum LoadError {
         /// Why.
         problem: String,
     },
+    /// It is sound, and there is no room for a large value of it.
+    #[error("no room for a value of {bytes} bytes of snapshot {path}")]
+    NoRoom {
+        /// The file.
+        path: PathBuf,
+        /// The value's.
+        bytes: usize,
+    },
     /// The system cannot read it.
     #[error("cannot read snapshot {path}: {source}")]
     Io {
@@ -125,8 +133,8 @@ pub type Allocate<'a> = dyn FnMut(usize) -> io::Result<Option<MappedRegion>> + '
 /// Loads the newest sound snapshot of a shard into the shard that `fresh` makes.
 ///
 /// # Errors
-/// The directory cannot be read, or belongs to somebody else. Damage is no error: it is told in
-/// [`Loaded::rejected`].
+/// The system cannot read them, or has no room for their large values. Damage, and a file of another node, is no error:
+/// it is told in [`Loaded::rejected`].
 pub fn load_newest<D: Disk>(
     disk: &D,
     snapshots_directory: &Path,
@@ -150,6 +158,12 @@ pub fn load_newest<D: Disk>(
                 });
                 let kept = header.into_iter().chain(older).map(kept_of).collect();
                 return Ok(Loaded { shard, header, entries, bytes: candidate.bytes, rejected, kept });
+            }
+            // Neither says anything against the snapshot: an older one must not take its place for that.
+            Err(LoadError::Io { path, source }) => return Err(SnapshotError::Io { action: "read", path, source }),
+            Err(LoadError::NoRoom { path, .. }) => {
+                let source = io::ErrorKind::StorageFull.into();
+                return Err(SnapshotError::Io { action: "find room for the large values of", path, source });
             }
             Err(error) => rejected.push(Rejected { index: candidate.index, error }),
         }
@@ -187,6 +201,7 @@ enum Problem {
     Format(FormatError),
     Foreign(String),
     Refused(String),
+    NoRoom(usize),
 }
 
 impl From<FormatError> for Problem {
@@ -223,6 +238,7 @@ impl Loading {
             Problem::Format(source) => LoadError::Damaged { path: path.to_owned(), source },
             Problem::Foreign(problem) => LoadError::Foreign { path: path.to_owned(), problem },
             Problem::Refused(problem) => LoadError::Refused { path: path.to_owned(), problem },
+            Problem::NoRoom(bytes) => LoadError::NoRoom { path: path.to_owned(), bytes },
         };
         loop {
             let count = file.read_up_to(&mut buffer, offset).map_err(io)?;
@@ -287,7 +303,8 @@ impl Loading {
                 self.shard.load(key, value, version, expires_at_us, now_us)?;
                 continue;
             }
-            let mut growing = GrowingValue::new(value.len(), &mut *allocate)?;
+            let mut growing =
+                GrowingValue::new(value.len(), &mut *allocate).map_err(|_| Problem::NoRoom(value.len()))?;
             growing.push(value)?;
             self.shard.load(key, growing.into_whole()?, version, expires_at_us, now_us)?;
         }
@@ -296,7 +313,7 @@ impl Loading {
 
     fn begin_value(&mut self, value: &LargeValue<'_>, allocate: &mut Allocate<'_>) -> Result<(), Problem> {
         let total = usize::try_from(value.value_bytes).map_err(|_| Problem::Refused("a value too long".to_owned()))?;
-        let growing = GrowingValue::new(total, allocate)?;
+        let growing = GrowingValue::new(total, allocate).map_err(|_| Problem::NoRoom(total))?;
         self.growing = Some((growing, value.key.to_vec(), Version(value.version), value.expires_at_us));
         Ok(())
     }

@@ -13,6 +13,7 @@
 //! |---|---|
 //! | `store` | the directory of a shard's snapshots: names, publication, which are kept |
 //! | `board` | what the cores know of each other's snapshots |
+//! | `kept` | which are there, and what of the log they need |
 //! | `load` | reading the newest sound one back, at start |
 //!
 //! Invariants:
@@ -27,9 +28,11 @@
 //! everything blocks.
 
 pub mod board;
+pub mod kept;
 pub mod load;
 pub mod store;
 
 pub use board::{ShardSnapshot, SnapshotBoard, SnapshotFigures};
+pub use kept::KeptSnapshots;
 pub use load::{load_newest, Kept, LoadError, Loaded, Rejected};
 pub use store::{OpenSnapshot, Published, SnapshotError, SnapshotFile, SNAPSHOTS_KEPT};

@@ -203,16 +203,24 @@ impl<D: Disk> SnapshotFile<D> {
     /// # Errors
     /// See [`SnapshotError`].
     pub fn publish(mut self, beside: Option<Index>) -> Result<Published, SnapshotError> {
+        if let Err(error) = self.finish() {
+            self.discard();
+            return Err(error);
+        }
+        self.disk.sync_directory(&self.directory).map_err(io_error("sync", &self.directory))?;
+        prune(&self.disk, &self.directory, &[Some(self.index), beside])?;
+        Ok(Published { index: self.index, bytes: self.written_bytes })
+    }
+
+    /// Everything up to the name.
+    fn finish(&mut self) -> Result<(), SnapshotError> {
         self.write_buffer()?;
         let io = |action| refusal(action, &self.temporary, self.written_bytes);
         // The last write was filled up to a block.
         self.file.set_length(self.written_bytes).map_err(io("cut"))?;
         self.file.sync().map_err(io("sync"))?;
         let path = snapshot_path(&self.directory, self.index);
-        self.disk.rename(&self.temporary, &path).map_err(io("rename"))?;
-        self.disk.sync_directory(&self.directory).map_err(io_error("sync", &self.directory))?;
-        prune(&self.disk, &self.directory, &[Some(self.index), beside])?;
-        Ok(Published { index: self.index, bytes: self.written_bytes })
+        self.disk.rename(&self.temporary, &path).map_err(io("rename"))
     }
 
     /// Removes what was written.
