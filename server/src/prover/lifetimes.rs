@@ -5,18 +5,17 @@
 //! Invariant: everything follows from the dice that come in.
 
 use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
 use rand::Rng;
 
 use super::node::{create_directories, Bug, Death, Node};
 use super::truth::{self, Counts, Truth, SHARDS};
-use crate::disk::{CrashPoint, Failure, Fault, SimulatedDisk, Target};
+use crate::disk::{CrashPoint, Failure, Fault, Kind, SimulatedDisk, Site, Target};
 
 /// Steps of a life, at most.
-const STEPS_MAX: u32 = 22;
+const STEPS_MAX: u32 = 24;
 /// Lives of a story.
 const LIVES: u64 = 3;
-/// A fault meets one of so many operations.
-const FAULT_WITHIN: u64 = 60;
 
 /// What happened, so that a proof can say that it has seen everything.
 #[derive(Debug, Clone, Copy, Default)]
@@ -61,9 +60,11 @@ pub(super) fn story(disk: &SimulatedDisk, bug: Bug, dice: &mut StdRng) -> Result
     let (mut truths, mut seen) = (vec![nothing()], Seen::default());
     for life in 1..=LIVES {
         let mut node = start(disk, (bug, life), truths.last().expect("one is there"))?;
-        inject(disk, life == LIVES, dice);
-        let steps = dice.gen_range(4..=STEPS_MAX);
-        let end = live(&mut node, steps, &mut seen, dice);
+        let (before, after) = (dice.gen_range(4..=STEPS_MAX / 2), dice.gen_range(0..=STEPS_MAX / 2));
+        let end = live(&mut node, before, &mut seen, dice).and_then(|()| {
+            inject(disk, life == LIVES, dice);
+            live(&mut node, after, &mut seen, dice)
+        });
         seen.deaths += u32::from(end.is_err());
         if end.is_ok() && dice.gen_bool(0.3) {
             seen.closed += u32::from(node.close(dice).is_ok());
@@ -94,13 +95,20 @@ pub(super) fn start(disk: &SimulatedDisk, (bug, life): (Bug, u64), truth: &[Trut
 /// that is for the last life.
 fn inject(disk: &SimulatedDisk, is_last: bool, dice: &mut StdRng) {
     let failure = match dice.gen_range(0..4) {
-        0 => Failure::Short,
-        1 if is_last => Failure::Error(libc::EIO),
-        2 if is_last => Failure::Error(libc::ENOSPC),
+        0 | 1 => Failure::Short,
+        2 if is_last => Failure::Error(libc::EIO),
+        3 if is_last => Failure::Error(libc::ENOSPC),
         _ => return,
     };
-    let number = disk.operations().len() as u64 + dice.gen_range(1..FAULT_WITHIN);
-    disk.inject(Fault { target: Target::Operation(number), failure, lasts: false });
+    // Something that was done before, and is likely to be done again; every second time, a write to the log.
+    let wants_log = dice.gen_bool(0.5);
+    let is_log = |site: &Site| site.kind == Kind::Write && site.location.file().ends_with("node.rs");
+    let operations = disk.operations();
+    let sites = operations.iter().map(|operation| operation.site);
+    let sites: Vec<Site> = sites.filter(|site| site.kind.is_change() && (!wants_log || is_log(site))).collect();
+    if let Some(site) = sites.choose(dice) {
+        disk.inject(Fault { target: Target::Site(*site), failure, lasts: false });
+    }
 }
 
 /// A life of so many steps.
@@ -110,7 +118,7 @@ pub(super) fn live(node: &mut Node, steps: u32, seen: &mut Seen, dice: &mut StdR
             node.drain(dice)?;
         }
         let shard = dice.gen_range(0..SHARDS);
-        match dice.gen_range(0..12) {
+        match dice.gen_range(0..14) {
             0..=4 => {
                 // Two writes, if nothing is under way.
                 for _ in 0..2 {

@@ -20,11 +20,9 @@ use rand::rngs::StdRng;
 use rand::Rng;
 
 use super::truth::{self, Counts, Entry, Restored, Truth, NODE_ID, SHARDS, SNAPSHOTS, WAL};
-use crate::disk::{Disk, DiskFile, SimulatedDisk, SimulatedFile, StartedWrite};
+use crate::disk::{Disk, SimulatedDisk, SimulatedFile, StartedWrite};
 use crate::shard::{Shard, SnapshotStep};
-use crate::snapshot::load::Kept;
-use crate::snapshot::store::{SnapshotFile, SNAPSHOTS_KEPT};
-use crate::snapshot::SnapshotError;
+use crate::snapshot::{Kept, KeptSnapshots, SnapshotError, SnapshotFile};
 use crate::wal::segment::{self, SegmentError, SegmentFile};
 use crate::wal::{
     LogIdentity, LogOptions, LogWrite, LogWriter, OpenUploads, Retention, SegmentEnd, Sequence,
@@ -75,7 +73,9 @@ struct HostedShard {
     uploads: OpenUploads,
     /// Parts of a large value that are not in the log yet, and then its command.
     upload: Option<(UploadId, VecDeque<Vec<u8>>)>,
-    kept: Vec<Kept>,
+    kept: KeptSnapshots,
+    /// The index of the newest one, for a bug.
+    newest: Option<Kept>,
 }
 
 struct Making {
@@ -133,7 +133,9 @@ impl Node {
         }
         let hosted = shards.into_iter().zip(kept).zip(truth).zip(counts).map(|(((shard, kept), truth), count)| {
             let history = truth.history[..count as usize].to_vec();
-            HostedShard { shard, history, applied: count, uploads: OpenUploads::default(), upload: None, kept }
+            let (uploads, newest) = (OpenUploads::default(), kept.first().copied());
+            let kept = KeptSnapshots::found(&kept);
+            HostedShard { shard, history, applied: count, uploads, upload: None, kept, newest }
         });
         let mut node = Self {
             disk: disk.clone(),
@@ -347,8 +349,10 @@ impl Node {
 
     /// Behind which entry the log is needed, by shard.
     fn needed_after(&self) -> Vec<Index> {
-        let older = if self.bug == Bug::CutsBelowNewest { 0 } else { SNAPSHOTS_KEPT - 1 };
-        let of = |hosted: &HostedShard| hosted.kept.get(older).map_or(Index(0), |kept| kept.needed_after);
+        let of = |hosted: &HostedShard| {
+            let newest = hosted.newest.filter(|_| self.bug == Bug::CutsBelowNewest).map(|newest| newest.needed_after);
+            newest.or(hosted.kept.needed_after()).unwrap_or_default()
+        };
         self.shards.iter().map(of).collect()
     }
 
@@ -428,8 +432,9 @@ impl Node {
             if let Err(error) = making.file.append(&out) {
                 self.troubles.snapshots.push(error);
                 hosted.shard.abort_snapshot();
-                let making = self.snapshot.take().expect("one is under way");
-                making.file.discard();
+                if let Some(making) = self.snapshot.take() {
+                    making.file.discard();
+                }
             }
         } else if self.writer.durable() >= making.covered || self.bug == Bug::PublishesAheadOfLog {
             self.publish();
@@ -443,7 +448,7 @@ impl Node {
         if is_early {
             self.keep(shard, kept);
         }
-        let beside = self.shards[usize::from(shard)].kept.get(usize::from(is_early)).map(|kept| kept.index);
+        let beside = self.shards[usize::from(shard)].kept.beside(kept.index);
         match file.publish(beside) {
             Ok(_) if is_early => {}
             Ok(_) => self.keep(shard, kept),
@@ -454,10 +459,18 @@ impl Node {
     /// Counts a snapshot, and cuts what it makes superfluous.
     fn keep(&mut self, shard: u16, published: Kept) {
         self.published += 1;
-        let kept = &mut self.shards[usize::from(shard)].kept;
-        kept.insert(0, published);
-        kept.truncate(SNAPSHOTS_KEPT);
+        let hosted = &mut self.shards[usize::from(shard)];
+        hosted.kept.publish(published);
+        hosted.newest = Some(published);
         self.cut();
+    }
+
+    /// Gives up the snapshot that is under way.
+    pub(super) fn abort_snapshot(&mut self) {
+        if let Some(making) = self.snapshot.take() {
+            self.shards[usize::from(making.shard)].shard.abort_snapshot();
+            making.file.discard();
+        }
     }
 
     /// Makes a whole snapshot of `shard`, unless its log is not durable that far.
@@ -472,6 +485,8 @@ impl Node {
 
 /// Creates the directories of a new node.
 pub(super) fn create_directories(disk: &SimulatedDisk) -> std::io::Result<()> {
-    disk.create_directory(Path::new(WAL))?;
-    disk.sync_directory(Path::new("/"))
+    match disk.create_directory(Path::new(WAL)) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+        _ => disk.sync_directory(Path::new("/")),
+    }
 }

@@ -4,7 +4,7 @@
 //!
 //! Invariant: the truth is computed from the entries alone, by an engine that has met neither log nor snapshot.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use eyot_protocol::command::{Command, Condition, EntryBuilder, NewExpiry, Value};
 use eyot_protocol::{key, tlv};
@@ -14,8 +14,8 @@ use rand::Rng;
 
 use crate::disk::SimulatedDisk;
 use crate::shard::Shard;
-use crate::snapshot::load::{Kept, Owner};
-use crate::snapshot::{load_newest, store, SnapshotError};
+use crate::snapshot::load::Owner;
+use crate::snapshot::{load_newest, store, Kept, SnapshotError};
 use crate::wal::{self, Recovered, RecoveryError, RecoveryScope, SnapshotPosition};
 
 pub(super) const NODE_ID: u128 = 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff;
@@ -209,15 +209,18 @@ pub(super) fn check(restored: &Restored, truth: &[Truth], acknowledged: Counts) 
     Ok(())
 }
 
-/// The snapshots on a disk, and how many older ones of the same shard there are beside each.
-pub(super) fn published(disk: &SimulatedDisk) -> Vec<(PathBuf, usize)> {
-    let mut all = Vec::new();
+/// Damages the newest of two snapshots of every shard that has so many; whether there was one.
+pub(super) fn damage_newest(disk: &SimulatedDisk) -> bool {
+    let mut is_damaged = false;
     for shard in 0..SHARDS {
         let directory = store::shard_directory(Path::new(SNAPSHOTS), ShardId(shard));
-        let newest_first = store::list(disk, &directory).unwrap_or_default();
-        let count = newest_first.len();
-        let paths = newest_first.iter().map(|published| store::snapshot_path(&directory, published.index));
-        all.extend(paths.enumerate().map(|(place, path)| (path, count - place - 1)));
+        if let [newest, _, ..] = store::list(disk, &directory).unwrap_or_default()[..] {
+            // Where the disk lies, it may be empty.
+            if newest.bytes > 20 {
+                disk.flip_bit(&store::snapshot_path(&directory, newest.index), 8 * 20);
+                is_damaged = true;
+            }
+        }
     }
-    all
+    is_damaged
 }

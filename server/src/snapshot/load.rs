@@ -15,6 +15,7 @@ use eyot_protocol::snapshot::{Chunk, Decoder, Entry, Event, LargeValue, ShardHea
 use eyot_raft_glue::{EntryPosition, Index, ShardId, Term, Version};
 use eyot_ring::MappedRegion;
 
+use super::kept::Kept;
 use super::store::{list, shard_directory, snapshot_path, Published, SnapshotError};
 use crate::disk::{Disk, DiskFile, OpenMode};
 #[cfg(test)]
@@ -92,15 +93,6 @@ pub struct Rejected {
     pub index: Index,
     /// Why.
     pub error: LoadError,
-}
-
-/// A snapshot that is there and not known to be damaged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kept {
-    /// Its index.
-    pub index: Index,
-    /// Behind which index the log is needed with it.
-    pub needed_after: Index,
 }
 
 /// What was read back.
