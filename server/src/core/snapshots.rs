@@ -363,8 +363,15 @@ impl Work {
         };
         let encoder = SnapshotEncoder::new(header, self.snapshots.spare_buffers.pop().unwrap_or_default());
         self.snapshots.thread.begin(Job::Begin(shard, position.index));
-        self.snapshots.current =
-            Some(Current { local_shard, shard, index: position.index, needed_after, covered, encoder, stage: Stage::Walking });
+        self.snapshots.current = Some(Current {
+            local_shard,
+            shard,
+            index: position.index,
+            needed_after,
+            covered,
+            encoder,
+            stage: Stage::Walking,
+        });
     }
 
     /// Encodes what there is time for.

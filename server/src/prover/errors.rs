@@ -66,6 +66,7 @@ impl Run {
         run.fault.into_iter().for_each(|fault| run.disk.inject(fault));
         for life in 1..=LIVES {
             if life == 1 && create_directories(&run.disk).is_err() {
+                run.cut_power()?;
                 run.disk.heal();
                 create_directories(&run.disk).map_err(|error| format!("the directories: {error}"))?;
             }
@@ -227,7 +228,12 @@ fn every_call_fails_once_and_for_ever_and_the_promises_hold() {
         }
     }
     println!("seed {seed:#x}: {} calls, {runs} runs", good.calls.len());
-    assert!(complaints.is_empty(), "EYOT_TEST_SEED={seed:#x}: {} complaints:\n{}", complaints.len(), complaints.join("\n"));
+    assert!(
+        complaints.is_empty(),
+        "EYOT_TEST_SEED={seed:#x}: {} complaints:\n{}",
+        complaints.len(),
+        complaints.join("\n")
+    );
     // The calls of everyone were there to fail.
     for file in ["segment.rs", "survey.rs", "reader.rs", "store.rs", "load.rs", "node.rs"] {
         assert!(good.calls.keys().any(|site| site.location.file().ends_with(file)), "no call of {file}");

@@ -70,6 +70,7 @@ fn complaining<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> 
 /// A number from the environment.
 fn from_environment(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    let number = text.strip_prefix("0x").map_or_else(|| text.parse().ok(), |digits| u64::from_str_radix(digits, 16).ok());
+    let number =
+        text.strip_prefix("0x").map_or_else(|| text.parse().ok(), |digits| u64::from_str_radix(digits, 16).ok());
     Some(number.unwrap_or_else(|| panic!("{name} is {text}: give a number")))
 }

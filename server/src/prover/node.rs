@@ -24,9 +24,7 @@ use crate::disk::{Disk, SimulatedDisk, SimulatedFile, StartedWrite};
 use crate::shard::{Shard, SnapshotStep};
 use crate::snapshot::{Kept, KeptSnapshots, SnapshotError, SnapshotFile};
 use crate::wal::segment::{self, SegmentError, SegmentFile};
-use crate::wal::{
-    LogIdentity, LogOptions, LogWrite, LogWriter, OpenUploads, Retention, SegmentEnd, Sequence,
-};
+use crate::wal::{LogIdentity, LogOptions, LogWrite, LogWriter, OpenUploads, Retention, SegmentEnd, Sequence};
 
 /// Eight blocks: some batches fill it.
 const SEGMENT_BYTES: u64 = 8 * 4096;
@@ -42,7 +40,7 @@ pub(super) enum Bug {
     AcknowledgesUnsynced,
     /// The second of two writes is complete, and both are acknowledged.
     AcknowledgesOutOfOrder,
-    /// A snapshot counts before it is published.
+    /// The log is cut below a snapshot before it is published.
     CutsBeforePublishing,
     /// A snapshot is published although the log is not durable up to its index.
     PublishesAheadOfLog,
@@ -74,7 +72,7 @@ struct HostedShard {
     /// Parts of a large value that are not in the log yet, and then its command.
     upload: Option<(UploadId, VecDeque<Vec<u8>>)>,
     kept: KeptSnapshots,
-    /// The index of the newest one, for a bug.
+    /// The newest one, for a bug.
     newest: Option<Kept>,
 }
 
@@ -350,7 +348,8 @@ impl Node {
     /// Behind which entry the log is needed, by shard.
     fn needed_after(&self) -> Vec<Index> {
         let of = |hosted: &HostedShard| {
-            let newest = hosted.newest.filter(|_| self.bug == Bug::CutsBelowNewest).map(|newest| newest.needed_after);
+            let goes_too_far = matches!(self.bug, Bug::CutsBelowNewest | Bug::CutsBeforePublishing);
+            let newest = hosted.newest.filter(|_| goes_too_far).map(|newest| newest.needed_after);
             newest.or(hosted.kept.needed_after()).unwrap_or_default()
         };
         self.shards.iter().map(of).collect()

@@ -21,6 +21,8 @@ use crate::disk::{CrashPoint, Fate, Kind, Lie, SimulatedDisk, Site};
 const SEED: u64 = 0xC0FF_EE00;
 /// Disks of a run that nobody asks more of.
 const IMAGES: usize = 100_000;
+/// A planted bug must be found in so many; most are in some thousands.
+const CANARY_IMAGES: usize = 500_000;
 /// Images of a crash point with more unsynced changes than are tried in every combination, and with torn sectors.
 const RANDOM_IMAGES: usize = 10;
 /// Of so many images, one is gone on with, and the power cut again at each operation.
@@ -72,7 +74,8 @@ impl Verdict {
         for point in &story.points {
             self.sites.extend(point.operation.as_ref().map(|operation| operation.site));
             for fates in point.fates(RANDOM_IMAGES, dice) {
-                self.judge_image(point, &fates, &story.truths, dice).map_err(|complaint| told(point, &fates, &complaint))?;
+                self.judge_image(point, &fates, &story.truths, dice)
+                    .map_err(|complaint| told(point, &fates, &complaint))?;
                 if dice.gen_ratio(1, SECOND_CUT_OF) {
                     let image = point.image(&fates);
                     self.go_on(&image, point, &story.truths, how, dice)
@@ -134,7 +137,8 @@ impl Verdict {
             let mut all = second.fates(RANDOM_IMAGES, dice);
             let (some, _) = all.partial_shuffle(dice, SECOND_IMAGES);
             for fates in some.iter() {
-                self.judge_image(&second, fates, &truths, dice).map_err(|complaint| told(&second, fates, &complaint))?;
+                self.judge_image(&second, fates, &truths, dice)
+                    .map_err(|complaint| told(&second, fates, &complaint))?;
             }
         }
         Ok(())
@@ -222,7 +226,7 @@ fn each_planted_bug_is_found() {
     let of_driver = bugs.map(|bug| (bug, None, None));
     let of_code = [(Bug::None, None, Some(Planted::ChecksumNotChecked))];
     for (bug, lie, planted) in of_disk.into_iter().chain(of_driver).chain(of_code) {
-        let verdict = prove(IMAGES, (bug, lie), planted);
+        let verdict = prove(CANARY_IMAGES, (bug, lie), planted);
         plant(None);
         let complaint = verdict.complaint.unwrap_or_else(|| panic!("{bug:?}, {lie:?}, {planted:?} is not found"));
         println!("{bug:?}, {lie:?}, {planted:?}: after {} images: {complaint:.200}", verdict.images);
