@@ -42,8 +42,6 @@ pub(super) enum Bug {
     AcknowledgesOutOfOrder,
     /// The log is cut below a snapshot before it is published.
     CutsBeforePublishing,
-    /// A snapshot is published although the log is not durable up to its index.
-    PublishesAheadOfLog,
     /// The log is cut as if no large value were on its way.
     ForgetsUploads,
     /// The log is cut below the newest snapshot.
@@ -435,7 +433,7 @@ impl Node {
                     making.file.discard();
                 }
             }
-        } else if self.writer.durable() >= making.covered || self.bug == Bug::PublishesAheadOfLog {
+        } else if self.writer.durable() >= making.covered {
             self.publish();
         }
     }

@@ -218,7 +218,6 @@ fn each_planted_bug_is_found() {
         Bug::AcknowledgesUnsynced,
         Bug::AcknowledgesOutOfOrder,
         Bug::CutsBeforePublishing,
-        Bug::PublishesAheadOfLog,
         Bug::ForgetsUploads,
         Bug::CutsBelowNewest,
     ];
