@@ -38,6 +38,11 @@ impl KeptSnapshots {
         self.0.truncate(SNAPSHOTS_KEPT);
     }
 
+    /// The newest.
+    pub fn newest(&self) -> Option<Index> {
+        self.0.front().map(|kept| kept.index)
+    }
+
     /// The one that is to be kept beside the one that is published at `index`.
     pub fn beside(&self, index: Index) -> Option<Index> {
         self.0.iter().map(|kept| kept.index).find(|kept| *kept != index)
