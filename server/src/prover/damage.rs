@@ -143,8 +143,8 @@ fn every_turned_bit_of_a_log_is_noticed_and_a_torn_tail_is_no_damage() {
             for (position, (offset, header)) in batches.iter().enumerate() {
                 let bits = bits(*offset..offset + header.padded_bytes(), BATCH_HEADER_BYTES);
                 let is_last = number + 1 == used.len() && position + 1 == batches.len();
-                // The last batch may be what a crash interrupted: it is cut off, and said so. In a log that was closed it
-                // holds nothing.
+                // The last batch may be what a crash interrupted: it is cut off, and said so. In a log that was
+                // closed it holds nothing.
                 let lost = u64::from(!closes);
                 let is_torn = |found: &Result<(Counts, usize), Finding>| {
                     let total: u64 = ended.counts.iter().sum();

@@ -1,7 +1,7 @@
 //! Every call to the disk fails, once and for ever, with each kind of error: the node does what it promises.
 //!
-//! The calls are not written down here: a run on a good disk records them. Each then fails in a run of its own, which is
-//! the same up to there. The promises, by who calls:
+//! The calls are not written down here: a run on a good disk records them. Each then fails in a run of its own, which
+//! is the same up to there. The promises, by who calls:
 //!
 //! | who calls | what happens |
 //! |---|---|
@@ -184,8 +184,8 @@ fn broken_promise(site: Site, failure: Failure, ran: &Ran) -> Option<String> {
     let texts = texts.chain(troubles.making.iter().chain(&troubles.cutting).map(ToString::to_string));
     let texts: Vec<String> = texts.chain(troubles.snapshots.iter().map(ToString::to_string)).collect();
     let is_silent = texts.is_empty() && *rejected == 0;
-    // A snapshot's beginning that cannot be read makes the log be kept longer, and a transfer that was short is gone on
-    // with; of the directories the test sees the failure itself.
+    // A snapshot's beginning that cannot be read makes the log be kept longer, and a transfer that was short is gone
+    // on with; of the directories the test sees the failure itself.
     let may_be_silent = is_of("snapshot/load.rs") || is_of("prover/") || failure == Failure::Short;
     let of_segments = troubles.making.len() + troubles.cutting.len();
     if !deaths.is_empty() {

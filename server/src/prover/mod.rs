@@ -1,9 +1,9 @@
 //! The proof that nothing acknowledged is lost: a whole node's storage, run on a disk that goes wrong.
 //!
-//! Place in the flow: tests of steps 6 and 8, of the snapshots and of recovery, together. A [`node`] is what a core does
-//! with its log, its shards and their snapshots, without the ring and the clock; [`lifetimes`] has it live and die by
-//! dice; [`power`] cuts its power everywhere, [`errors`] has every call to the disk fail, [`damage`] turns its bits.
-//! [`truth`] knows what must be there afterwards.
+//! Place in the flow: tests of steps 6 and 8, of the snapshots and of recovery, together. A [`node`] is what a core
+//! does with its log, its shards and their snapshots, without the ring and the clock; [`lifetimes`] has it live and
+//! die by dice; [`power`] cuts its power everywhere, [`errors`] has every call to the disk fail, [`damage`] turns its
+//! bits. [`truth`] knows what must be there afterwards.
 //!
 //! Invariants:
 //! - Log, recovery, snapshots and engine are those of the server, unchanged. Only the driver is this module's own.

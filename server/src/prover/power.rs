@@ -1,8 +1,9 @@
 //! The power is cut at every operation, and every disk that a start may find then gives back what was acknowledged.
 //!
-//! A run makes 100,000 such disks; `EYOT_CRASH_IMAGES` asks for more. What is lost with the power is every subset of the
-//! unsynced changes where there are at most eight, and subsets by dice beyond; a part of the starts has its power cut at
-//! each of its own operations, and a part of the disks is first met by a start after the process alone has ended.
+//! A run makes 100,000 such disks; `EYOT_CRASH_IMAGES` asks for more. What is lost with the power is every subset of
+//! the unsynced changes where there are at most eight, and subsets by dice beyond; a part of the starts has its power
+//! cut at each of its own operations, and a part of the disks is first met by a start after the process alone has
+//! ended.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
