@@ -483,7 +483,7 @@ impl Node {
 /// Creates the directories of a new node.
 pub(super) fn create_directories(disk: &SimulatedDisk) -> std::io::Result<()> {
     match disk.create_directory(Path::new(WAL)) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
         _ => disk.sync_directory(Path::new("/")),
     }
 }

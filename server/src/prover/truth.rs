@@ -182,7 +182,9 @@ pub(super) fn restore(disk: &SimulatedDisk) -> Result<Restored, Refused> {
         let shard = &mut shards[usize::from(record.shard.0)];
         apply(shard, record.position.index, record.kind, record.payload, record.is_covered)
     })?;
-    shards.iter_mut().for_each(|shard| drop(shard.drop_uploads()));
+    shards.iter_mut().for_each(|shard| {
+        shard.drop_uploads();
+    });
     let mut counts = Counts::default();
     for (shard, EntryPosition { index, .. }) in &recovered.positions {
         counts[usize::from(shard.0)] = index.0;
