@@ -30,3 +30,6 @@ pub mod wal;
 pub mod admin;
 pub mod memory;
 pub mod metrics;
+
+#[cfg(test)]
+mod prover;

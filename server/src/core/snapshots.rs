@@ -69,6 +69,7 @@ pub(super) struct SnapshotPlan {
 struct Current {
     local_shard: u16,
     shard: ShardId,
+    index: Index,
     /// Behind which index the log is needed with this snapshot: its own, unless a large value was on its way.
     needed_after: Index,
     /// The batch of the log that has to be durable before this is published.
@@ -362,8 +363,15 @@ impl Work {
         };
         let encoder = SnapshotEncoder::new(header, self.snapshots.spare_buffers.pop().unwrap_or_default());
         self.snapshots.thread.begin(Job::Begin(shard, position.index));
-        self.snapshots.current =
-            Some(Current { local_shard, shard, needed_after, covered, encoder, stage: Stage::Walking });
+        self.snapshots.current = Some(Current {
+            local_shard,
+            shard,
+            index: position.index,
+            needed_after,
+            covered,
+            encoder,
+            stage: Stage::Walking,
+        });
     }
 
     /// Encodes what there is time for.
@@ -404,7 +412,7 @@ impl Work {
         let Snapshots { current: Some(current), kept, thread, .. } = &mut self.snapshots else { return };
         if current.stage == Stage::Encoded && self.log.durable() >= current.covered {
             current.stage = Stage::Publishing;
-            thread.begin(Job::Publish(kept[usize::from(current.local_shard)].newest()));
+            thread.begin(Job::Publish(kept[usize::from(current.local_shard)].beside(current.index)));
         }
     }
 

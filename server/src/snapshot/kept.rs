@@ -1,12 +1,25 @@
-//! Which snapshots of a shard are on disk and sound, and what of the log is needed with them.
+//! Which snapshots of a shard count, and what of the log they make superfluous.
 //!
-//! Place in the flow: a core's snapshots ask it what stays beside a new one, and the log's cut behind which entry.
+//! Place in the flow: the core keeps it, from what `load` has found at the start and what was published since.
+//!
+//! Invariant: two snapshots are two files. One that is made again at the same index replaces itself, and counts once.
+//!
+//! Deliberately not here: files. Pure.
 
 use std::collections::VecDeque;
 
 use eyot_raft_glue::Index;
 
-use super::{Kept, SNAPSHOTS_KEPT};
+use super::store::SNAPSHOTS_KEPT;
+
+/// A snapshot that is there and not known to be damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// Its index.
+    pub index: Index,
+    /// Behind which index the log is needed with it.
+    pub needed_after: Index,
+}
 
 /// The sound snapshots of a shard that are on disk, newest first.
 #[derive(Debug, Clone, Default)]
@@ -18,8 +31,9 @@ impl KeptSnapshots {
         Self(newest_first.iter().take(SNAPSHOTS_KEPT).copied().collect())
     }
 
-    /// A new one is durable.
+    /// One more is durable, or one of the same index is replaced.
     pub fn publish(&mut self, kept: Kept) {
+        self.0.retain(|old| old.index != kept.index);
         self.0.push_front(kept);
         self.0.truncate(SNAPSHOTS_KEPT);
     }
@@ -27,6 +41,11 @@ impl KeptSnapshots {
     /// The newest.
     pub fn newest(&self) -> Option<Index> {
         self.0.front().map(|kept| kept.index)
+    }
+
+    /// The one that is to be kept beside the one that is published at `index`.
+    pub fn beside(&self, index: Index) -> Option<Index> {
+        self.0.iter().map(|kept| kept.index).find(|kept| *kept != index)
     }
 
     /// Behind which index the log is needed; `None`: all of it, since there is no second snapshot.
@@ -39,18 +58,29 @@ impl KeptSnapshots {
 mod tests {
     use super::*;
 
+    fn at(index: u64) -> Kept {
+        Kept { index: Index(index), needed_after: Index(index) }
+    }
+
     #[test]
     fn the_log_is_needed_behind_the_older_of_two() {
-        let kept = |index: u64, needed_after: u64| Kept { index: Index(index), needed_after: Index(needed_after) };
-        let mut snapshots = KeptSnapshots::default();
-        assert_eq!((snapshots.newest(), snapshots.needed_after()), (None, None));
-        snapshots.publish(kept(5, 5));
-        assert_eq!((snapshots.newest(), snapshots.needed_after()), (Some(Index(5)), None), "one may decay");
-        snapshots.publish(kept(9, 7));
-        assert_eq!((snapshots.newest(), snapshots.needed_after()), (Some(Index(9)), Some(Index(5))));
-        snapshots.publish(kept(12, 12));
-        assert_eq!(snapshots.needed_after(), Some(Index(7)));
-        let found = KeptSnapshots::found(&[kept(12, 12), kept(9, 7), kept(5, 5)]);
-        assert_eq!((found.newest(), found.needed_after()), (Some(Index(12)), Some(Index(7))));
+        let mut kept = KeptSnapshots::found(&[]);
+        assert_eq!((kept.beside(Index(3)), kept.needed_after()), (None, None));
+        kept.publish(at(3));
+        assert_eq!((kept.beside(Index(5)), kept.needed_after()), (Some(Index(3)), None));
+        kept.publish(at(5));
+        assert_eq!((kept.beside(Index(9)), kept.needed_after()), (Some(Index(5)), Some(Index(3))));
+        kept.publish(at(9));
+        assert_eq!((kept.beside(Index(10)), kept.needed_after()), (Some(Index(9)), Some(Index(5))));
+        assert_eq!(KeptSnapshots::found(&[at(9), at(5), at(3)]).needed_after(), Some(Index(5)));
+    }
+
+    /// Nothing was written between the two: they are one file, and one file that decays must not be the only one.
+    #[test]
+    fn a_snapshot_that_is_made_again_does_not_push_the_older_one_out() {
+        let mut kept = KeptSnapshots::found(&[at(5), at(3)]);
+        assert_eq!(kept.beside(Index(5)), Some(Index(3)));
+        kept.publish(at(5));
+        assert_eq!((kept.beside(Index(9)), kept.needed_after()), (Some(Index(5)), Some(Index(3))));
     }
 }

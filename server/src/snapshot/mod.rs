@@ -13,7 +13,7 @@
 //! |---|---|
 //! | `store` | the directory of a shard's snapshots: names, publication, which are kept |
 //! | `board` | what the cores know of each other's snapshots |
-//! | `kept` | which are there, and what of the log they need |
+//! | `kept` | which of them count, and what of the log they make superfluous |
 //! | `load` | reading the newest sound one back, at start |
 //!
 //! Invariants:
@@ -33,6 +33,6 @@ pub mod load;
 pub mod store;
 
 pub use board::{ShardSnapshot, SnapshotBoard, SnapshotFigures};
-pub use kept::KeptSnapshots;
-pub use load::{load_newest, Kept, LoadError, Loaded, Rejected};
+pub use kept::{Kept, KeptSnapshots};
+pub use load::{load_newest, LoadError, Loaded, Rejected};
 pub use store::{OpenSnapshot, Published, SnapshotError, SnapshotFile, SNAPSHOTS_KEPT};

@@ -144,6 +144,7 @@ pub struct SnapshotFile<D: Disk> {
     file: D::File,
     /// What is not written yet: less than one write.
     buffer: AlignedBuffer,
+    write_bytes: usize,
     written_bytes: u64,
 }
 
@@ -153,6 +154,17 @@ impl<D: Disk> SnapshotFile<D> {
     /// # Errors
     /// See [`SnapshotError`].
     pub fn create(disk: &D, snapshots_directory: &Path, shard: ShardId, index: Index) -> Result<Self, SnapshotError> {
+        Self::create_with_writes(disk, snapshots_directory, shard, index, WRITE_BYTES)
+    }
+
+    /// [`SnapshotFile::create`] with writes of another size, so that a test sees several of them in a short file.
+    pub(crate) fn create_with_writes(
+        disk: &D,
+        snapshots_directory: &Path,
+        shard: ShardId,
+        index: Index,
+        write_bytes: usize,
+    ) -> Result<Self, SnapshotError> {
         let directory = create_shard_directory(disk, snapshots_directory, shard)?;
         let temporary = directory.join(format!("{:020}{TEMPORARY_SUFFIX}", index.0));
         let mode = OpenMode::WRITE.creating(Creation::Emptied);
@@ -162,8 +174,8 @@ impl<D: Disk> SnapshotFile<D> {
             outcome => outcome,
         };
         let file = file.map_err(refusal("create", &temporary, 0))?;
-        let buffer = AlignedBuffer::with_capacity(WRITE_BYTES);
-        Ok(Self { disk: disk.clone(), directory, index, temporary, file, buffer, written_bytes: 0 })
+        let buffer = AlignedBuffer::with_capacity(write_bytes);
+        Ok(Self { disk: disk.clone(), directory, index, temporary, file, buffer, write_bytes, written_bytes: 0 })
     }
 
     /// Appends `bytes`.
@@ -172,10 +184,10 @@ impl<D: Disk> SnapshotFile<D> {
     /// See [`SnapshotError`]. The file is not to be used any more but for [`SnapshotFile::discard`].
     pub fn append(&mut self, mut bytes: &[u8]) -> Result<(), SnapshotError> {
         while !bytes.is_empty() {
-            let taken = bytes.len().min(WRITE_BYTES - self.buffer.len());
+            let taken = bytes.len().min(self.write_bytes - self.buffer.len());
             self.buffer.extend_from_slice(&bytes[..taken]);
             bytes = &bytes[taken..];
-            if self.buffer.len() == WRITE_BYTES {
+            if self.buffer.len() == self.write_bytes {
                 self.write_buffer()?;
             }
         }

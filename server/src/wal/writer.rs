@@ -131,6 +131,16 @@ impl LogWriter {
     /// order.
     pub fn new(identity: LogIdentity, options: LogOptions, start: LogStart, positions: &[ShardPosition]) -> Self {
         options.validate().expect("log options are validated where they are configured");
+        Self::with_any_segments(identity, options, start, positions)
+    }
+
+    /// [`Self::new`] without a lower bound of the segments, so that a test can fill many of them.
+    pub(crate) fn with_any_segments(
+        identity: LogIdentity,
+        options: LogOptions,
+        start: LogStart,
+        positions: &[ShardPosition],
+    ) -> Self {
         assert!(identity.log_id < start.core_count, "log {} of {} cores", identity.log_id, start.core_count);
         let before_first = Sequence(start.next_sequence.0 - 1);
         Self {

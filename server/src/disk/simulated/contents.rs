@@ -217,6 +217,14 @@ impl FileNode {
         }
     }
 
+    /// Every write is complete, in the cache alone.
+    fn finish_all(&mut self) {
+        let in_flight = |standing| matches!(standing, Standing::InFlight(_));
+        for pending in self.pending.iter_mut().filter(|pending| in_flight(pending.standing)) {
+            pending.standing = Standing::Cached;
+        }
+    }
+
     /// A sync has failed: the system forgets what it should have written, reads still see it, and no later sync makes
     /// it durable.
     pub(super) fn fail(&mut self) {
@@ -364,6 +372,15 @@ impl State {
         assert_eq!(parent, new_parent, "the simulated disk renames within a directory");
         self.directory_mut(parent)?.push(NameChange::Rename { from, to, node });
         Ok(())
+    }
+
+    /// Every write is complete, in the cache alone.
+    pub(super) fn finish_all(&mut self) {
+        for node in self.nodes.values_mut() {
+            if let Node::File(file) = Arc::make_mut(node) {
+                file.finish_all();
+            }
+        }
     }
 
     /// Bytes of all files that have a name.

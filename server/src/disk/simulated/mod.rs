@@ -69,6 +69,19 @@ impl SimulatedDisk {
         self.machine().faults.push(fault);
     }
 
+    /// From now on everything goes well again, as far as it is up to faults.
+    pub fn heal(&self) {
+        self.machine().faults.clear();
+    }
+
+    /// The process that used it has ended, and the power is on: what it wrote is in the cache, writes under way
+    /// included, its files are closed, and no more of it is durable than before.
+    pub fn end_process(&self) {
+        let mut machine = self.machine();
+        machine.state.finish_all();
+        machine.locks.clear();
+    }
+
     /// From now on it lies.
     pub fn lie(&self, lie: Lie) {
         self.machine().lies.push(lie);

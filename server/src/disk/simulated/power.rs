@@ -32,6 +32,14 @@ impl CrashPoint {
         SimulatedDisk::with_state(self.state.after_power_cut(|| fates.next().copied().unwrap_or(Fate::Lost)))
     }
 
+    /// The disk that a start finds when only the process ended at this moment, and the power stayed on.
+    pub fn without_process(&self) -> SimulatedDisk {
+        let disk = SimulatedDisk::with_state(self.state.clone());
+        disk.end_process();
+        disk.mark(self.mark);
+        disk
+    }
+
     /// Fates to try: every subset where there are few changes, otherwise nothing, everything, and `random_count` by
     /// `dice`; and as many with a torn sector as there are changes, at most `random_count`.
     pub fn fates(&self, random_count: usize, dice: &mut StdRng) -> Vec<Vec<Fate>> {

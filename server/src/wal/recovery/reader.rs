@@ -16,6 +16,8 @@ use crate::disk::{refuses_direct, Disk, DiskFile, OpenMode};
 
 /// One read: long enough for a disk's full speed; together with the batch in work it still fits a core's cache share.
 const WINDOW_BYTES: usize = 4 * 1024 * 1024;
+/// Reads in a row that bring no whole block, an interrupted one included: more are a disk that does not answer.
+const SHORT_READS_MAX: u32 = 16;
 static ZERO_BLOCK: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 
 /// Where the bytes come from.
@@ -138,27 +140,36 @@ impl<'a, D: Disk> SegmentReader<'a, D> {
 
     /// Reads on until the window is full or the file ends.
     fn fill(&mut self) -> io::Result<()> {
-        loop {
+        let mut without_progress = 0;
+        while !self.at_end() && self.filled < self.window.len() {
+            let before = self.filled;
+            self.read_on()?;
             // A read may end within a block, at the end of the file or short of it: the next one starts at a block
             // again.
             self.filled -= if self.at_end() { 0 } else { self.filled % BLOCK_BYTES };
-            if self.at_end() || self.filled == self.window.len() {
-                return Ok(());
-            }
-            let offset = self.window_offset + self.filled as u64;
-            match self.file.read_at(&mut self.window[self.filled..], offset) {
-                Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter")),
-                Ok(bytes) => self.filled += bytes,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Opened with O_DIRECT, which some file systems refuse only here.
-                Err(error) if refuses_direct(&error) => {
-                    self.file = self.disk.open(&self.path, OpenMode::READ)?;
-                    let bytes = self.file.read_at(&mut self.window[self.filled..], offset)?;
-                    self.filled += bytes;
-                }
-                Err(error) => return Err(error),
+            without_progress = if self.filled > before { 0 } else { without_progress + 1 };
+            if without_progress > SHORT_READS_MAX {
+                return Err(io::Error::other("reads stop within a block, again and again"));
             }
         }
+        Ok(())
+    }
+
+    fn read_on(&mut self) -> io::Result<()> {
+        let offset = self.window_offset + self.filled as u64;
+        let mut read = self.file.read_at(&mut self.window[self.filled..], offset);
+        if read.as_ref().is_err_and(refuses_direct) {
+            // Opened with O_DIRECT, which some file systems refuse only here.
+            self.file = self.disk.open(&self.path, OpenMode::READ)?;
+            read = self.file.read_at(&mut self.window[self.filled..], offset);
+        }
+        match read {
+            Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter")),
+            Ok(bytes) => self.filled += bytes,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     fn at_end(&self) -> bool {
