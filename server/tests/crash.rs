@@ -159,7 +159,8 @@ fn nothing_acknowledged_is_lost_while_snapshots_are_made_and_the_log_is_cut() {
     }
     let files = files_of(directory.path());
     let count = |end: &str| files.iter().filter(|(path, _)| path.to_string_lossy().ends_with(end)).count();
-    assert!((8..=16).contains(&count(".snap")), "{} snapshots: no load, no proof", count(".snap"));
+    // Two of each shard; a third where the kill came between a name and the removal of the oldest.
+    assert!((8..=24).contains(&count(".snap")), "{} snapshots: no load, no proof", count(".snap"));
     let first = files.iter().filter(|(path, _)| path.ends_with("00000000000000000001.wal")).count();
     assert_eq!(first, 0, "the log is cut behind them");
 }
