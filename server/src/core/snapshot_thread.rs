@@ -34,6 +34,21 @@ const OPEN_MAX: usize = 64;
 /// How long a file is kept open that nobody reads from: its space is not free before.
 const OPEN_FOR: Duration = Duration::from_secs(60);
 
+/// What all snapshots of a core have in common.
+#[derive(Debug, Clone)]
+pub(super) struct SnapshotPlan {
+    /// See [`ShardHeader`].
+    pub node_uuid: u128,
+    /// See [`ShardHeader`].
+    pub shard_count: u16,
+    /// Where snapshots are.
+    pub directory: PathBuf,
+    /// Bytes of log that the start has read.
+    pub recovered_bytes: u64,
+    /// So long after a round the next one is made.
+    pub interval: Option<Duration>,
+}
+
 /// What is to be done.
 #[derive(Debug)]
 pub(super) enum Job {

@@ -20,7 +20,6 @@
 //! Deliberately not here: what the bytes mean, which entries they are of, and the files.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use eyot_protocol::snapshot::ShardHeader;
@@ -28,7 +27,7 @@ use eyot_raft_glue::{Index, ShardId};
 use eyot_ring::Waker;
 
 use super::snapshot_encoder::{SnapshotEncoder, BUFFER_BYTES};
-use super::snapshot_thread::{Done, Job, ReadRequest, SnapshotThread, BUFFERS_MAX, READS_MAX};
+use super::snapshot_thread::{Done, Job, ReadRequest, SnapshotPlan, SnapshotThread, BUFFERS_MAX, READS_MAX};
 use super::Work;
 use crate::error::{Stop, StopReason};
 use crate::router::ReplyTo;
@@ -49,21 +48,6 @@ const KEPT_SHARE: usize = 20;
 const KEPT_BYTES_MIN: usize = 1 << 20;
 /// After a round that failed, none begins by itself for so long.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
-
-/// What all snapshots of a core have in common.
-#[derive(Debug, Clone)]
-pub(super) struct SnapshotPlan {
-    /// See [`ShardHeader`].
-    pub node_uuid: u128,
-    /// See [`ShardHeader`].
-    pub shard_count: u16,
-    /// Where snapshots are.
-    pub directory: PathBuf,
-    /// Bytes of log that the start has read.
-    pub recovered_bytes: u64,
-    /// So long after a round the next one is made.
-    pub interval: Option<Duration>,
-}
 
 /// A shard that is being snapshotted.
 struct Current {

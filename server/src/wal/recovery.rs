@@ -282,7 +282,7 @@ impl<'a, D: Disk> Recovery<'a, D> {
             place.offset += batch_header.padded_bytes() as u64;
             expected = expected.next();
         }
-        // Where another follows, its header tells: the first write to this one may have been torn, and nothing is in it.
+        // Where another follows, its header tells: this one's first write may have been torn, and nothing is in it.
         if reading.is_cut && reading.next.is_none() && expected == header.first_sequence {
             let file = reading.segment.path.clone();
             return Err(RecoveryError::Damaged { file, offset: place.offset, expected, proof: Proof::Cut });

@@ -123,12 +123,11 @@ pub struct LogWriter {
 }
 
 impl LogWriter {
-    /// A writer that goes on where recovery ended. It has no segment yet. `positions`: the newest entry of every shard
-    /// of the core, by shard, as recovery found them; it takes entries of no other.
+    /// A writer that goes on where recovery ended, without a segment yet. `positions`: the newest entry of every shard
+    /// of the core, by shard; it takes entries of no other.
     ///
     /// # Panics
-    /// When `options` do not validate, the log's number is not below the number of cores, or the shards are not in
-    /// order.
+    /// When `options` do not validate, the log's number is not below the number of cores, or shards are out of order.
     pub fn new(identity: LogIdentity, options: LogOptions, start: LogStart, positions: &[ShardPosition]) -> Self {
         options.validate().expect("log options are validated where they are configured");
         Self::with_any_segments(identity, options, start, positions)
