@@ -44,8 +44,9 @@ use crate::wal::{self, LogIdentity, LogOptions, Recovered, RecoveryError, Recove
 
 /// Memory that the executor registers for direct I/O of its own, which a core does not do: the smallest that it takes.
 const EXECUTOR_IO_MEMORY: usize = 512 * 1024;
-/// How soon the executor looks at its own timers and foreign wakes while a core is busy.
-const EXECUTOR_PREEMPT: Duration = Duration::from_millis(1);
+/// When the executor's time slice ends: not while its one task waits to be run for the first time, over which glommio
+/// 0.9 would sleep for ever on a crowded processor; once it runs, the task never gives the thread back.
+const EXECUTOR_PREEMPT: Duration = Duration::from_secs(3600);
 
 /// What a core needs to start.
 #[derive(Debug)]
