@@ -9,9 +9,9 @@ use super::units::parse_bytes;
 use super::Config;
 use crate::error::Stop;
 
-/// Of the data of a core, one part in so many of log makes it time for snapshots. The disk then holds two snapshots,
-/// the beginning of a third, and about twice that much log: less than two and a half times the data, where a larger
-/// part of log would hold more, and a smaller one have everything written more often.
+/// Of the data of a core, one part in so many of log makes it time for snapshots. The disk then holds two snapshots, a
+/// third of one shard, and about twice that much log: a larger part of log would hold more, and a smaller one have
+/// everything written more often.
 const DATA_BY_LOG: u64 = 8;
 /// Below so much log nothing is snapshotted: a start reads it in a fraction of a second.
 const LOG_BYTES_MIN: u64 = 64 << 20;
