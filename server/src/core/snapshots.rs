@@ -108,7 +108,6 @@ pub(super) struct Snapshots {
     /// What the start has read of it, until the first round.
     recovered_bytes: u64,
     last_round_at: Instant,
-    interval: Option<Duration>,
     retry_at: Option<Instant>,
     /// By local shard.
     kept: Vec<KeptSnapshots>,
@@ -152,7 +151,6 @@ impl Snapshots {
             seen_request: 0,
             log_bytes_then: 0,
             recovered_bytes: plan.recovered_bytes,
-            interval: plan.interval,
             last_round_at: now,
             retry_at: None,
             kept,
@@ -184,7 +182,7 @@ impl Snapshots {
         if self.round.is_some() {
             return self.may_walk().then_some(self.next_slice_at);
         }
-        self.retry_at.or(self.interval.map(|interval| self.last_round_at + interval))
+        self.retry_at.or(self.plan.interval.map(|interval| self.last_round_at + interval))
     }
 
     /// Memory of buffers.
@@ -234,6 +232,18 @@ impl Work {
         if self.snapshots.current.is_none() && self.snapshots.round.is_some() && self.snapshots.discards_out == 0 {
             self.begin_next_shard();
         }
+        if self.snapshots.current.is_some() {
+            self.go_on_with_snapshot(is_idle);
+        }
+        let ended = self.shared.snapshots.ended_count();
+        if !self.snapshots.waiting.is_empty() && (ended != self.snapshots.seen_ended || self.shared.is_stopping()) {
+            self.snapshots.seen_ended = ended;
+            self.answer_saves(self.shared.is_stopping());
+        }
+    }
+
+    /// A slice of the snapshot that is under way, if it is its time.
+    fn go_on_with_snapshot(&mut self, is_idle: bool) {
         let now = Instant::now();
         let held = self.snapshot_holds();
         let hurries = held >= 1;
@@ -247,11 +257,6 @@ impl Work {
             self.snapshots.next_slice_at = now + took * (1 + BUSY_SHARE);
         }
         self.publish_snapshot();
-        let ended = self.shared.snapshots.ended_count();
-        if !self.snapshots.waiting.is_empty() && (ended != self.snapshots.seen_ended || self.shared.is_stopping()) {
-            self.snapshots.seen_ended = ended;
-            self.answer_saves(self.shared.is_stopping());
-        }
     }
 
     /// How many times its share what was overwritten since the snapshot began, and is kept for it, has grown to.
