@@ -1,22 +1,17 @@
-//! A core's helper thread: the file work of the log that blocks, such as making a segment, while the core goes on.
+//! The file work of a core's log that blocks, such as making a segment, done beside the core.
 //!
-//! Place in the flow: beside step 6 (log). The core hands a job over and looks for what is done at each turn; the
-//! thread wakes the core if that sleeps.
+//! Place in the flow: beside step 6 (log). The log hands a job over and takes the answer at a later turn.
 //!
-//! Invariants:
-//! - Jobs are done one at a time, in order, and each brings one answer. At most [`JOBS_MAX`] are under way.
-//! - The core never waits for the thread, nor for glommio's executor: with the tasks of glommio 0.9 it could, since
-//!   that sleeps over a task that is ready when its time slice ends before the first one ran (`LocalExecutor::run`).
+//! Invariant: each job brings one answer. At most [`JOBS_MAX`] are under way.
 //!
-//! Deliberately not here: what the jobs are for, and what a failed one means.
+//! Deliberately not here: what the jobs are for, what a failed one means, and the thread
+//! ([`job_thread`](super::job_thread)).
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{channel, sync_channel, Receiver, Sender, SyncSender};
-use std::sync::Arc;
 
 use eyot_ring::Waker;
 
+use super::job_thread::{JobThread, Worker};
 use crate::disk::RealDisk;
 use crate::wal::{segment, Recycling, Removal, SegmentEnd, SegmentError, SegmentFile, SegmentRequest};
 
@@ -50,80 +45,38 @@ pub(super) enum Done {
 }
 
 /// The core's side.
-#[derive(Debug)]
-pub(super) struct Housekeeper {
-    jobs: SyncSender<Job>,
-    done: Receiver<Done>,
-    /// Answers that were sent and not taken.
-    waiting: Arc<AtomicUsize>,
+pub(super) type Housekeeper = JobThread<Job, Done>;
+
+/// Starts the thread of the log of `core`.
+///
+/// # Errors
+/// The system has no thread left.
+pub(super) fn start(core: u16, wal_directory: PathBuf, waker: Waker) -> std::io::Result<Housekeeper> {
+    JobThread::start(format!("log-{core}"), JOBS_MAX, waker, LogWorker { core, wal_directory })
 }
 
-impl Housekeeper {
-    /// Starts the thread, on the processors of the calling one. It ends with the core.
-    ///
-    /// # Errors
-    /// The system has no thread left.
-    pub fn start(core: u16, wal_directory: PathBuf, waker: Waker) -> std::io::Result<Self> {
-        let (jobs, to_do) = sync_channel(JOBS_MAX);
-        let (answers, done) = channel();
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let told = Arc::clone(&waiting);
-        let work = move || serve((&wal_directory, core), &to_do, &answers, &told, &waker);
-        std::thread::Builder::new().name(format!("log-{core}")).spawn(work)?;
-        Ok(Self { jobs, done, waiting })
-    }
-
-    /// Has `job` done.
-    ///
-    /// # Panics
-    /// With [`JOBS_MAX`] under way, or when the thread has panicked.
-    pub fn begin(&self, job: Job) {
-        self.jobs.try_send(job).expect("a job for a thread that is there and has room");
-    }
-
-    /// Whether an answer waits. Sequentially consistent, so that it can be asked between the announcement of a sleep
-    /// and the sleep.
-    #[inline]
-    pub fn has_news(&self) -> bool {
-        self.waiting.load(Ordering::SeqCst) > 0
-    }
-
-    /// The next answer.
-    pub fn take(&self) -> Option<Done> {
-        if !self.has_news() {
-            return None;
-        }
-        let done = self.done.try_recv().ok()?;
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
-        Some(done)
-    }
+struct LogWorker {
+    core: u16,
+    wal_directory: PathBuf,
 }
 
-fn serve(
-    (wal_directory, core): (&std::path::Path, u16),
-    to_do: &Receiver<Job>,
-    answers: &Sender<Done>,
-    told: &AtomicUsize,
-    waker: &Waker,
-) {
-    let directory = &segment::log_directory(wal_directory, core);
-    while let Ok(job) = to_do.recv() {
-        let done = match job {
+impl Worker for LogWorker {
+    type Job = Job;
+    type Done = Done;
+
+    fn work(&mut self, job: Job) -> Done {
+        let directory = &segment::log_directory(&self.wal_directory, self.core);
+        match job {
             Job::Create(request) => {
                 Done::Created(request, segment::create(&RealDisk, directory, request.number, request.bytes))
             }
             Job::Recycle(recycling) => Done::Recycled(recycling, segment::recycle(&RealDisk, directory, recycling)),
             Job::Remove(removal) => {
-                let directory = segment::log_directory(wal_directory, removal.log_id);
+                let directory = segment::log_directory(&self.wal_directory, removal.log_id);
                 Done::Removed(removal, segment::remove_segment(&RealDisk, &directory, removal.number))
             }
             Job::Truncate(end) => Done::Truncated(segment::truncate(&RealDisk, directory, end)),
-        };
-        if answers.send(done).is_err() {
-            return;
         }
-        told.fetch_add(1, Ordering::SeqCst);
-        waker.wake();
     }
 }
 
@@ -143,7 +96,7 @@ mod tests {
         let mut ring = Ring::new(RingOptions::default()).unwrap();
         ring.watch(sleeper.descriptor(), 0);
         segment::create_log_directory(&RealDisk, directory.path(), 0).unwrap();
-        let keeper = Housekeeper::start(0, directory.path().to_owned(), sleeper.waker()).unwrap();
+        let keeper = start(0, directory.path().to_owned(), sleeper.waker()).unwrap();
         for number in 1..=20 {
             keeper.begin(Job::Create(SegmentRequest { number, bytes: SEGMENT_BYTES_MIN }));
             let started = Instant::now();

@@ -19,7 +19,7 @@ use eyot_protocol::value_part::ValuePart;
 use eyot_raft_glue::{EntryKind, EntryPosition, Index, ShardId};
 use eyot_ring::{AlignedBuffer, MappedBytes, Ring, Waker};
 
-use super::housekeeper::{Done, Housekeeper, Job};
+use super::housekeeper::{self, Done, Housekeeper, Job};
 use crate::disk::{Disk, RealDisk};
 use crate::error::{Stop, StopReason};
 use crate::replication::Sealed;
@@ -109,7 +109,7 @@ impl CoreLog {
         recovered.clean_up(&RealDisk).map_err(|error| segment_stop(&error))?;
         let directory = segment::create_log_directory(&RealDisk, wal_directory, identity.log_id)
             .map_err(|error| segment_stop(&error))?;
-        let housekeeper = Housekeeper::start(identity.log_id, wal_directory.to_owned(), waker)
+        let housekeeper = housekeeper::start(identity.log_id, wal_directory.to_owned(), waker)
             .map_err(|error| thread_stop(&error))?;
         let mut writer = LogWriter::new(identity, options, recovered.start, &recovered.positions);
         let mut files = VecDeque::new();

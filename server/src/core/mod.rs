@@ -25,6 +25,7 @@ mod clock;
 mod deferred;
 mod execute;
 mod housekeeper;
+mod job_thread;
 mod keyspace;
 mod large_requests;
 mod lifecycle;

@@ -1,26 +1,24 @@
 //! A core's snapshot thread: it writes the files, and reads them for clients that save them, while the core goes on.
 //!
-//! Place in the flow: beside step 8 (apply). The core hands over bytes and gets the buffers back; the thread wakes the
-//! core if that sleeps.
+//! Place in the flow: beside step 8 (apply). The core hands over bytes and gets the buffers back.
 //!
 //! Invariants:
-//! - Jobs are done one at a time, in order, and each brings one answer.
-//! - At most [`BUFFERS_MAX`] buffers of a snapshot and [`READS_MAX`] reads are under way.
-//! - After an error the rest of that snapshot is thrown away, and its last job tells the error.
+//! - Each job brings one answer. At most [`BUFFERS_MAX`] buffers of a snapshot and [`READS_MAX`] reads are under way.
+//! - The first error of a snapshot is its last: what was written is thrown away, and whatever more comes of it is taken
+//!   and forgotten.
 //!
-//! Deliberately not here: what is in the bytes, and when a snapshot is made.
+//! Deliberately not here: what is in the bytes, when a snapshot is made, and the thread
+//! ([`job_thread`](super::job_thread)).
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{channel, sync_channel, Receiver, RecvTimeoutError, Sender, SyncSender};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eyot_raft_glue::{Index, ShardId};
 use eyot_ring::{MappedBytes, Waker};
 
+use super::job_thread::{JobThread, Worker, IDLE_AFTER};
 use crate::disk::RealDisk;
-use crate::snapshot::{OpenSnapshot, Published, SnapshotError, SnapshotFile};
+use crate::snapshot::{OpenSnapshot, Published, SnapshotError, SnapshotFile, Space, WRITE_BYTES};
 
 /// Buffers of a snapshot on their way to the disk: one that is written, and one that waits; a third is filled
 /// meanwhile.
@@ -32,7 +30,7 @@ const OTHER_JOBS_MAX: usize = 4;
 /// Files that are kept open for the next read: as many as clients save at a time, a few shards each.
 const OPEN_MAX: usize = 64;
 /// How long a file is kept open that nobody reads from: its space is not free before.
-const OPEN_FOR: Duration = Duration::from_secs(60);
+const OPEN_FOR: Duration = IDLE_AFTER;
 
 /// What all snapshots of a core have in common.
 #[derive(Debug, Clone)]
@@ -52,8 +50,8 @@ pub(super) struct SnapshotPlan {
 /// What is to be done.
 #[derive(Debug)]
 pub(super) enum Job {
-    /// Begin a file.
-    Begin(ShardId, Index),
+    /// Begin a file, if there is space.
+    Begin(ShardId, Index, Space),
     /// Append to it.
     Append(Vec<u8>),
     /// Make it durable under its name, and keep the one at this index beside it.
@@ -82,8 +80,10 @@ pub struct ReadRequest {
 /// What came of a job.
 #[derive(Debug)]
 pub(super) enum Done {
-    /// The buffer, to be filled again.
-    Appended(Vec<u8>),
+    /// The file is there, or why not.
+    Begun(Result<(), SnapshotError>),
+    /// The buffer, to be filled again, and why nothing of this snapshot is written any more.
+    Appended(Vec<u8>, Result<(), SnapshotError>),
     /// The snapshot is on disk, or why not.
     Published(Result<Published, SnapshotError>),
     /// It is thrown away.
@@ -95,53 +95,15 @@ pub(super) enum Done {
 }
 
 /// The core's side.
-#[derive(Debug)]
-pub(super) struct SnapshotThread {
-    jobs: SyncSender<Job>,
-    done: Receiver<Done>,
-    waiting: Arc<AtomicUsize>,
-}
+pub(super) type SnapshotThread = JobThread<Job, Done>;
 
-impl SnapshotThread {
-    /// Starts the thread. It ends with the core.
-    ///
-    /// # Errors
-    /// The system has no thread left.
-    pub fn start(core: u16, snapshots_directory: PathBuf, waker: Waker) -> std::io::Result<Self> {
-        let (jobs, to_do) = sync_channel(BUFFERS_MAX + READS_MAX + OTHER_JOBS_MAX);
-        let (answers, done) = channel();
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let told = Arc::clone(&waiting);
-        let mut worker = Worker { snapshots_directory, file: None, failure: None, open: Vec::new() };
-        let work = move || worker.serve(&to_do, &answers, &told, &waker);
-        std::thread::Builder::new().name(format!("snapshot-{core}")).spawn(work)?;
-        Ok(Self { jobs, done, waiting })
-    }
-
-    /// Has `job` done.
-    ///
-    /// # Panics
-    /// With more under way than the bounds say, or when the thread has panicked.
-    pub fn begin(&self, job: Job) {
-        self.jobs.try_send(job).expect("a job for a thread that is there and has room");
-    }
-
-    /// Whether an answer waits. Sequentially consistent, so that it can be asked between the announcement of a sleep
-    /// and the sleep.
-    #[inline]
-    pub fn has_news(&self) -> bool {
-        self.waiting.load(Ordering::SeqCst) > 0
-    }
-
-    /// The next answer.
-    pub fn take(&self) -> Option<Done> {
-        if !self.has_news() {
-            return None;
-        }
-        let done = self.done.try_recv().ok()?;
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
-        Some(done)
-    }
+/// Starts the thread of `core`.
+///
+/// # Errors
+/// The system has no thread left.
+pub(super) fn start(core: u16, snapshots_directory: PathBuf, waker: Waker) -> std::io::Result<SnapshotThread> {
+    let worker = SnapshotWorker { snapshots_directory, file: None, open: Vec::new() };
+    JobThread::start(format!("snapshot-{core}"), BUFFERS_MAX + READS_MAX + OTHER_JOBS_MAX, waker, worker)
 }
 
 struct OpenFile {
@@ -151,60 +113,37 @@ struct OpenFile {
     used: Instant,
 }
 
-/// The thread's side.
-struct Worker {
+struct SnapshotWorker {
     snapshots_directory: PathBuf,
+    /// `None`: no snapshot is being written, or it has failed.
     file: Option<SnapshotFile<RealDisk>>,
-    /// Why the present file is not written any more.
-    failure: Option<SnapshotError>,
     open: Vec<OpenFile>,
 }
 
-impl Worker {
-    fn serve(&mut self, to_do: &Receiver<Job>, answers: &Sender<Done>, told: &AtomicUsize, waker: &Waker) {
-        loop {
-            let job = match to_do.recv_timeout(OPEN_FOR) {
-                Ok(job) => job,
-                Err(RecvTimeoutError::Timeout) => {
-                    self.close_unused();
-                    continue;
-                }
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            let Some(done) = self.work(job) else { continue };
-            if answers.send(done).is_err() {
-                return;
-            }
-            told.fetch_add(1, Ordering::SeqCst);
-            waker.wake();
-        }
-    }
+impl Worker for SnapshotWorker {
+    type Job = Job;
+    type Done = Done;
 
-    /// Does a job; a beginning has no answer.
-    fn work(&mut self, job: Job) -> Option<Done> {
-        Some(match job {
-            Job::Begin(shard, index) => {
+    fn work(&mut self, job: Job) -> Done {
+        match job {
+            Job::Begin(shard, index, space) => {
                 // What is read no more need not hold its space while another one is written.
                 self.close_unused();
-                self.failure = None;
-                match SnapshotFile::create(&RealDisk, &self.snapshots_directory, shard, index) {
-                    Ok(file) => self.file = Some(file),
-                    Err(error) => self.failure = Some(error),
-                }
-                return None;
+                let directory = &self.snapshots_directory;
+                let created = SnapshotFile::create(&RealDisk, directory, shard, index, space, WRITE_BYTES);
+                Done::Begun(created.map(|file| self.file = Some(file)))
             }
             Job::Append(bytes) => {
-                if let Some(Err(error)) = self.file.as_mut().map(|file| file.append(&bytes)) {
-                    self.failure = Some(error);
+                let appended = self.file.as_mut().map_or(Ok(()), |file| file.append(&bytes));
+                if appended.is_err() {
                     self.discard();
                 }
-                Done::Appended(bytes)
+                Done::Appended(bytes, appended)
             }
-            Job::Publish(beside) => Done::Published(match (self.failure.take(), self.file.take()) {
-                (Some(error), _) => Err(error),
-                (None, Some(file)) => file.publish(beside),
-                (None, None) => unreachable!("a snapshot that was begun is there or has failed"),
-            }),
+            Job::Publish(beside) => {
+                let file = self.file.take().expect("the core publishes what it knows to be written");
+                Done::Published(file.publish(beside))
+            }
             Job::Discard => {
                 self.discard();
                 Done::Discarded
@@ -214,9 +153,15 @@ impl Worker {
                 Done::Touched
             }
             Job::Read(request) => Done::Read(self.read(&request).map_err(|error| error.to_string())),
-        })
+        }
     }
 
+    fn rest(&mut self) {
+        self.close_unused();
+    }
+}
+
+impl SnapshotWorker {
     fn discard(&mut self) {
         if let Some(file) = self.file.take() {
             file.discard();

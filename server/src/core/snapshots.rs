@@ -27,12 +27,12 @@ use eyot_raft_glue::{Index, ShardId};
 use eyot_ring::Waker;
 
 use super::snapshot_encoder::{SnapshotEncoder, BUFFER_BYTES};
-use super::snapshot_thread::{Done, Job, ReadRequest, SnapshotPlan, SnapshotThread, BUFFERS_MAX, READS_MAX};
+use super::snapshot_thread::{self, Done, Job, ReadRequest, SnapshotPlan, SnapshotThread, BUFFERS_MAX, READS_MAX};
 use super::Work;
 use crate::error::{Stop, StopReason};
 use crate::router::ReplyTo;
 use crate::shard::SnapshotStep;
-use crate::snapshot::{Kept, KeptSnapshots, Published, ShardSnapshot, SnapshotError};
+use crate::snapshot::{Kept, KeptSnapshots, Published, ShardSnapshot, SnapshotError, Space};
 use crate::wal::Sequence;
 
 /// What one turn gives to a snapshot.
@@ -133,7 +133,7 @@ impl Snapshots {
     /// # Errors
     /// [`StopReason::Processors`]: the system has no thread left.
     pub fn start(plan: SnapshotPlan, core: u16, kept: Vec<KeptSnapshots>, waker: Waker) -> Result<Self, Stop> {
-        let thread = SnapshotThread::start(core, plan.directory.clone(), waker).map_err(|error| {
+        let thread = snapshot_thread::start(core, plan.directory.clone(), waker).map_err(|error| {
             let problem = format!("the thread that writes snapshots: {error}");
             let remedy = "raise the limit of threads (ulimit -u, or the container's pids limit)";
             Stop::new(StopReason::Processors, problem, remedy)
@@ -177,10 +177,13 @@ impl Snapshots {
         self.has_news() || (self.may_walk() && (is_idle || now >= self.next_slice_at))
     }
 
-    /// When the core must look again even if nothing happens.
-    pub fn next_deadline(&self) -> Option<Instant> {
+    /// When the core must look again even if nothing happens. `is_stopping`: no round begins any more.
+    pub fn next_deadline(&self, is_stopping: bool) -> Option<Instant> {
         if self.round.is_some() {
             return self.may_walk().then_some(self.next_slice_at);
+        }
+        if is_stopping || self.discards_out > 0 {
+            return None;
         }
         self.retry_at.or(self.plan.interval.map(|interval| self.last_round_at + interval))
     }
@@ -249,7 +252,9 @@ impl Work {
         let hurries = held >= 1;
         // In a hurry it is over soon, mostly before it has taken twice as much.
         if held >= 2 && self.memory.is_high() {
-            self.fail_snapshot("memory is short, and what is overwritten meanwhile is kept until it is saved");
+            let failure = "memory is short, and what is overwritten meanwhile is kept until it is saved";
+            tracing::warn!(core = self.core, "snapshot given up: {failure}; it will be tried again");
+            self.fail_snapshot(failure.to_owned());
         }
         if self.snapshots.may_walk() && (is_idle || hurries || now >= self.snapshots.next_slice_at) {
             self.walk_snapshot(now, if hurries { HURRIED_SLICE_MAX } else { SLICE_MAX });
@@ -266,17 +271,24 @@ impl Work {
         shard.snapshot_memory_bytes() / KEPT_BYTES_MIN.max(shard.entry_bytes() / KEPT_SHARE)
     }
 
-    /// Gives the snapshot that is under way up, and the round with it.
-    fn fail_snapshot(&mut self, failure: &str) {
+    /// Gives the snapshot that is under way up, and the round with it: the other shards would meet the same.
+    fn fail_snapshot(&mut self, failure: String) {
         let Some(current) = self.snapshots.current.take() else { return };
         self.shards[usize::from(current.local_shard)].abort_snapshot();
         self.has_graves = true;
         self.snapshots.discard();
-        let (core, shard) = (self.core, current.shard.0);
-        tracing::warn!(core, shard, "snapshot given up: {failure}; it will be tried again");
         let round = self.snapshots.round.as_mut().expect("a round is under way");
-        round.failure = Some(failure.to_owned());
+        round.failure = Some(failure);
         round.queue.clear();
+    }
+
+    /// The snapshot that is under way cannot be written.
+    fn snapshot_refused(&mut self, error: &SnapshotError) {
+        // Or it was given up meanwhile: the next one does not begin before the thread knows.
+        let Some(current) = &self.snapshots.current else { return };
+        let (core, shard) = (self.core, current.shard.0);
+        tracing::error!(%error, core, shard, "snapshot failed: the log and the older ones are untouched");
+        self.fail_snapshot(error.to_string());
     }
 
     /// Whether somebody has asked for snapshots since the last round began, or waits for one that is over: also to be
@@ -351,7 +363,12 @@ impl Work {
             needed_after: needed_after.0,
         };
         let encoder = SnapshotEncoder::new(header, self.snapshots.spare_buffers.pop().unwrap_or_default());
-        self.snapshots.thread.begin(Job::Begin(shard, position.index));
+        let space = Space {
+            stream_bytes: driver.shard().entry_bytes() as u64,
+            // What the log needs before the older snapshot is gone: the segment that is ready and the one after it.
+            spared_bytes: 2 * self.shared.settings.segment_bytes,
+        };
+        self.snapshots.thread.begin(Job::Begin(shard, position.index, space));
         self.snapshots.current = Some(Current {
             local_shard,
             shard,
@@ -396,9 +413,11 @@ impl Work {
         self.shared.snapshots.of(self.core).progressed(round.entries + entries, round.bytes + bytes);
     }
 
-    /// Has the thread publish what is encoded, once the log has made durable what is in it.
+    /// Has the thread publish what is encoded and written, once the log has made durable what is in it.
     fn publish_snapshot(&mut self) {
-        let Snapshots { current: Some(current), kept, thread, .. } = &mut self.snapshots else { return };
+        let Snapshots { current: Some(current), kept, thread, buffers_out: 0, .. } = &mut self.snapshots else {
+            return;
+        };
         if current.stage == Stage::Encoded && self.log.durable() >= current.covered {
             current.stage = Stage::Publishing;
             thread.begin(Job::Publish(kept[usize::from(current.local_shard)].beside(current.index)));
@@ -408,12 +427,17 @@ impl Work {
     fn snapshot_done(&mut self, done: Done) {
         let snapshots = &mut self.snapshots;
         match done {
-            Done::Appended(mut buffer) => {
+            Done::Begun(Ok(())) => {}
+            Done::Begun(Err(error)) => self.snapshot_refused(&error),
+            Done::Appended(mut buffer, appended) => {
                 snapshots.buffers_out -= 1;
                 buffer.clear();
                 // A part of a large value may have made it longer than the others.
                 if snapshots.round.is_some() && buffer.capacity() <= 4 * BUFFER_BYTES {
                     snapshots.spare_buffers.push(buffer);
+                }
+                if let Err(error) = appended {
+                    self.snapshot_refused(&error);
                 }
             }
             Done::Touched => {

@@ -173,7 +173,7 @@ impl Core {
         }
         let lingering = self.lingering.front().map(|(until, ..)| *until);
         let interval = self.work.large_values.as_ref().and_then(LargeValues::next_deadline);
-        let slice = self.work.snapshots.next_deadline();
+        let slice = self.work.snapshots.next_deadline(self.stopping.is_some());
         let log = self.work.log.next_deadline();
         for deadline in [log, self.accept_again, lingering, interval, slice].into_iter().flatten() {
             wait = shorter(wait, until(deadline));

@@ -22,7 +22,7 @@ use rand::Rng;
 use super::truth::{self, Counts, Entry, Restored, Truth, NODE_ID, SHARDS, SNAPSHOTS, WAL};
 use crate::disk::{Disk, SimulatedDisk, SimulatedFile, StartedWrite};
 use crate::shard::{Shard, SnapshotStep};
-use crate::snapshot::{Kept, KeptSnapshots, SnapshotError, SnapshotFile};
+use crate::snapshot::{Kept, KeptSnapshots, SnapshotError, SnapshotFile, Space};
 use crate::wal::segment::{self, SegmentError, SegmentFile};
 use crate::wal::{LogIdentity, LogOptions, LogWrite, LogWriter, OpenUploads, Retention, SegmentEnd, Sequence};
 
@@ -380,11 +380,12 @@ impl Node {
         if self.bug == Bug::ForgetsUploads {
             needed_after = index;
         }
-        let created = SnapshotFile::create_with_writes(
+        let created = SnapshotFile::create(
             &self.disk,
             Path::new(SNAPSHOTS),
             ShardId(shard),
             index,
+            Space { stream_bytes: 1, spared_bytes: 1 },
             SNAPSHOT_WRITE_BYTES,
         );
         let mut file = match created {

@@ -52,6 +52,8 @@ pub struct CoreSnapshots {
     pub rounds: u64,
     /// The newest request that was served, well or not.
     served: u64,
+    /// The newest one that was served well.
+    succeeded: u64,
     /// When the last of those ended, in microseconds since the epoch.
     pub succeeded_at_us: Option<i64>,
     /// The last round, well or not.
@@ -148,8 +150,9 @@ impl SnapshotBoard {
             if core.served < number {
                 return None;
             }
-            if let Some(failure) = core.last.as_ref().and_then(|last| last.failure.clone()) {
-                outcome = Err(failure);
+            if core.succeeded < number {
+                let failure = core.last.as_ref().and_then(|last| last.failure.clone());
+                outcome = Err(failure.expect("a core whose last round went well has served all before"));
             }
         }
         Some(outcome)
@@ -234,6 +237,7 @@ impl CoreBoard {
         core.served = served;
         if failure.is_none() {
             core.rounds += 1;
+            core.succeeded = served;
             core.succeeded_at_us = Some(now_us);
         }
         core.last = Some(LastRound { ended_at_us: now_us, elapsed, failure });
@@ -258,6 +262,8 @@ mod tests {
         board.ended(1, 2, 12, Duration::from_secs(1), None);
         assert_eq!(board.outcome(2), Some(Ok(())));
         assert_eq!((board.last_success_us(), board.is_busy()), (Some(10), false));
+        board.ended(1, 2, 13, Duration::from_secs(1), Some("a later round, of no request".to_owned()));
+        assert_eq!(board.outcome(2), Some(Ok(())));
         board.request();
         assert!(board.is_busy());
     }

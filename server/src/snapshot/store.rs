@@ -17,7 +17,7 @@ use crate::disk::{is_full, refuses_direct, Creation, Disk, DiskFile, OpenMode};
 /// decayed.
 pub const SNAPSHOTS_KEPT: usize = 2;
 /// One write: long enough for a disk's full speed.
-const WRITE_BYTES: usize = 512 << 10;
+pub const WRITE_BYTES: usize = 512 << 10;
 const SUFFIX: &str = ".snap";
 const TEMPORARY_SUFFIX: &str = ".snap.tmp";
 
@@ -34,6 +34,19 @@ pub enum SnapshotError {
         /// What the system said.
         source: io::Error,
     },
+    /// There is not enough space to begin with. Nothing was written.
+    #[error(
+        "snapshot {path} of some {} bytes and {} bytes for the log do not fit into the {free_bytes} bytes that are free: \
+         free space, or raise the quota; it will be tried again", space.stream_bytes, space.spared_bytes
+    )]
+    TooLittleSpace {
+        /// The file.
+        path: PathBuf,
+        /// What is needed.
+        space: Space,
+        /// What there is.
+        free_bytes: u64,
+    },
     /// Anything else that the system refused.
     #[error("cannot {action} {path}: {source}: check the disk (dmesg, smartctl); the log is not affected")]
     Io {
@@ -44,6 +57,15 @@ pub enum SnapshotError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// What has to be free before a snapshot is begun: one that fills the disk up would have writes refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that it will have, or some more.
+    pub stream_bytes: u64,
+    /// Bytes that it leaves to the log.
+    pub spared_bytes: u64,
 }
 
 /// A snapshot that is on the disk.
@@ -149,23 +171,25 @@ pub struct SnapshotFile<D: Disk> {
 }
 
 impl<D: Disk> SnapshotFile<D> {
-    /// Begins a snapshot of `shard` at `index`.
+    /// Begins a snapshot of `shard` at `index`, if there is `space`. `write_bytes`: [`WRITE_BYTES`], but for tests that
+    /// want several writes of a short file.
     ///
     /// # Errors
     /// See [`SnapshotError`].
-    pub fn create(disk: &D, snapshots_directory: &Path, shard: ShardId, index: Index) -> Result<Self, SnapshotError> {
-        Self::create_with_writes(disk, snapshots_directory, shard, index, WRITE_BYTES)
-    }
-
-    /// [`SnapshotFile::create`] with writes of another size, so that a test sees several of them in a short file.
-    pub(crate) fn create_with_writes(
+    pub fn create(
         disk: &D,
         snapshots_directory: &Path,
         shard: ShardId,
         index: Index,
+        space: Space,
         write_bytes: usize,
     ) -> Result<Self, SnapshotError> {
         let directory = create_shard_directory(disk, snapshots_directory, shard)?;
+        let free_bytes = disk.free_bytes(&directory).map_err(io_error("ask for the free space of", &directory))?;
+        if free_bytes < space.stream_bytes.saturating_add(space.spared_bytes) {
+            let path = snapshot_path(&directory, index);
+            return Err(SnapshotError::TooLittleSpace { path, space, free_bytes });
+        }
         let temporary = directory.join(format!("{:020}{TEMPORARY_SUFFIX}", index.0));
         let mode = OpenMode::WRITE.creating(Creation::Emptied);
         // Past the page cache: a snapshot is not read soon, and must push nothing out.
@@ -306,5 +330,36 @@ fn refusal<'a>(
         } else {
             SnapshotError::Io { action, path: path.to_owned(), source }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::SimulatedDisk;
+
+    const SHARD: ShardId = ShardId(3);
+    const INDEX: Index = Index(7);
+
+    fn begin(disk: &SimulatedDisk, space: Space) -> Result<SnapshotFile<SimulatedDisk>, SnapshotError> {
+        SnapshotFile::create(disk, Path::new("/snapshots"), SHARD, INDEX, space, BLOCK_BYTES)
+    }
+
+    #[test]
+    fn a_snapshot_that_would_leave_too_little_to_the_log_is_not_begun() {
+        let disk = SimulatedDisk::new();
+        disk.set_capacity(100_000);
+        let error = begin(&disk, Space { stream_bytes: 60_000, spared_bytes: 40_001 }).unwrap_err();
+        assert!(matches!(error, SnapshotError::TooLittleSpace { free_bytes: 100_000, .. }), "{error}");
+        let told = error.to_string();
+        assert!(
+            told.contains("some 60000 bytes and 40001 bytes for the log")
+                && told.contains("100000 bytes that are free"),
+            "{told}"
+        );
+        assert_eq!(disk.list(&shard_directory(Path::new("/snapshots"), SHARD)).unwrap(), [""; 0]);
+        let mut file = begin(&disk, Space { stream_bytes: 60_000, spared_bytes: 40_000 }).unwrap();
+        file.append(&[7; 10_000]).unwrap();
+        assert_eq!(file.publish(None).unwrap(), Published { index: INDEX, bytes: 10_000 });
     }
 }
