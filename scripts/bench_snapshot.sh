@@ -122,7 +122,7 @@ restart_and_cores() {
     kill -KILL "$started"
     wait "$started" 2>/dev/null || true
     began=$(now_ms)
-    start_node eyot "$eyot_port" "$resp_port" "$server_cpu" --cores "$server_cpu"
+    start_node eyot "$eyot_port" "$resp_port" "$server_cpu" --cores 1
     line=$(grep -o 'recovered at [0-9]* entries a second' "$work/eyot.log" | tail -n 1 | grep -o '[0-9]*')
     echo "start after kill -9: $(seconds "$began") s, $line entries a second on one core"
     goal "entries a second and core at a start" "$line" "at least" 2000000
@@ -130,7 +130,7 @@ restart_and_cores() {
     one=$(last_round "$work/eyot.log")
     "$bin/eyot" --address "127.0.0.1:$eyot_port" snapshot save "$work/one.eyot" >/dev/null 2>&1
     stop_all
-    start_node eyot "$eyot_port" "$resp_port" "$server_cpu,$load_cpu" --cores "$server_cpu,$load_cpu"
+    start_node eyot "$eyot_port" "$resp_port" "$server_cpu,$load_cpu" --cores 2
     "$bin/eyot" --address "127.0.0.1:$eyot_port" snapshot create >/dev/null 2>&1
     two=$(last_round "$work/eyot.log" 2)
     "$bin/eyot" --address "127.0.0.1:$eyot_port" snapshot save "$work/two.eyot" >/dev/null 2>&1
@@ -144,7 +144,7 @@ restart_and_cores() {
 
 restore_and_compare() {
     local began
-    start_node other "$other_port" "$other_resp_port" "$server_cpu" --cores "$server_cpu" --sync-writes=false
+    start_node other "$other_port" "$other_resp_port" "$server_cpu" --cores 1 --sync-writes=false
     began=$(now_ms)
     taskset -c "$load_cpu" "$bin/eyot" --address "127.0.0.1:$other_port" snapshot restore "$work/one.eyot" >"$work/restore.txt" 2>&1 ||
         fail "restore failed: $(cat "$work/restore.txt")"
@@ -177,7 +177,7 @@ bench_save() {
     echo "== save: $items entries of 20-byte keys and $value_size-byte values"
     echo "machine: $(machine)"
     echo "versions: eyot $(eyot_version) --sync-writes=false while it is filled; redis-server $(redis_version)"
-    start_node eyot "$eyot_port" "$resp_port" "$server_cpu" --cores "$server_cpu" --sync-writes=false
+    start_node eyot "$eyot_port" "$resp_port" "$server_cpu" --cores 1 --sync-writes=false
     fill_all "$eyot_port" native
     save_beside_load
     sizes_and_times
@@ -192,7 +192,7 @@ bench_disk() {
     echo "== disk: 1 GiB of keys (12 bytes and 1,024), overwritten until 10 GiB were written; ${disk_arguments[*]}"
     echo "machine: $(machine)"
     start "disk" "$eyot_port" env EYOT_LOG_LEVEL=warn taskset -c "$server_cpu" "$bin/eyot-server" --address "127.0.0.1:$eyot_port" \
-        --resp-address "127.0.0.1:$resp_port" --data-dir "$work/disk" --cores "$server_cpu" "${disk_arguments[@]}"
+        --resp-address "127.0.0.1:$resp_port" --data-dir "$work/disk" --cores 1 "${disk_arguments[@]}"
     load "$eyot_port" native --clients "$clients" --keys "$keys" --key-prefix '' --value-size 1024 --pipeline 16 --ratio 1:0 \
         --distribution sequential:0 --requests "$keys" --warmup 0s
     load "$eyot_port" native --clients "$clients" --keys "$keys" --key-prefix '' --value-size 1024 --pipeline 16 --ratio 1:0 \
