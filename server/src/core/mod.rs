@@ -43,6 +43,7 @@ mod slices;
 mod slow_commands;
 mod snapshot_encoder;
 mod snapshot_requests;
+mod snapshot_rounds;
 mod snapshot_thread;
 mod snapshots;
 mod startup;

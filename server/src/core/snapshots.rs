@@ -1,4 +1,4 @@
-//! When a core's shards are snapshotted, and how that stays out of the requests' way.
+//! How a core snapshots its shards, and how that stays out of the requests' way.
 //!
 //! Place in the flow: beside step 8 (apply). A round takes the core's shards one after the other: the engine walks over
 //! a shard in slices, what it yields is encoded here, and the snapshot thread writes it. When a shard's snapshot is
@@ -17,7 +17,7 @@
 //! - A snapshot is published only when the log has made durable all that is in it: it never knows more than the log.
 //! - A snapshot that fails is told and tried again later; nothing else ends by it.
 //!
-//! Deliberately not here: what the bytes mean, which entries they are of, and the files.
+//! Deliberately not here: when a round begins, what the bytes mean, which entries they are of, and the files.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -27,6 +27,7 @@ use eyot_raft_glue::{Index, ShardId};
 use eyot_ring::Waker;
 
 use super::snapshot_encoder::{SnapshotEncoder, BUFFER_BYTES};
+use super::snapshot_rounds::Round;
 use super::snapshot_thread::{self, Done, Job, ReadRequest, SnapshotPlan, SnapshotThread, BUFFERS_MAX, READS_MAX};
 use super::Work;
 use crate::error::{Stop, StopReason};
@@ -46,8 +47,6 @@ const BUSY_SHARE: u32 = 3;
 const KEPT_SHARE: usize = 20;
 /// Below it, it never does.
 const KEPT_BYTES_MIN: usize = 1 << 20;
-/// After a round that failed, none begins by itself for so long.
-const RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// A shard that is being snapshotted.
 struct Current {
@@ -75,40 +74,28 @@ enum Stage {
     Publishing,
 }
 
-/// A pass over the core's shards.
-#[derive(Debug)]
-struct Round {
-    /// The newest request that it answers.
-    serves: u64,
-    queue: VecDeque<u16>,
-    started: Instant,
-    entries: u64,
-    bytes: u64,
-    failure: Option<String>,
-}
-
 /// The snapshots of one core.
 pub(super) struct Snapshots {
     plan: SnapshotPlan,
     thread: SnapshotThread,
-    round: Option<Round>,
+    pub(super) round: Option<Round>,
     current: Option<Current>,
     /// Buffers with the thread, and those that came back.
     buffers_out: usize,
     /// Snapshots that were given up, of which the thread does not know yet.
     discards_out: usize,
-    spare_buffers: Vec<Vec<u8>>,
+    pub(super) spare_buffers: Vec<Vec<u8>>,
     /// Clients that wait for parts of published ones, in the order in which the thread reads.
     readers: VecDeque<ReplyTo>,
     next_slice_at: Instant,
     /// The newest request of which a round was made.
-    seen_request: u64,
+    pub(super) seen_request: u64,
     /// The core's log, in bytes ever written, when the last round began.
-    log_bytes_then: u64,
+    pub(super) log_bytes_then: u64,
     /// What the start has read of it, until the first round.
-    recovered_bytes: u64,
-    last_round_at: Instant,
-    retry_at: Option<Instant>,
+    pub(super) recovered_bytes: u64,
+    pub(super) last_round_at: Instant,
+    pub(super) retry_at: Option<Instant>,
     /// By local shard.
     kept: Vec<KeptSnapshots>,
     /// Who waits for snapshots, with the request's number: one for each connection at most.
@@ -301,39 +288,6 @@ impl Work {
         is_told || (is_asked && snapshots.discards_out == 0 && !self.shared.is_stopping())
     }
 
-    /// Begins a round, if it is time for one.
-    fn begin_round(&mut self) {
-        let asked = self.shared.snapshots.requested();
-        let (now, log_bytes) = (self.clock.now(), self.metrics.log_bytes);
-        let snapshots = &mut self.snapshots;
-        let since_bytes = log_bytes - snapshots.log_bytes_then + snapshots.recovered_bytes;
-        let settings = &self.shared.settings.snapshots;
-        let data_bytes: usize = self.shards.iter().map(|driver| driver.shard().entry_bytes()).sum();
-        let is_late = settings.interval.is_some_and(|interval| now - snapshots.last_round_at >= interval);
-        let due = match snapshots.retry_at {
-            Some(retry_at) => now >= retry_at,
-            None => {
-                settings.log_bytes(data_bytes as u64).is_some_and(|limit| since_bytes >= limit)
-                    || (is_late && since_bytes > 0)
-            }
-        };
-        if is_late {
-            // Or it is time again at once, although nothing was written.
-            snapshots.last_round_at = now;
-        }
-        if asked == snapshots.seen_request && !due {
-            return;
-        }
-        let queue = (0..self.shards.len() as u16).collect();
-        snapshots.seen_request = asked;
-        (snapshots.log_bytes_then, snapshots.recovered_bytes) = (log_bytes, 0);
-        snapshots.last_round_at = now;
-        snapshots.retry_at = None;
-        snapshots.round = Some(Round { serves: asked, queue, started: now, entries: 0, bytes: 0, failure: None });
-        let keys = self.shards.iter().map(|driver| driver.shard().key_count() as u64).sum();
-        self.shared.snapshots.of(self.core).begun(self.clock.wall_us(), keys);
-    }
-
     fn begin_next_shard(&mut self) {
         let Snapshots { round: Some(round), kept, .. } = &mut self.snapshots else {
             unreachable!("a round is under way")
@@ -485,28 +439,6 @@ impl Work {
                 round.queue.clear();
             }
         }
-    }
-
-    fn end_round(&mut self) {
-        let snapshots = &mut self.snapshots;
-        let round = snapshots.round.take().expect("a round is under way");
-        snapshots.spare_buffers = Vec::new();
-        let elapsed = round.started.elapsed();
-        if round.failure.is_some() {
-            snapshots.retry_at = Some(self.clock.now() + RETRY_AFTER);
-        } else {
-            let (core, entries, bytes) = (self.core, round.entries, round.bytes);
-            tracing::info!(
-                core,
-                entries,
-                bytes,
-                elapsed_ms = elapsed.as_millis() as u64,
-                "snapshots of all shards are on disk"
-            );
-        }
-        self.shared.snapshots.ended(self.core, round.serves, self.clock.wall_us(), elapsed, round.failure);
-        // Who waits may wait on another core.
-        self.shared.wakers.iter().for_each(Waker::wake);
     }
 
     /// Gives up what is under way: the node stops.
