@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Proves the layering of the crates with `cargo tree`: who may use whom, and which packages a crate must never see.
 #
-# The rules inside the server (only core/ and disk/ know glommio, only control/ knows tokio) are about modules, which
+# The rules inside the server (only core/ knows glommio, only control/ knows tokio) are about modules, which
 # cargo does not see: server/tests/tidy.rs proves those.
 #
 # Only what goes into a build of the crate counts (normal dependencies, all targets): a test may use a clock or a random
@@ -38,10 +38,11 @@ readonly rules="
 eyot-protocol  |                                         | $impure
 eyot-raft-glue | eyot-protocol                           | $impure
 eyot-ring      |                                         | glommio tokio rand
-eyot-server    | eyot-protocol eyot-raft-glue eyot-ring  |
+eyot-disk      |                                         | $impure
+eyot-server    | eyot-disk eyot-protocol eyot-raft-glue eyot-ring  |
 eyot-client    | eyot-protocol                           | glommio io-uring
 eyot-loadgen   | eyot-client eyot-protocol eyot-ring     | glommio
-eyot-fuzz      | eyot-protocol eyot-raft-glue eyot-ring eyot-server |
+eyot-fuzz      | eyot-disk eyot-protocol eyot-raft-glue eyot-ring eyot-server |
 "
 
 # judge CRATE ALLOWED FORBIDDEN: reads the names of everything below CRATE, one a line, and prints the violations.

@@ -8,7 +8,7 @@ use super::contents::{NodeId, Standing, SECTOR_BYTES};
 use super::faults::{Direct, Kind, Lie};
 use super::machine::{error, power_is_off, Course};
 use super::SimulatedDisk;
-use crate::disk::{DiskFile, OpenMode};
+use crate::{DiskFile, OpenMode};
 
 /// An open file of a simulated disk.
 #[derive(Debug)]

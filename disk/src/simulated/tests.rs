@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::SeedableRng;
 
 use super::*;
-use crate::disk::DiskFile;
+use crate::DiskFile;
 use eyot_ring::AlignedBuffer;
 
 const NEW: OpenMode = OpenMode::WRITE.creating(Creation::IfMissing);
@@ -174,12 +174,12 @@ fn direct_access_is_in_whole_sectors_or_refused() {
     opened.read_exact_at(&mut buffer, 0).unwrap();
     for (start, end, offset) in [(0, 1024, 1), (0, 1000, 0), (8, 520, 0)] {
         let error = opened.write_at(&buffer[start..end], offset).unwrap_err();
-        assert!(crate::disk::refuses_direct(&error), "{start}..{end} at {offset}");
+        assert!(crate::refuses_direct(&error), "{start}..{end} at {offset}");
     }
     disk.set_direct(Direct::RefusedAtAccess);
-    assert!(crate::disk::refuses_direct(&opened.read_at(&mut buffer, 0).unwrap_err()));
+    assert!(crate::refuses_direct(&opened.read_at(&mut buffer, 0).unwrap_err()));
     disk.set_direct(Direct::RefusedAtOpen);
-    assert!(crate::disk::refuses_direct(&disk.open(Path::new("/a"), direct).unwrap_err()));
+    assert!(crate::refuses_direct(&disk.open(Path::new("/a"), direct).unwrap_err()));
 }
 
 #[test]
@@ -269,9 +269,9 @@ fn a_full_disk_takes_nothing_more_until_there_is_space() {
     let opened = durable_file(&disk, "/a", &[1; 2000]);
     assert_eq!(disk.free_bytes(Path::new("/")).unwrap(), 1000);
     let error = opened.write_all_at(&[2; 2000], 2000).unwrap_err();
-    assert!(crate::disk::is_full(&error), "{error}");
+    assert!(crate::is_full(&error), "{error}");
     opened.write_all_at(&[3; 2000], 0).expect("what is there already needs no space");
-    assert!(crate::disk::is_full(&opened.set_length(4000).unwrap_err()));
+    assert!(crate::is_full(&opened.set_length(4000).unwrap_err()));
     drop(file(&disk, "/b"));
     disk.remove_file(Path::new("/a")).unwrap();
     file(&disk, "/b").write_all_at(&[2; 3000], 0).unwrap();
@@ -349,7 +349,7 @@ fn a_flipped_bit_is_on_the_disk_and_in_the_cache() {
 #[test]
 fn the_same_errors_as_the_real_disk_has() {
     let root = tempfile::tempdir().unwrap();
-    let (real, simulated) = (crate::disk::RealDisk, SimulatedDisk::new());
+    let (real, simulated) = (crate::RealDisk, SimulatedDisk::new());
     let kinds = |kinds: [io::Result<()>; 9]| kinds.map(|result| result.unwrap_err().kind());
     assert_eq!(kinds(refusals(&real, root.path())), kinds(refusals(&simulated, Path::new("/"))));
 }
