@@ -379,7 +379,7 @@ fn walk(shard: &mut Shard, index: u64, count: usize, mut between: impl FnMut(&mu
     shard.begin_snapshot(Index(index));
     loop {
         let start = cpu();
-        let step = shard.snapshot_some(BUDGET, |key, stored| {
+        let step = shard.snapshot_some(BUDGET, |_, key, stored| {
             bytes.extend_from_slice(key);
             bytes.extend_from_slice(stored.value);
             taken += 1;
@@ -427,7 +427,7 @@ fn snapshot(count: usize, in_one_slot: bool) {
     while shard.free_some(1000) {}
     let mut sorted = Vec::with_capacity(count);
     shard.begin_snapshot(Index(index));
-    while shard.snapshot_some(1000, |key, stored| {
+    while shard.snapshot_some(1000, |_, key, stored| {
         sorted.push((<[u8; 20]>::try_from(key).expect("a key of 20 bytes"), stored.version));
         ControlFlow::Continue(())
     }) == SnapshotStep::More

@@ -41,7 +41,11 @@ impl Order {
     pub(super) fn compare(&self, slot: u16, key: &[u8]) -> (usize, bool) {
         let shared = common_prefix(&self.key, key);
         let follows = match self.slot {
-            Some(last) if last == slot => key[shared..] > self.key[shared..],
+            // Behind what they share they differ, or one of them is over, or they are the same.
+            Some(last) if last == slot => match (key.get(shared), self.key.get(shared)) {
+                (Some(byte), Some(last)) => byte > last,
+                (byte, _) => byte.is_some(),
+            },
             Some(last) => last < slot,
             None => true,
         };

@@ -26,6 +26,8 @@ pub(super) const LENGTH_BYTES: usize = 4;
 pub(super) const CHECKSUM_FIELD_BYTES: usize = 5;
 const CHECKSUM_TAG: u8 = (body::CHECKSUM as u8) << 3 | FIXED32 as u8;
 const LONGEST_VARINT_BYTES: usize = 10;
+/// Bytes of a full chunk's length as a varint: up to 2 MiB.
+const CHUNK_LENGTH_BYTES: usize = 3;
 
 const VARINT: u64 = 0;
 const FIXED64: u64 = 1;
@@ -126,13 +128,30 @@ pub(super) fn put_message(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
 /// Appends a message of the stream: its length, its body as field `number`, its checksum. `chain` is the checksum of
 /// the message before it, and becomes this one's.
 pub(super) fn put_envelope(out: &mut Vec<u8>, chain: &mut u32, number: u32, body: &[u8]) {
-    let head_bytes = varint_bytes(u64::from(number) << 3) + varint_bytes(body.len() as u64);
-    let length = head_bytes + body.len() + CHECKSUM_FIELD_BYTES;
-    assert!(length <= MAX_MESSAGE_BYTES, "a chunk closes long before it has {length} bytes");
+    out.reserve(body.len() + 32);
+    put_envelope_of(out, chain, number, |out| out.extend_from_slice(body));
+}
+
+/// [`put_envelope`], where `body` appends the body to `out`: it is not copied once more.
+pub(super) fn put_envelope_of(out: &mut Vec<u8>, chain: &mut u32, number: u32, body: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
-    out.reserve(LENGTH_BYTES + length);
-    out.extend_from_slice(&(length as u32).to_le_bytes());
-    put_message(out, number, body);
+    out.extend_from_slice(&[0; LENGTH_BYTES]);
+    put_tag(out, number, BYTES);
+    let length_at = out.len();
+    // Room for the body's length, which is known behind it: what that of a full chunk takes.
+    out.extend_from_slice(&[0; CHUNK_LENGTH_BYTES]);
+    body(out);
+    let body_bytes = (out.len() - length_at - CHUNK_LENGTH_BYTES) as u64;
+    let mut length = Vec::new();
+    put_varint(&mut length, body_bytes);
+    if length.len() == CHUNK_LENGTH_BYTES {
+        out[length_at..length_at + CHUNK_LENGTH_BYTES].copy_from_slice(&length);
+    } else {
+        out.splice(length_at..length_at + CHUNK_LENGTH_BYTES, length);
+    }
+    let message_bytes = out.len() - start - LENGTH_BYTES + CHECKSUM_FIELD_BYTES;
+    assert!(message_bytes <= MAX_MESSAGE_BYTES, "a chunk closes long before it has {message_bytes} bytes");
+    out[start..start + LENGTH_BYTES].copy_from_slice(&(message_bytes as u32).to_le_bytes());
     *chain = crc32c::crc32c_append(*chain, &out[start..]);
     out.push(CHECKSUM_TAG);
     out.extend_from_slice(&chain.to_le_bytes());

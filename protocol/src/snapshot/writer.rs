@@ -14,7 +14,7 @@ use super::columns::Columns;
 use super::entry::{Entry, Order};
 use super::error::WriteError;
 use super::message::{body, encode_compressed, FileFooter, FileHeader, LargeValue, ShardFooter, ShardHeader, Totals};
-use super::wire::{put_bytes, put_envelope};
+use super::wire::{put_bytes, put_envelope, put_envelope_of};
 use super::{MAX_INLINE_VALUE_BYTES, VALUE_PART_BYTES};
 use crate::key::slots_of_shard;
 use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
@@ -123,9 +123,10 @@ impl ShardWriter {
         if bytes.len() as u64 != expected || expected == 0 {
             return Err(WriteError::PartLength { bytes: bytes.len() as u64, expected });
         }
-        self.body.clear();
-        put_bytes(&mut self.body, 1, bytes);
-        self.put(body::VALUE_PART, out);
+        self.put_of(body::VALUE_PART, out, |_, out| {
+            out.reserve(bytes.len() + 64);
+            put_bytes(out, 1, bytes);
+        });
         self.part_left -= expected;
         Ok(())
     }
@@ -192,9 +193,11 @@ impl ShardWriter {
         if self.columns.is_empty() {
             return;
         }
+        let Some(compress) = &mut self.compress else {
+            return self.put_of(body::CHUNK, out, |columns, out| columns.take(out));
+        };
         self.body.clear();
         self.columns.take(&mut self.body);
-        let Some(compress) = &mut self.compress else { return self.put(body::CHUNK, out) };
         self.compressed.clear();
         compress(&self.body, &mut self.compressed);
         let packed = encode_compressed(self.body.len(), &self.compressed);
@@ -206,9 +209,17 @@ impl ShardWriter {
         }
     }
 
+    /// Appends a message with the body that is prepared.
     fn put(&mut self, number: u32, out: &mut Vec<u8>) {
+        let body = std::mem::take(&mut self.body);
+        self.put_of(number, out, |_, out| out.extend_from_slice(&body));
+        self.body = body;
+    }
+
+    /// Appends a message whose body `body` appends.
+    fn put_of(&mut self, number: u32, out: &mut Vec<u8>, body: impl FnOnce(&mut Columns, &mut Vec<u8>)) {
         let before = out.len();
-        put_envelope(out, &mut self.chain, number, &self.body);
+        put_envelope_of(out, &mut self.chain, number, |out| body(&mut self.columns, out));
         self.messages += 1;
         self.stream_bytes += (out.len() - before) as u64;
     }

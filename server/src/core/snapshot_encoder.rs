@@ -11,7 +11,6 @@
 
 use std::ops::{ControlFlow, Range};
 
-use eyot_protocol::key;
 use eyot_protocol::snapshot::{
     Entry, LargeValue, ShardHeader, ShardWriter, WriteError, MAX_INLINE_VALUE_BYTES, VALUE_PART_BYTES,
 };
@@ -115,8 +114,8 @@ impl SnapshotEncoder {
     fn walk(&mut self, driver: &mut ShardDriver) -> SnapshotStep {
         let mut writer = self.writer.take().expect("a walk has its writer until it is done");
         let Self { out, large, .. } = self;
-        let step = driver.snapshot_some(WALK_STEPS, |key, stored| {
-            let (slot, version, expires_at_us) = (key::slot(key), stored.version.0, stored.expires_at_us);
+        let step = driver.snapshot_some(WALK_STEPS, |slot, key, stored| {
+            let (version, expires_at_us) = (stored.version.0, stored.expires_at_us);
             if let Some(found) = stored.large {
                 let (key, value) = (key.to_vec(), found.pin());
                 let (done, is_touched) = (None, false);

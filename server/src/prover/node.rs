@@ -417,9 +417,9 @@ impl Node {
         let hosted = &mut self.shards[usize::from(making.shard)];
         if let Some(mut writer) = making.writer.take() {
             let mut out = Vec::new();
-            let step = hosted.shard.snapshot_some(WALK_STEPS, |key, stored| {
+            let step = hosted.shard.snapshot_some(WALK_STEPS, |slot, key, stored| {
                 let (value, version, expires_at_us) = (stored.value, stored.version.0, stored.expires_at_us);
-                let entry = SnapshotEntry { slot: key::slot(key), key, value, version, expires_at_us };
+                let entry = SnapshotEntry { slot, key, value, version, expires_at_us };
                 writer.push(&entry, &mut out).expect("the engine yields what a snapshot takes");
                 ControlFlow::Continue(())
             });

@@ -215,7 +215,7 @@ impl ShardDriver {
     pub fn snapshot_some(
         &mut self,
         budget: usize,
-        sink: impl FnMut(&[u8], Stored<'_>) -> ControlFlow<()>,
+        sink: impl FnMut(u16, &[u8], Stored<'_>) -> ControlFlow<()>,
     ) -> SnapshotStep {
         self.shard.snapshot_some(budget, sink)
     }

@@ -50,6 +50,9 @@ impl Segment {
     }
 }
 
+/// How many buckets ahead of its use an entry is fetched: two take as long as it takes to come from memory.
+const AHEAD: usize = 2;
+
 impl SlotTable {
     /// Visits the entries of the bucket of `hash`, from that hash on; where to go on, `None` at the slot's end.
     #[inline]
@@ -57,8 +60,11 @@ impl SlotTable {
         let segment = self.segment(hash);
         if !segment.buckets().is_empty() {
             let home = segment.home_of(hash);
-            // While this bucket's entries are visited, those of the next are fetched.
-            prefetch_entries(segment.buckets().get(home + 1));
+            // While this bucket's entries are visited, those of the ones behind it are fetched.
+            if home == 0 {
+                (1..AHEAD).for_each(|ahead| prefetch_entries(segment.buckets().get(ahead)));
+            }
+            prefetch_entries(segment.buckets().get(home + AHEAD));
             segment.visit_home(home, |entry| {
                 if entry.hash() >= hash {
                     visit(entry);

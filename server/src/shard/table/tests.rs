@@ -257,7 +257,8 @@ proptest! {
         for n in 0.. {
             let (change, budget, room) = steps[n.min(steps.len() - 1)];
             let before = emitted.len();
-            let done = pair.tables.advance_walk(budget, |entry| {
+            let done = pair.tables.advance_walk(budget, |slot, entry| {
+                assert_eq!(slot, key::slot(entry.key()));
                 emitted.push(what(entry));
                 if emitted.len() - before < room { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             });

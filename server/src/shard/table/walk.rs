@@ -176,13 +176,13 @@ impl Walk {
         None
     }
 
-    /// Does a slice of about `budget` steps and calls `emit` for what comes out of it; a slice ends when `emit` breaks.
-    /// Whether everything was emitted.
+    /// Does a slice of about `budget` steps and calls `emit` for what comes out of it, with the slot counted from
+    /// the shard's first one; a slice ends when `emit` breaks. Whether everything was emitted.
     fn advance(
         &mut self,
         by_slot: &[SlotTable],
         budget: usize,
-        mut emit: impl FnMut(&Entry) -> ControlFlow<()>,
+        mut emit: impl FnMut(u16, &Entry) -> ControlFlow<()>,
     ) -> bool {
         let limit = last_version(self.index);
         let tables = self.cleared.as_ref().map_or(by_slot, Emptied::tables);
@@ -291,7 +291,7 @@ impl Cursor {
         PREPARE_STEPS
     }
 
-    fn emit_next(&mut self, emit: &mut impl FnMut(&Entry) -> ControlFlow<()>) -> ControlFlow<(), usize> {
+    fn emit_next(&mut self, emit: &mut impl FnMut(u16, &Entry) -> ControlFlow<()>) -> ControlFlow<(), usize> {
         let Some(block) = self.runs.next() else {
             self.slot += 1;
             self.stage = Stage::Free;
@@ -300,7 +300,7 @@ impl Cursor {
         // SAFETY: the block was gathered, so it is alive and unchanged until the slot is emitted.
         let entry = unsafe { block.entry() };
         let value_bytes = if entry.is_large() { 0 } else { entry.value().len() };
-        emit(entry)?;
+        emit(self.slot as u16, entry)?;
         let steps = if self.runs.are_merged() { MERGE_STEPS } else { 1 };
         ControlFlow::Continue(steps + value_bytes / VALUE_BYTES_PER_STEP)
     }
@@ -350,10 +350,15 @@ impl Tables {
         self.walk.as_deref_mut().expect("a walk is under way").planted = bug;
     }
 
-    /// [`Walk::advance`]; `None` when no walk is under way.
-    pub fn advance_walk(&mut self, budget: usize, emit: impl FnMut(&Entry) -> ControlFlow<()>) -> Option<bool> {
+    /// [`Walk::advance`], with slots as they are counted in all; `None` when no walk is under way.
+    pub fn advance_walk(
+        &mut self,
+        budget: usize,
+        mut emit: impl FnMut(u16, &Entry) -> ControlFlow<()>,
+    ) -> Option<bool> {
         let walk = self.walk.as_deref_mut()?;
-        Some(walk.advance(&self.by_slot, budget, emit))
+        let first_slot = self.first_slot;
+        Some(walk.advance(&self.by_slot, budget, |table, entry| emit(first_slot + table, entry)))
     }
 
     /// Ends the walk, wherever it is: what it holds is to be freed.

@@ -39,7 +39,8 @@ fn emitted(key: &[u8], stored: Stored<'_>) -> Emitted {
 /// Does a slice and adds what comes to `all`, which takes at most `room` entries at a time.
 fn slice(shard: &mut Shard, budget: usize, room: usize, all: &mut Vec<Emitted>) -> SnapshotStep {
     let before = all.len();
-    let step = shard.snapshot_some(budget, |key, stored| {
+    let step = shard.snapshot_some(budget, |slot, key, stored| {
+        assert_eq!(slot, key::slot(key));
         all.push(emitted(key, stored));
         if all.len() - before < room {
             ControlFlow::Continue(())
@@ -435,7 +436,7 @@ fn a_large_value_is_given_as_a_handle_and_stays_until_it_is_emitted() {
         change(&mut log);
         assert!(file.take_returned().is_none() && log.shard.snapshot_memory_bytes() > 100_000);
         let mut pin = None;
-        while log.shard.snapshot_some(1000, |key, stored| {
+        while log.shard.snapshot_some(1000, |_, key, stored| {
             assert_eq!(vec![emitted(key, stored)], expected);
             pin = stored.large.map(|large| large.pin());
             ControlFlow::Continue(())
