@@ -5,11 +5,13 @@ set -euo pipefail
 
 usage() {
     cat <<'HELP'
-usage: scripts/bench_snapshot.sh [save | disk | all]     default: all
+usage: scripts/bench_snapshot.sh [save | sizes | disk | all]     default: all
 
   save    ITEMS entries of 20-byte keys and 100-byte values: `eyot snapshot save` beside a load at half of its peak rate;
           the file's size and time beside JSON lines and redis-server's BGSAVE; kill -9 and a start; restore into an empty
           node, and both nodes' exports compared; one core and two
+  sizes   a tenth as many entries with random values, printable ones and binary ones: the snapshot's size beside that of
+          JSON lines, plain and with --compress zstd
   disk    1 GiB of keys overwritten until 10 GiB were written: what the data directory holds at most
 
 environment: ITEMS=10000000 SERVER_CPU=0 LOAD_CPU=1 DISK_ARGUMENTS="--wal-segment-size 16MiB"
@@ -111,35 +113,57 @@ sizes_and_times() {
     goal "size by that of the JSON lines" "$(awk -v a="$bytes" -v b="$lines" 'BEGIN { printf "%.3f", a / b }')" "at most" 0.9
     goal "time of the JSON lines by that of the snapshot (create)" \
         "$(awk -v a="$exported" -v b="$created" 'BEGIN { printf "%.2f", a / b }')" "at least" 8
+    goal "the same, from the running node (save and export)" \
+        "$(awk -v a="$exported" -v s="$saved" -v b="$created" 'BEGIN { printf "%.2f", (s + a) / b }')" "at least" 8
     sha256sum "$work/db.jsonl" | cut -c1-16 >"$work/jsonl.sha"
-    sha256sum "$work/db.eyot" | cut -c1-16 >"$work/one.sha"
-    rm "$work/db.jsonl"
+    rm "$work/db.jsonl" "$work/db.eyot"
+}
+
+# await_free PORT: a process that was killed has ended before its ring has: until then its socket listens.
+await_free() {
+    local tenths
+    for ((tenths = 0; tenths < start_patience_s * 10; tenths++)); do
+        (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null || return 0
+        sleep 0.1
+    done
+    fail "port $1 is not free after $start_patience_s s"
+}
+
+# create_and_save NAME CORES: a snapshot of all shards, which have changed since the last one; sets `took_ms`.
+create_and_save() {
+    "$bin/eyot" --address "127.0.0.1:$eyot_port" snapshot create >/dev/null 2>&1
+    took_ms=$(last_round "$work/$1.log" "$2")
+    "$bin/eyot" --address "127.0.0.1:$eyot_port" snapshot save "$work/$1.eyot" >/dev/null 2>&1
+    stop_all
+    await_free "$eyot_port"
 }
 
 restart_and_cores() {
     local began one two line
-    one=$(last_round "$work/eyot.log")
     kill -KILL "$started"
     wait "$started" 2>/dev/null || true
+    await_free "$eyot_port"
     began=$(now_ms)
-    start_node eyot "$eyot_port" "$resp_port" "$server_cpu" --cores 1
-    line=$(grep -o 'recovered at [0-9]* entries a second' "$work/eyot.log" | tail -n 1 | grep -o '[0-9]*')
+    start_node one "$eyot_port" "$resp_port" "$server_cpu" --cores 1
+    line=$(grep -o 'recovered at [0-9]* entries a second' "$work/one.log" | tail -n 1 | grep -o '[0-9]*')
     echo "start after kill -9: $(seconds "$began") s, $line entries a second on one core"
     goal "entries a second and core at a start" "$line" "at least" 2000000
-    "$bin/eyot" --address "127.0.0.1:$eyot_port" snapshot create >/dev/null 2>&1
-    one=$(last_round "$work/eyot.log")
-    "$bin/eyot" --address "127.0.0.1:$eyot_port" snapshot save "$work/one.eyot" >/dev/null 2>&1
+    # Every shard changes, or its snapshot would be there already; then one and the same state is snapshotted twice.
+    drive "$eyot_port" native --pipeline 16 --ratio 1:0 --requests 10000 --warmup 0s
     stop_all
-    start_node eyot "$eyot_port" "$resp_port" "$server_cpu,$load_cpu" --cores 2
-    "$bin/eyot" --address "127.0.0.1:$eyot_port" snapshot create >/dev/null 2>&1
-    two=$(last_round "$work/eyot.log" 2)
-    "$bin/eyot" --address "127.0.0.1:$eyot_port" snapshot save "$work/two.eyot" >/dev/null 2>&1
+    await_free "$eyot_port"
+    cp -a "$work/one" "$work/two"
+    start_node one "$eyot_port" "$resp_port" "$server_cpu" --cores 1
+    create_and_save one 1
+    one=$took_ms
+    start_node two "$eyot_port" "$resp_port" "$server_cpu,$load_cpu" --cores 2
+    create_and_save two 2
+    two=$took_ms
     echo "snapshots of all shards: one core $one ms, two cores $two ms"
     goal "one core's time by that of two" "$(awk -v a="$one" -v b="$two" 'BEGIN { printf "%.2f", a / b }')" "at least" 1.7
     echo "SHA-256 of the file: one core $(sha256sum "$work/one.eyot" | cut -c1-16), two $(sha256sum "$work/two.eyot" | cut -c1-16)"
     cmp "$work/one.eyot" "$work/two.eyot" && echo "goal: the same bytes from one core and two: met"
-    stop_all
-    rm -rf "$work/eyot" "$work/two.eyot"
+    rm -rf "$work/one" "$work/two" "$work/two.eyot"
 }
 
 restore_and_compare() {
@@ -176,14 +200,52 @@ redis_beside() {
 bench_save() {
     echo "== save: $items entries of 20-byte keys and $value_size-byte values"
     echo "machine: $(machine)"
-    echo "versions: eyot $(eyot_version) --sync-writes=false while it is filled; redis-server $(redis_version)"
-    start_node eyot "$eyot_port" "$resp_port" "$server_cpu" --cores 1 --sync-writes=false
+    echo "versions: eyot $(eyot_version), every write on disk before its reply; redis-server $(redis_version)"
+    start_node one "$eyot_port" "$resp_port" "$server_cpu" --cores 1
     fill_all "$eyot_port" native
     save_beside_load
     sizes_and_times
     restart_and_cores
     restore_and_compare
     redis_beside
+}
+
+# random_values KIND COUNT: SET commands with values of as many random bytes, printable or any, for redis-cli --pipe.
+random_values() {
+    python3 - "$1" "$2" "$value_size" "$prefix" <<'PYTHON'
+import base64, random, sys
+kind, count, size, prefix = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+dice = random.Random(1)
+out = sys.stdout.buffer
+for number in range(count):
+    key = f"{prefix}{number:0{20 - len(prefix)}d}".encode()
+    value = dice.randbytes(size)
+    if kind == "printable":
+        value = base64.b64encode(value)[:size]
+    out.write(b"*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n" % (len(key), key, size, value))
+PYTHON
+}
+
+bench_sizes() {
+    local kind bound bytes lines packed count=$((items / 10))
+    echo "== sizes: $count entries of 20-byte keys and $value_size-byte random values"
+    for kind in printable binary; do
+        [[ $kind == printable ]] && bound=0.9 || bound=0.7
+        start_node "$kind" "$eyot_port" "$resp_port" "$server_cpu" --cores 1
+        random_values "$kind" "$count" | redis-cli -p "$resp_port" --pipe >/dev/null
+        "$bin/eyot" --address "127.0.0.1:$eyot_port" snapshot save "$work/db.eyot" >/dev/null 2>&1
+        "$bin/eyot" --address "127.0.0.1:$eyot_port" snapshot save --compress zstd "$work/db.zstd.eyot" >/dev/null 2>&1
+        "$bin/eyot" snapshot export --format jsonl -o "$work/db.jsonl" "$work/db.eyot" >/dev/null 2>&1
+        bytes=$(stat -c %s "$work/db.eyot") lines=$(stat -c %s "$work/db.jsonl") packed=$(stat -c %s "$work/db.zstd.eyot")
+        echo "$kind values: snapshot $bytes bytes, compressed $packed, JSON lines $lines"
+        goal "$kind values: size by that of the JSON lines" \
+            "$(awk -v a="$bytes" -v b="$lines" 'BEGIN { printf "%.3f", a / b }')" "at most" "$bound"
+        goal "$kind values, compressed: size by that of the snapshot" \
+            "$(awk -v a="$packed" -v b="$bytes" 'BEGIN { printf "%.3f", a / b }')" "at most" 1
+        stop_all
+        await_free "$eyot_port"
+        rm -rf "${work:?}/$kind" "$work"/db.*
+    done
 }
 
 # bench_disk: the directory is looked at four times a second.
@@ -215,8 +277,8 @@ for argument in "${@:-all}"; do
             usage
             exit 0
             ;;
-        save | disk) measurements+=("$argument") ;;
-        all) measurements+=(save disk) ;;
+        save | sizes | disk) measurements+=("$argument") ;;
+        all) measurements+=(save sizes disk) ;;
         *)
             echo "bench_snapshot: unknown measurement $argument; see --help" >&2
             exit 2

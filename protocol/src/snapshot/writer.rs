@@ -194,7 +194,7 @@ impl ShardWriter {
             return;
         }
         let Some(compress) = &mut self.compress else {
-            return self.put_of(body::CHUNK, out, |columns, out| columns.take(out));
+            return self.put_of(body::CHUNK, out, Columns::take);
         };
         self.body.clear();
         self.columns.take(&mut self.body);

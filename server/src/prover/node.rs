@@ -12,7 +12,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use eyot_protocol::key;
 use eyot_protocol::snapshot::{Entry as SnapshotEntry, ShardHeader, ShardWriter};
 use eyot_protocol::value_part::{UploadId, ValuePart};
 use eyot_raft_glue::{EntryKind, EntryPosition, Index, ShardId, Term};
