@@ -14,14 +14,14 @@ usage: scripts/bench_snapshot.sh [save | sizes | disk | all]     default: all
           JSON lines, plain and with --compress zstd
   disk    1 GiB of keys overwritten until 10 GiB were written: what the data directory holds at most
 
-environment: ITEMS=10000000 SERVER_CPU=0 LOAD_CPU=1 DISK_ARGUMENTS="--wal-segment-size 16MiB"
+environment: ITEMS=10000000 ROUNDS=5 SERVER_CPU=0 LOAD_CPU=1 DISK_ARGUMENTS="--wal-segment-size 16MiB"
 exit codes: 0 measured, 1 something failed, 2 wrong usage, 3 this machine lacks what is needed
 HELP
 }
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly script=bench_snapshot
-readonly items=${ITEMS:-10000000} server_cpu=${SERVER_CPU:-0} load_cpu=${LOAD_CPU:-1}
+readonly items=${ITEMS:-10000000} rounds=${ROUNDS:-5} server_cpu=${SERVER_CPU:-0} load_cpu=${LOAD_CPU:-1}
 readonly clients=50 value_size=100 prefix=snapshot
 readonly eyot_port=17480 resp_port=17500 other_port=17510 other_resp_port=17520 redis_port=17371
 read -ra disk_arguments <<<"${DISK_ARGUMENTS:---wal-segment-size 16MiB}"
@@ -71,29 +71,42 @@ start_node() {
     start_eyot "$@" --log-level info
 }
 
+# median FILE: of the numbers in it.
+median() {
+    sort -n "$1" | awk '{ all[NR] = $1 } END { print (all[int((NR + 1) / 2)] + all[int(NR / 2) + 1]) / 2 }'
+}
+
+# Rounds alternate, since what else uses machine and disk shows most in the highest latencies. The client that saves has
+# only the time that the load leaves: it stands for one on another machine.
 save_beside_load() {
-    local peak half quiet busy before after data_kib server=$started
+    local peak half before after data_kib round server=$started
     drive "$eyot_port" native --pipeline 16 --ratio 1:1 --duration 5s --warmup 1s
     peak=$(total rate_per_s)
     half=$(awk -v peak="$peak" 'BEGIN { printf "%d", peak / 2 }')
-    drive "$eyot_port" native --pipeline 16 --ratio 1:1 --rate "$half" --duration 10s --warmup 1s
-    quiet=$(figure p99_us)
-    before=$(rss_kib "$server")
-    echo 5 >"/proc/$server/clear_refs"
-    local began
-    began=$(now_ms)
-    taskset -c "$load_cpu" "$bin/eyot" --address "127.0.0.1:$eyot_port" snapshot save "$work/db.eyot" >"$work/save.txt" 2>&1 &
-    local saving=$!
-    drive "$eyot_port" native --pipeline 16 --ratio 1:1 --rate "$half" --duration 10s --warmup 0s
-    busy=$(figure p99_us)
-    wait "$saving" || fail "save failed: $(cat "$work/save.txt")"
-    after=$(peak_kib "$server")
+    echo "peak $(printf %.0f "$peak") requests a second (1:1, pipeline 16), half of it $half"
+    : >"$work/quiet" && : >"$work/busy" && : >"$work/more"
+    for ((round = 0; round < rounds; round++)); do
+        drive "$eyot_port" native --pipeline 16 --ratio 1:1 --rate "$half" --duration 10s --warmup 0s
+        figure p99_us >>"$work/quiet"
+        before=$(rss_kib "$server")
+        echo 5 >"/proc/$server/clear_refs"
+        taskset -c "$load_cpu" chrt --idle 0 "$bin/eyot" --address "127.0.0.1:$eyot_port" snapshot save "$work/db.eyot" \
+            >"$work/save.txt" 2>&1 &
+        local saving=$!
+        drive "$eyot_port" native --pipeline 16 --ratio 1:1 --rate "$half" --duration 10s --warmup 0s
+        figure p99_us >>"$work/busy"
+        after=$(peak_kib "$server")
+        wait "$saving" || fail "save failed: $(cat "$work/save.txt")"
+        echo $((after - before)) >>"$work/more"
+        rm "$work/db.eyot"
+    done
     data_kib=$((items * 120 / 1024))
-    echo "peak $(printf %.0f "$peak") requests a second (1:1, pipeline 16), half of it $half; saved beside it in $(seconds "$began") s"
-    echo "p99 quiet $quiet us, beside save $busy us; memory before $before KiB, at most $after KiB meanwhile"
-    goal "p99 beside a save by the quiet one" "$(awk -v a="$busy" -v b="$quiet" 'BEGIN { printf "%.2f", a / b }')" "at most" 2
-    goal "memory that a save takes, of the data" \
-        "$(awk -v a="$after" -v b="$before" -v d="$data_kib" 'BEGIN { printf "%.3f", (a - b) / d }')" "at most" 0.05
+    echo "p99 in us: quiet $(tr '\n' ' ' <"$work/quiet")| beside save $(tr '\n' ' ' <"$work/busy")"
+    echo "more memory while saving, in KiB: $(tr '\n' ' ' <"$work/more")of $before KiB"
+    goal "p99 beside a save by the quiet one (medians)" \
+        "$(awk -v a="$(median "$work/busy")" -v b="$(median "$work/quiet")" 'BEGIN { printf "%.2f", a / b }')" "at most" 2
+    goal "memory that a save takes, of the data (median)" \
+        "$(awk -v a="$(median "$work/more")" -v d="$data_kib" 'BEGIN { printf "%.3f", a / d }')" "at most" 0.05
 }
 
 sizes_and_times() {
@@ -152,7 +165,11 @@ restart_and_cores() {
     drive "$eyot_port" native --pipeline 16 --ratio 1:0 --requests 10000 --warmup 0s
     stop_all
     await_free "$eyot_port"
-    cp -a "$work/one" "$work/two"
+    # In memory, where no disk is the limit.
+    memory=$(mktemp -d /dev/shm/eyot-snapshot.XXXXXX)
+    cp -a "$work/one" "$memory/two"
+    mv "$work/one" "$memory/one"
+    ln -s "$memory/one" "$memory/two" "$work/"
     start_node one "$eyot_port" "$resp_port" "$server_cpu" --cores 1
     create_and_save one 1
     one=$took_ms
@@ -163,7 +180,7 @@ restart_and_cores() {
     goal "one core's time by that of two" "$(awk -v a="$one" -v b="$two" 'BEGIN { printf "%.2f", a / b }')" "at least" 1.7
     echo "SHA-256 of the file: one core $(sha256sum "$work/one.eyot" | cut -c1-16), two $(sha256sum "$work/two.eyot" | cut -c1-16)"
     cmp "$work/one.eyot" "$work/two.eyot" && echo "goal: the same bytes from one core and two: met"
-    rm -rf "$work/one" "$work/two" "$work/two.eyot"
+    rm -rf "$memory" "$work/one" "$work/two" "$work/two.eyot"
 }
 
 restore_and_compare() {
@@ -286,6 +303,8 @@ for argument in "${@:-all}"; do
     esac
 done
 prepare
+memory=$work/none
+trap 'stop_all; rm -rf "$work" "$memory"' EXIT
 ./scripts/setup.sh --bench
 note "building"
 build

@@ -15,6 +15,7 @@ use eyot_raft_glue::{Index, ShardId};
 use super::snapshot_thread::ReadRequest;
 use super::Work;
 use crate::router::{Reply, ReplySink, ReplyTo};
+use crate::snapshot::SnapshotError;
 
 impl Work {
     /// SNAPSHOT.
@@ -77,15 +78,15 @@ impl Work {
     }
 
     /// What the thread has read for a client, or why not.
-    pub(super) fn snapshot_read(&mut self, to: &ReplyTo, outcome: Result<Option<Vec<u8>>, String>) {
+    pub(super) fn snapshot_read(&mut self, to: &ReplyTo, bytes: &[u8], outcome: Result<bool, SnapshotError>) {
         match outcome {
-            Ok(Some(bytes)) => self.reply_snapshot(to, &SnapshotReply::Bytes(&bytes)),
-            Ok(None) => {
+            Ok(true) => self.reply_snapshot(to, &SnapshotReply::Bytes(bytes)),
+            Ok(false) => {
                 let message = "there is no such snapshot any more: newer ones were made; ask for the status again";
                 self.outlet().reply(to, Reply::Error(ErrorCode::NoSuchSnapshot, message));
             }
-            Err(problem) => {
-                tracing::error!(core = self.core, problem, "a snapshot cannot be read");
+            Err(error) => {
+                tracing::error!(core = self.core, %error, "a snapshot cannot be read");
                 let message = "the snapshot cannot be read; the server's log says why";
                 self.outlet().reply(to, Reply::Error(ErrorCode::Unknown, message));
             }

@@ -60,8 +60,9 @@ pub(super) enum Job {
     Discard,
     /// Bring the pages of a large value into memory.
     Touch(MappedBytes, std::ops::Range<usize>),
-    /// Read from a published file.
-    Read(ReadRequest),
+    /// Read from a published file, into this buffer: the core's, since memory that one thread asks for and another
+    /// frees stays with the first for long.
+    Read(ReadRequest, Vec<u8>),
 }
 
 /// What a client wants of a published snapshot.
@@ -90,8 +91,8 @@ pub(super) enum Done {
     Discarded,
     /// The pages are there.
     Touched,
-    /// The bytes; `None`: there is no such snapshot.
-    Read(Result<Option<Vec<u8>>, String>),
+    /// The buffer, and whether the bytes are in it; if not, there is no such snapshot.
+    Read(Vec<u8>, Result<bool, SnapshotError>),
 }
 
 /// The core's side.
@@ -152,7 +153,10 @@ impl Worker for SnapshotWorker {
                 touch(&value.bytes()[range]);
                 Done::Touched
             }
-            Job::Read(request) => Done::Read(self.read(&request).map_err(|error| error.to_string())),
+            Job::Read(request, mut buffer) => {
+                let outcome = self.read(&request, &mut buffer);
+                Done::Read(buffer, outcome)
+            }
         }
     }
 
@@ -168,7 +172,8 @@ impl SnapshotWorker {
         }
     }
 
-    fn read(&mut self, request: &ReadRequest) -> Result<Option<Vec<u8>>, SnapshotError> {
+    /// Whether there is such a snapshot: then its bytes are in `bytes`.
+    fn read(&mut self, request: &ReadRequest, bytes: &mut Vec<u8>) -> Result<bool, SnapshotError> {
         self.close_unused();
         let ReadRequest { shard, index, offset, length } = *request;
         let place = self.open.iter().position(|open| (open.shard, open.index) == (shard, index));
@@ -176,10 +181,10 @@ impl SnapshotWorker {
             Some(place) => self.open.swap_remove(place),
             None => match OpenSnapshot::open(&RealDisk, &self.snapshots_directory, shard, index)? {
                 Some(snapshot) => OpenFile { shard, index, snapshot, used: Instant::now() },
-                None => return Ok(None),
+                None => return Ok(false),
             },
         };
-        let bytes = file.snapshot.read(offset, length).map_err(|source| SnapshotError::Io {
+        file.snapshot.read(offset, length, bytes).map_err(|source| SnapshotError::Io {
             action: "read from the snapshots in",
             path: self.snapshots_directory.clone(),
             source,
@@ -190,7 +195,7 @@ impl SnapshotWorker {
             self.open.swap_remove(oldest.expect("there are some"));
         }
         self.open.push(file);
-        Ok(Some(bytes))
+        Ok(true)
     }
 
     fn close_unused(&mut self) {

@@ -22,6 +22,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use eyot_protocol::limits::MAX_SNAPSHOT_READ_BYTES;
 use eyot_protocol::snapshot::ShardHeader;
 use eyot_raft_glue::{Index, ShardId};
 use eyot_ring::Waker;
@@ -87,6 +88,8 @@ pub(super) struct Snapshots {
     pub(super) spare_buffers: Vec<Vec<u8>>,
     /// Clients that wait for parts of published ones, in the order in which the thread reads.
     readers: VecDeque<ReplyTo>,
+    /// What they are read into, while there are any.
+    read_buffers: Vec<Vec<u8>>,
     next_slice_at: Instant,
     /// The newest request of which a round was made.
     pub(super) seen_request: u64,
@@ -134,6 +137,7 @@ impl Snapshots {
             discards_out: 0,
             spare_buffers: Vec::new(),
             readers: VecDeque::new(),
+            read_buffers: Vec::new(),
             next_slice_at: now,
             seen_request: 0,
             log_bytes_then: 0,
@@ -179,7 +183,8 @@ impl Snapshots {
     pub fn memory_bytes(&self) -> usize {
         let spare: usize = self.spare_buffers.iter().map(Vec::capacity).sum();
         let current = self.current.as_ref().map_or(0, |current| current.encoder.memory_bytes());
-        spare + current + self.buffers_out * BUFFER_BYTES
+        let read: usize = self.read_buffers.iter().map(Vec::capacity).sum();
+        spare + current + self.buffers_out * BUFFER_BYTES + read + self.readers.len() * MAX_SNAPSHOT_READ_BYTES
     }
 
     /// Has the thread throw the present file away. Until it says that it has, nothing begins: so no answer that comes
@@ -194,7 +199,9 @@ impl Snapshots {
         let may = self.readers.len() < READS_MAX;
         if may {
             self.readers.push_back(to);
-            self.thread.begin(Job::Read(request));
+            let mut buffer = self.read_buffers.pop().unwrap_or_default();
+            buffer.reserve_exact(request.length.saturating_sub(buffer.len()));
+            self.thread.begin(Job::Read(request, buffer));
         }
         may
     }
@@ -214,7 +221,12 @@ impl Work {
     /// Moves the core's snapshots on. `is_idle`: the turn had no requests.
     pub(super) fn snapshot_slice(&mut self, is_idle: bool) {
         while let Some(done) = self.snapshots.thread.take() {
+            let is_read = matches!(done, Done::Read(..));
             self.snapshot_done(done);
+            // One part a turn: requests come between.
+            if is_read {
+                break;
+            }
         }
         if self.snapshots.round.is_none() && !self.shared.is_stopping() && self.snapshots.discards_out == 0 {
             self.begin_round();
@@ -405,9 +417,14 @@ impl Work {
             }
             Done::Published(outcome) => self.published(outcome),
             Done::Discarded => snapshots.discards_out -= 1,
-            Done::Read(outcome) => {
+            Done::Read(buffer, outcome) => {
                 let to = snapshots.readers.pop_front().expect("the thread answers in order");
-                self.snapshot_read(&to, outcome);
+                self.snapshot_read(&to, &buffer, outcome);
+                let Snapshots { readers, read_buffers, .. } = &mut self.snapshots;
+                read_buffers.push(buffer);
+                if readers.is_empty() {
+                    *read_buffers = Vec::new();
+                }
             }
         }
     }

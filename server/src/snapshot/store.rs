@@ -303,15 +303,14 @@ impl<F: DiskFile> OpenSnapshot<F> {
         Ok(Some(Self { file, bytes }))
     }
 
-    /// Up to `length` bytes from `offset` on; fewer at its end, none behind it.
+    /// Reads up to `length` bytes from `offset` on in place of what is in `bytes`; fewer at its end, none behind it.
     ///
     /// # Errors
     /// The system refuses it.
-    pub fn read(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+    pub fn read(&self, offset: u64, length: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
         let length = length.min(usize::try_from(self.bytes.saturating_sub(offset)).unwrap_or(usize::MAX));
-        let mut bytes = vec![0; length];
-        self.file.read_exact_at(&mut bytes, offset)?;
-        Ok(bytes)
+        bytes.resize(length, 0);
+        self.file.read_exact_at(bytes, offset)
     }
 }
 

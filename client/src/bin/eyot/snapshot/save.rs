@@ -37,8 +37,11 @@ use super::server::wait;
 use super::{Context, Done};
 use crate::output::Report;
 
+/// What one READ asks for: little enough that a core that answers it keeps no request waiting for long.
+const PIECE_BYTES: u64 = 256 << 10;
+const _: () = assert!(PIECE_BYTES <= MAX_SNAPSHOT_READ_BYTES as u64);
 /// READs that are under way: the node reads the next pieces while one travels and one is written.
-const READS_UNDER_WAY: usize = 4;
+const READS_UNDER_WAY: usize = 8;
 /// How often one save begins a shard anew. Each time the node has made two rounds of snapshots meanwhile: more often,
 /// it makes them faster than they can be read.
 const RESTARTS_MAX: u32 = 8;
@@ -208,7 +211,7 @@ impl Reads {
     async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
         let ShardSnapshot { shard, index, bytes, .. } = self.snapshot;
         while self.under_way.len() < READS_UNDER_WAY && self.asked < bytes {
-            let length = (bytes - self.asked).min(MAX_SNAPSHOT_READ_BYTES as u64);
+            let length = (bytes - self.asked).min(PIECE_BYTES);
             let read = SnapshotRead { shard, index, offset: self.asked, length: length as u32 };
             let client = self.client.clone();
             self.under_way.push_back(tokio::spawn(async move { read_all(&client, read).await }));
