@@ -38,10 +38,11 @@ readonly rules="
 eyot-protocol  |                                         | $impure
 eyot-raft-glue | eyot-protocol                           | $impure
 eyot-ring      |                                         | glommio tokio rand
+eyot-checker   |                                         | $impure
 eyot-server    | eyot-protocol eyot-raft-glue eyot-ring  |
 eyot-client    | eyot-protocol                           | glommio io-uring
 eyot-loadgen   | eyot-client eyot-protocol eyot-ring     | glommio
-eyot-fuzz      | eyot-protocol eyot-raft-glue eyot-ring eyot-server |
+eyot-fuzz      | eyot-checker eyot-protocol eyot-raft-glue eyot-ring eyot-server |
 "
 
 # judge CRATE ALLOWED FORBIDDEN: reads the names of everything below CRATE, one a line, and prints the violations.

@@ -1,0 +1,15 @@
+//! Histories made up from a seed: correct ones, and ones with a planted fault.
+//!
+//! Place in the flow: beside it. Tests, benchmarks and whoever wants to see what a checker finds use it; no checker
+//! does.
+//!
+//! Invariants: a history is a function of its settings and its seed. A correct one comes from clients of a store that
+//! does one thing at a time; a planted fault is a violation by construction, whatever else the history holds.
+
+mod plant;
+mod random;
+mod registers;
+
+pub use plant::{plant, Anomaly};
+pub use random::Random;
+pub use registers::{generate, Generated, Mix, Workload};
