@@ -34,6 +34,8 @@ pub mod history;
 
 pub mod linear;
 
+pub mod transactions;
+
 pub mod lines;
 
 pub mod generate;

@@ -7,9 +7,13 @@
 //! does one thing at a time; a planted fault is a violation by construction, whatever else the history holds.
 
 mod plant;
+mod plant_transactions;
 mod random;
 mod registers;
+mod transactions;
 
 pub use plant::{plant, Anomaly};
+pub use plant_transactions::{plant_transaction, TransactionAnomaly};
 pub use random::Random;
 pub use registers::{generate, Generated, Mix, Workload};
+pub use transactions::{generate_transactions, TransactionWorkload};
