@@ -36,6 +36,8 @@ pub mod linear;
 
 pub mod transactions;
 
+pub mod bank;
+
 pub mod lines;
 
 pub mod generate;

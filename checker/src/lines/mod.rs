@@ -7,6 +7,9 @@
 //! {"eyot_history":1,"of":"operations"}                               the header: version, and what the lines are
 //! {"p":1,"k":7,"f":"write","a":5,"t":[100,250]}                      one operation a line, in any order
 //! {"p":2,"k":7,"f":"read","t":[120,260],"v":5}
+//!
+//! {"eyot_history":1,"of":"transactions"}                             another file, with transactions on lists
+//! {"p":1,"t":[0,10],"x":[["read",7,[1,2]],["append",7,3]]}
 //! ```
 //!
 //! Invariants:
@@ -18,6 +21,7 @@
 //! Deliberately not here: files. Whoever has one hands its lines to a [`Decoder`].
 
 mod operation;
+mod transaction;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -25,6 +29,7 @@ use std::marker::PhantomData;
 use serde::{Deserialize, Serialize};
 
 use crate::history::{History, HistoryError, Operation, OPERATIONS_MAX};
+use crate::transactions::{Transaction, TransactionHistory, TransactionsError};
 
 /// The version of the format that is written, and the only one that is read.
 pub const VERSION: u64 = 1;
@@ -52,6 +57,9 @@ pub enum LinesError {
     /// The lines are fine, what they say together is not.
     #[error("no history: {0}; operations are counted from 0, behind the header")]
     History(#[from] HistoryError),
+    /// The same, of transactions.
+    #[error("no history: {0}; transactions are counted from 0, behind the header")]
+    Transactions(#[from] TransactionsError),
 }
 
 /// What is wrong with a line.
@@ -100,6 +108,7 @@ pub trait Record: Sized + sealed::Sealed {
 mod sealed {
     pub trait Sealed {}
     impl Sealed for crate::history::Operation {}
+    impl Sealed for crate::transactions::Transaction {}
 }
 
 #[derive(Serialize, Deserialize)]
@@ -234,6 +243,14 @@ pub fn decode<R: Record>(lines: &[u8]) -> Result<Vec<R>, LinesError> {
 /// The first line that is wrong, or the first rule of recording that is broken.
 pub fn decode_history(lines: &[u8]) -> Result<History, LinesError> {
     Ok(History::new(decode::<Operation>(lines)?)?)
+}
+
+/// The history of all lines of transactions.
+///
+/// # Errors
+/// The first line that is wrong, or the first rule of recording that is broken.
+pub fn decode_transactions(lines: &[u8]) -> Result<TransactionHistory, LinesError> {
+    Ok(TransactionHistory::new(decode::<Transaction>(lines)?)?)
 }
 
 /// The two times of a line: of the invocation and the reply, or of the invocation alone.

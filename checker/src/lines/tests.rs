@@ -1,8 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::generate::{generate, Mix, Workload};
+use crate::generate::{generate, generate_transactions, Mix, TransactionWorkload, Workload};
 use crate::history::{Call, Key, Outcome, Process, Reply, Time, Value};
+use crate::transactions::{End, Step};
 
 /// Every kind of line, and what it stands for.
 fn golden() -> Vec<(&'static str, Operation)> {
@@ -136,6 +137,62 @@ fn what_is_generated_comes_back() {
         let history = generate(&workload, 1).history;
         assert_eq!(decode_history(&encode(history.operations())).as_ref(), Ok(&history));
     }
+}
+
+#[test]
+fn lines_of_transactions_are_the_golden_ones_in_both_directions() {
+    let key = Key(7);
+    let transaction = |process, steps, end| Transaction { process: Process(process), steps, invoked: Time(5), end };
+    let transactions = vec![
+        transaction(
+            1,
+            vec![Step::Read { key, list: Some(vec![1, 2]) }, Step::Append { key, element: 3 }],
+            End::Committed { at: Time(9) },
+        ),
+        transaction(2, vec![Step::Read { key, list: None }], End::Aborted { at: Time(9) }),
+        transaction(3, vec![Step::Append { key, element: -4 }, Step::Read { key, list: Some(vec![]) }], End::Unknown),
+        transaction(4, vec![], End::Unknown),
+    ];
+    let text = r#"{"eyot_history":1,"of":"transactions"}
+{"p":1,"t":[5,9],"x":[["read",7,[1,2]],["append",7,3]]}
+{"p":2,"t":[5,9],"x":[["read",7]],"aborted":true}
+{"p":3,"t":[5],"x":[["append",7,-4],["read",7,[]]]}
+{"p":4,"t":[5],"x":[]}
+"#;
+    assert_eq!(String::from_utf8(encode(&transactions)).expect("text"), text);
+    assert_eq!(decode::<Transaction>(text.as_bytes()), Ok(transactions));
+}
+
+#[test]
+fn bad_lines_of_transactions_are_named() {
+    let error = |line: &str| {
+        let text = format!("{{\"eyot_history\":1,\"of\":\"transactions\"}}\n{line}\n");
+        decode_transactions(text.as_bytes()).expect_err("no history").to_string()
+    };
+    let bad = [
+        (
+            r#"{"p":1,"t":[5],"x":[],"aborted":true}"#,
+            "line 2: not a line of this format: an aborted transaction has two times",
+        ),
+        (r#"{"p":1,"t":[5],"x":[["append",7]]}"#, "a step is [\"append\",key,element]"),
+        (r#"{"p":1,"t":[5],"x":[["append",7,[1]]]}"#, "a step is"),
+        (r#"{"p":1,"t":[5],"x":[["read",7,1]]}"#, "a step is"),
+        (r#"{"p":1,"t":[5],"x":[["drop",7,1]]}"#, "not a line of this format"),
+        (
+            r#"{"p":1,"t":[5,6],"x":[["read",7]]}"#,
+            "no history: transaction 0 is committed, and its read of key 7 has no list",
+        ),
+    ];
+    for (line, problem) in bad {
+        assert!(error(line).contains(problem), "{line}: {}", error(line));
+    }
+}
+
+#[test]
+fn generated_transactions_come_back() {
+    let workload = TransactionWorkload { transactions: 300, unknown_permille: 50, ..TransactionWorkload::default() };
+    let history = generate_transactions(&workload, 1);
+    assert_eq!(decode_transactions(&encode(history.transactions())).as_ref(), Ok(&history));
 }
 
 proptest! {
