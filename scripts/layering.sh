@@ -38,11 +38,12 @@ readonly rules="
 eyot-protocol  |                                         | $impure
 eyot-raft-glue | eyot-protocol                           | $impure
 eyot-ring      |                                         | glommio tokio rand
+eyot-checker   |                                         | $impure
 eyot-disk      |                                         | $impure
 eyot-server    | eyot-disk eyot-protocol eyot-raft-glue eyot-ring  |
 eyot-client    | eyot-protocol                           | glommio io-uring
 eyot-loadgen   | eyot-client eyot-protocol eyot-ring     | glommio
-eyot-fuzz      | eyot-disk eyot-protocol eyot-raft-glue eyot-ring eyot-server |
+eyot-fuzz      | eyot-checker eyot-disk eyot-protocol eyot-raft-glue eyot-ring eyot-server |
 "
 
 # judge CRATE ALLOWED FORBIDDEN: reads the names of everything below CRATE, one a line, and prints the violations.

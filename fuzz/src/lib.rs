@@ -10,6 +10,7 @@
 #![deny(unsafe_code)]
 
 mod entry;
+mod history;
 mod native;
 mod resp;
 mod snapshot;
@@ -17,6 +18,7 @@ mod tlv;
 mod wal;
 
 pub use entry::{entry_commands, value_part};
+pub use history::history_lines;
 pub use native::{native_frame, native_response};
 pub use resp::resp_request;
 pub use snapshot::snapshot_decode;
@@ -64,5 +66,6 @@ mod tests {
         resp_request,
         wal_batch,
         snapshot_decode,
+        history_lines,
     );
 }

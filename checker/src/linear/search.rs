@@ -1,0 +1,503 @@
+//! Looks for an order of operations that explains every reply: the search of Wing and Gong (1993) with Lowe's linked
+//! list of calls and returns and his memory of what was tried ("Testing for Linearizability", 2017).
+//!
+//! Place in the flow: `linear` calls it for keys that the zones of `zones` do not cover. What the operations mean is a
+//! [`Model`].
+//!
+//! The list has a node for each call and each return, by time. Operations whose calls lie before the first return may be
+//! next; whatever is placed leaves the list with both nodes:
+//!
+//! ```text
+//! head ─ call A ─ call B ─ return A ─ call C ─ return B ─ return C      A or B may be next, C not before A
+//! head ─ call A ─ return A ─ call C ─ return C                          B is placed: now A; C not before it
+//! ```
+//!
+//! A configuration is the set of placed operations and the state. One that was reached before leads nowhere new. The set
+//! is a bitset without the leading words that are full: a few words, however long the history.
+//!
+//! What keeps the search short on real histories, each of which leaves the answer as it is:
+//! - A call that changes nothing is placed as soon as its reply fits: moving it there from a later place is harmless.
+//! - Of calls that are equal, reply included, the one that must end first goes first: they could change places.
+//! - A state that is left while an operation still needs exactly it, and that nothing can bring back, is a dead end.
+//! - Operations without an outcome are left out or placed, whatever fits; nothing demands them.
+//!
+//! Invariant: the answer depends on the entries alone. Hash tables are only asked whether they hold something.
+//!
+//! Deliberately not here: time limits. The bound is the number of configurations.
+
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hash};
+
+/// What operations on one object mean: a sequential specification. The replies are part of the calls.
+pub trait Model {
+    /// What the object holds.
+    type State: Clone + Eq + Hash;
+    /// What was asked and answered; an operation without an outcome has no answer.
+    type Call: Eq + Hash;
+
+    /// What the object holds at first.
+    fn initial(&self) -> Self::State;
+
+    /// The state after the call took effect; `None` if it cannot take effect here with the answer that it has. The
+    /// model may be changed only where that changes no answer (to give states short names).
+    fn apply(&mut self, state: &Self::State, call: &Self::Call) -> Option<Self::State>;
+
+    /// Whether the call changes no state in which it can take effect.
+    fn is_read_only(&self, call: &Self::Call) -> bool;
+
+    /// The only state in which the call can take effect; `None` if there are several, or if it is not known.
+    fn needs(&self, call: &Self::Call) -> Option<Self::State>;
+
+    /// Which states it can leave behind, of those that some call needs.
+    fn gives(&self, call: &Self::Call) -> Gives<Self::State>;
+}
+
+/// The states that a call can leave behind, of those that some call needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gives<State> {
+    /// None of them.
+    Nothing,
+    /// Always this one.
+    One(State),
+    /// It depends on the state before.
+    Any,
+}
+
+/// An operation as the search sees it.
+#[derive(Debug, Clone)]
+pub struct Entry<Call> {
+    /// What was asked and answered.
+    pub call: Call,
+    /// When it was asked.
+    pub invoked: u64,
+    /// When it was answered; `None` if never: it takes effect at any time from `invoked` on, or not at all.
+    pub completed: Option<u64>,
+}
+
+/// What the search found. Positions are those of the entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// An order that explains every reply; what is missing in it had no outcome.
+    Explained {
+        /// The entries in that order.
+        order: Vec<usize>,
+    },
+    /// There is no such order.
+    Unexplained {
+        /// The longest order that was found.
+        deepest: Vec<usize>,
+    },
+    /// The budget was spent before the answer was found.
+    Undecided {
+        /// Configurations that were remembered.
+        configurations: u64,
+    },
+}
+
+/// Looks for an order that explains every reply of `entries`, remembering at most `configurations_max` configurations
+/// (about 100 bytes each).
+///
+/// # Panics
+/// If there are more than 2^24 entries, or one ends before it begins.
+pub fn search<M: Model>(model: &mut M, entries: &[Entry<M::Call>], configurations_max: u64) -> Answer {
+    assert!(entries.len() <= crate::history::OPERATIONS_MAX, "{} entries", entries.len());
+    assert!(entries.iter().all(|entry| entry.completed.is_none_or(|at| at >= entry.invoked)), "time goes back");
+    Walk::new(model, entries).run(configurations_max)
+}
+
+type Table<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
+type Set<K> = HashSet<K, BuildHasherDefault<DefaultHasher>>;
+
+/// A choice: what was tried in a configuration, and what is left to try.
+struct Frame<State> {
+    candidates: Vec<u32>,
+    tried: usize,
+    state_before: State,
+    placed_before: usize,
+}
+
+/// How many unplaced operations need a state, and how many can bring it.
+#[derive(Clone, Copy, Default)]
+struct Demand {
+    needed: u32,
+    given: u32,
+}
+
+struct Walk<'a, M: Model> {
+    model: &'a mut M,
+    entries: &'a [Entry<M::Call>],
+    list: Events,
+    state: M::State,
+    /// Placed operations, in their order.
+    order: Vec<u32>,
+    placed: Placed,
+    /// Operations with an outcome that are not placed yet.
+    unanswered: usize,
+    /// Equal calls have equal numbers.
+    class: Vec<u32>,
+    /// The last time that a class was seen; against `round`.
+    class_round: Vec<u64>,
+    round: u64,
+    /// States that some call needs, by number.
+    state_number: Table<M::State, u32>,
+    demand: Vec<Demand>,
+    needs: Vec<Option<u32>>,
+    gives: Vec<Gives<u32>>,
+    /// Unplaced operations that can leave any state.
+    gives_any: u32,
+    remembered: Set<(Box<[u64]>, M::State)>,
+}
+
+impl<'a, M: Model> Walk<'a, M> {
+    fn new(model: &'a mut M, entries: &'a [Entry<M::Call>]) -> Self {
+        let count = entries.len();
+        let mut classes: Table<&M::Call, u32> = Table::default();
+        let mut class = Vec::with_capacity(count);
+        for entry in entries {
+            let next = classes.len() as u32;
+            class.push(*classes.entry(&entry.call).or_insert(next));
+        }
+        let class_round = vec![0; classes.len()];
+        let state = model.initial();
+        let mut walk = Walk {
+            list: Events::new(entries),
+            placed: Placed::new(entries),
+            unanswered: entries.iter().filter(|entry| entry.completed.is_some()).count(),
+            model,
+            entries,
+            state,
+            order: Vec::with_capacity(count),
+            class,
+            class_round,
+            round: 0,
+            state_number: Table::default(),
+            demand: Vec::new(),
+            needs: Vec::with_capacity(count),
+            gives: Vec::with_capacity(count),
+            gives_any: 0,
+            remembered: Set::default(),
+        };
+        walk.count_demand();
+        walk
+    }
+
+    fn count_demand(&mut self) {
+        for entry in self.entries {
+            // What has no outcome is not demanded, and neither is what it needs.
+            let needed = self.model.needs(&entry.call).filter(|_| entry.completed.is_some());
+            let number = needed.map(|state| self.number(state));
+            self.needs.push(number);
+        }
+        for entry in self.entries {
+            let gives = match self.model.gives(&entry.call) {
+                Gives::Nothing => Gives::Nothing,
+                Gives::Any => Gives::Any,
+                // A state that nobody needs is nobody's demand.
+                Gives::One(state) => self.state_number.get(&state).map_or(Gives::Nothing, |&number| Gives::One(number)),
+            };
+            self.gives.push(gives);
+        }
+        for position in 0..self.entries.len() {
+            self.add_demand(position);
+        }
+    }
+
+    fn number(&mut self, state: M::State) -> u32 {
+        let next = self.state_number.len() as u32;
+        let number = *self.state_number.entry(state).or_insert(next);
+        if number == next {
+            self.demand.push(Demand::default());
+        }
+        number
+    }
+
+    fn add_demand(&mut self, position: usize) {
+        if let Some(number) = self.needs[position] {
+            self.demand[number as usize].needed += 1;
+        }
+        match self.gives[position] {
+            Gives::Nothing => {}
+            Gives::One(number) => self.demand[number as usize].given += 1,
+            Gives::Any => self.gives_any += 1,
+        }
+    }
+
+    fn take_demand(&mut self, position: usize) {
+        if let Some(number) = self.needs[position] {
+            self.demand[number as usize].needed -= 1;
+        }
+        match self.gives[position] {
+            Gives::Nothing => {}
+            Gives::One(number) => self.demand[number as usize].given -= 1,
+            Gives::Any => self.gives_any -= 1,
+        }
+    }
+
+    /// Whether leaving the current state by `position` leaves somebody behind who needs it and cannot get it again.
+    fn strands(&self, position: usize) -> bool {
+        let Some(&number) = self.state_number.get(&self.state) else { return false };
+        let demand = self.demand[number as usize];
+        let needed = demand.needed - u32::from(self.needs[position] == Some(number));
+        let given = demand.given - u32::from(self.gives[position] == Gives::One(number));
+        let gives_any = self.gives_any - u32::from(self.gives[position] == Gives::Any);
+        needed > 0 && given == 0 && gives_any == 0
+    }
+
+    fn run(mut self, configurations_max: u64) -> Answer {
+        let mut deepest: Vec<u32> = Vec::new();
+        let initial = self.state.clone();
+        self.settle();
+        let mut stack = vec![self.frame(initial, 0)];
+        let positions = |order: &[u32]| order.iter().map(|&position| position as usize).collect();
+        loop {
+            if self.unanswered == 0 {
+                return Answer::Explained { order: positions(&self.order) };
+            }
+            let Some(frame) = stack.last_mut() else {
+                return Answer::Unexplained { deepest: positions(&deepest) };
+            };
+            let Some(&next) = frame.candidates.get(frame.tried) else {
+                if self.order.len() > deepest.len() {
+                    deepest.clone_from(&self.order);
+                }
+                self.undo_to(frame.placed_before);
+                self.state = frame.state_before.clone();
+                stack.pop();
+                continue;
+            };
+            frame.tried += 1;
+            let (state_before, placed_before) = (self.state.clone(), self.order.len());
+            if !self.try_to_place(next as usize) {
+                continue;
+            }
+            self.settle();
+            let configuration = (self.placed.words(), self.state.clone());
+            if self.remembered.insert(configuration) {
+                stack.push(self.frame(state_before, placed_before));
+                let configurations = self.remembered.len() as u64;
+                if configurations > configurations_max {
+                    return Answer::Undecided { configurations };
+                }
+            } else {
+                self.undo_to(placed_before);
+                self.state = state_before;
+            }
+        }
+    }
+
+    fn try_to_place(&mut self, position: usize) -> bool {
+        let entry = &self.entries[position];
+        let Some(after) = self.model.apply(&self.state, &entry.call) else { return false };
+        if after == self.state {
+            // Without an outcome and without an effect, it need not be.
+            if entry.completed.is_none() {
+                return false;
+            }
+        } else if self.strands(position) {
+            return false;
+        }
+        self.place(position);
+        self.state = after;
+        true
+    }
+
+    /// Places every call that changes nothing and whose reply fits the state.
+    fn settle(&mut self) {
+        let mut node = self.list.first();
+        while let Some(position) = self.list.call_at(node) {
+            let entry = &self.entries[position];
+            node = self.list.after(node);
+            if entry.completed.is_none() || !self.model.is_read_only(&entry.call) {
+                continue;
+            }
+            if self.model.apply(&self.state, &entry.call).is_some() {
+                // If its return was the very next node, the walk goes on behind it.
+                self.place(position);
+                if self.list.is_return_of(node, position) {
+                    node = self.list.after(node);
+                }
+            }
+        }
+    }
+
+    /// What may be next, of equal calls the one that must end first; what must end first stands first.
+    fn frame(&mut self, state_before: M::State, placed_before: usize) -> Frame<M::State> {
+        let mut candidates = Vec::new();
+        let mut node = self.list.first();
+        while let Some(position) = self.list.call_at(node) {
+            candidates.push(position as u32);
+            node = self.list.after(node);
+        }
+        candidates.sort_by_key(|&position| (self.entries[position as usize].completed.unwrap_or(u64::MAX), position));
+        self.round += 1;
+        candidates.retain(|&position| {
+            let round = &mut self.class_round[self.class[position as usize] as usize];
+            std::mem::replace(round, self.round) != self.round
+        });
+        Frame { candidates, tried: 0, state_before, placed_before }
+    }
+
+    fn place(&mut self, position: usize) {
+        self.list.lift(position);
+        self.placed.insert(position);
+        self.take_demand(position);
+        self.unanswered -= usize::from(self.entries[position].completed.is_some());
+        self.order.push(position as u32);
+    }
+
+    fn undo_to(&mut self, length: usize) {
+        while self.order.len() > length {
+            let position = self.order.pop().expect("the order is longer than `length`") as usize;
+            self.unanswered += usize::from(self.entries[position].completed.is_some());
+            self.add_demand(position);
+            self.placed.remove(position);
+            self.list.put_back(position);
+        }
+    }
+}
+
+/// Calls and returns by time, as a list from which operations are lifted and into which they are put back.
+struct Events {
+    /// Node `i` is the call of entry `i`, node `count + i` its return, node `2 * count` both ends.
+    count: usize,
+    next: Vec<u32>,
+    previous: Vec<u32>,
+    has_return: Vec<bool>,
+}
+
+impl Events {
+    fn new<Call>(entries: &[Entry<Call>]) -> Self {
+        let count = entries.len();
+        // Calls stand before returns of the same time: such operations are concurrent.
+        let mut nodes: Vec<(u64, bool, usize)> = Vec::with_capacity(2 * count);
+        for (position, entry) in entries.iter().enumerate() {
+            nodes.push((entry.invoked, false, position));
+            if let Some(completed) = entry.completed {
+                nodes.push((completed, true, count + position));
+            }
+        }
+        nodes.sort_unstable();
+        let mut events = Events {
+            count,
+            next: vec![0; 2 * count + 1],
+            previous: vec![0; 2 * count + 1],
+            has_return: entries.iter().map(|entry| entry.completed.is_some()).collect(),
+        };
+        let mut last = 2 * count;
+        for node in nodes.iter().map(|&(_, _, node)| node).chain([2 * count]) {
+            events.next[last] = node as u32;
+            events.previous[node] = last as u32;
+            last = node;
+        }
+        events
+    }
+
+    fn first(&self) -> usize {
+        self.next[2 * self.count] as usize
+    }
+
+    fn after(&self, node: usize) -> usize {
+        self.next[node] as usize
+    }
+
+    /// The operation whose call this node is; `None` at a return and at the end.
+    fn call_at(&self, node: usize) -> Option<usize> {
+        (node < self.count).then_some(node)
+    }
+
+    fn is_return_of(&self, node: usize, position: usize) -> bool {
+        node == self.count + position
+    }
+
+    fn unlink(&mut self, node: usize) {
+        let (previous, next) = (self.previous[node], self.next[node]);
+        self.next[previous as usize] = next;
+        self.previous[next as usize] = previous;
+    }
+
+    fn link(&mut self, node: usize) {
+        let (previous, next) = (self.previous[node], self.next[node]);
+        self.next[previous as usize] = node as u32;
+        self.previous[next as usize] = node as u32;
+    }
+
+    fn lift(&mut self, position: usize) {
+        self.unlink(position);
+        if self.has_return[position] {
+            self.unlink(self.count + position);
+        }
+    }
+
+    /// Undoes the last `lift` that is not undone yet.
+    fn put_back(&mut self, position: usize) {
+        if self.has_return[position] {
+            self.link(self.count + position);
+        }
+        self.link(position);
+    }
+}
+
+/// The set of placed operations. Those with an outcome have bits in the order of their calls, so that all but a few words
+/// are full or empty; those without one, which may stay unplaced for ever, have bits of their own behind them.
+struct Placed {
+    bit: Vec<u32>,
+    words: Vec<u64>,
+    /// Words with bits of operations that have an outcome.
+    answered_words: usize,
+    /// All words before this one are full.
+    full: usize,
+    /// All of `answered_words` from this one on are empty.
+    empty: usize,
+}
+
+impl Placed {
+    fn new<Call>(entries: &[Entry<Call>]) -> Self {
+        let answered = entries.iter().filter(|entry| entry.completed.is_some()).count();
+        let answered_words = answered.div_ceil(64);
+        let mut order: Vec<usize> = (0..entries.len()).collect();
+        order.sort_by_key(|&position| (entries[position].completed.is_none(), entries[position].invoked, position));
+        let mut bit = vec![0; entries.len()];
+        for (rank, &position) in order.iter().enumerate() {
+            let gap = if rank < answered { 0 } else { answered_words * 64 - answered };
+            bit[position] = (rank + gap) as u32;
+        }
+        let words = vec![0; answered_words + (entries.len() - answered).div_ceil(64)];
+        Placed { bit, words, answered_words, full: 0, empty: 0 }
+    }
+
+    fn insert(&mut self, position: usize) {
+        let bit = self.bit[position] as usize;
+        self.words[bit / 64] |= 1 << (bit % 64);
+        if bit / 64 < self.answered_words {
+            self.empty = self.empty.max(bit / 64 + 1);
+            while self.full < self.empty && self.words[self.full] == u64::MAX {
+                self.full += 1;
+            }
+        }
+    }
+
+    fn remove(&mut self, position: usize) {
+        let bit = self.bit[position] as usize;
+        self.words[bit / 64] &= !(1 << (bit % 64));
+        if bit / 64 < self.answered_words {
+            self.full = self.full.min(bit / 64);
+            while self.empty > self.full && self.words[self.empty - 1] == 0 {
+                self.empty -= 1;
+            }
+        }
+    }
+
+    /// The set: the number of full words, the number of words that follow, these, and the words of those without an
+    /// outcome. Equal sets have equal words.
+    fn words(&self) -> Box<[u64]> {
+        let window = &self.words[self.full..self.empty.max(self.full)];
+        let unanswered = &self.words[self.answered_words..];
+        let used = unanswered.iter().rposition(|&word| word != 0).map_or(0, |last| last + 1);
+        let mut words = Vec::with_capacity(1 + window.len() + used);
+        words.push((self.full as u64) << 32 | window.len() as u64);
+        words.extend_from_slice(window);
+        words.extend_from_slice(&unanswered[..used]);
+        words.into_boxed_slice()
+    }
+}

@@ -1,0 +1,326 @@
+//! The zones, the search and the definition must agree.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::generate::{generate, plant, Anomaly, Mix, Workload};
+use crate::history::{Call, Outcome, Process, Reply, Value};
+
+/// An operation that was done; each is a process of its own.
+fn done(process: u32, from: u64, to: u64, call: Call, reply: Reply) -> Operation {
+    let outcome = Outcome::Done { at: Time(to), reply };
+    Operation { process: Process(process), key: Key(7), call, invoked: Time(from), outcome }
+}
+
+fn lost(process: u32, from: u64, call: Call) -> Operation {
+    Operation { process: Process(process), key: Key(7), call, invoked: Time(from), outcome: Outcome::Unknown }
+}
+
+fn saw(value: i64) -> Reply {
+    Reply::Value(Some(Value::Int(value)))
+}
+
+fn report(operations: Vec<Operation>) -> Report {
+    check(&History::new(operations).expect("a history"), Limits::default())
+}
+
+#[test]
+fn a_stale_read_is_explained_by_the_two_writes_and_the_read() {
+    let report = report(vec![
+        done(1, 0, 10, Call::Write(1), Reply::Acknowledged),
+        done(2, 20, 30, Call::Write(2), Reply::Acknowledged),
+        done(3, 40, 50, Call::Read, saw(1)),
+        done(4, 60, 70, Call::Read, saw(2)),
+    ]);
+    let expected = "key 7: operation 0 ended before operation 1 was invoked, so value 1 was there before value 2; and operation 1 ended before operation 2 was invoked, so value 2 was there before value 1
+  first seen at 50, when operation 2 ended; 3 operations were invoked on the key by then
+  operation 0: process 1, key 7, from 0 to 10: write 1 -> done
+  operation 1: process 2, key 7, from 20 to 30: write 2 -> done
+  operation 2: process 3, key 7, from 40 to 50: read -> 1";
+    assert_eq!(report.violations.len(), 1);
+    let violation = &report.violations[0];
+    assert_eq!(violation.to_string(), expected);
+    assert_eq!((violation.fault, &violation.operations[..]), (Fault::EachBeforeTheOther, &[0, 1, 2][..]));
+    let prefix = Prefix { until: Time(50), ends_with: 2, operations: 3, is_shortest: true };
+    assert_eq!((violation.prefix, report.verdict()), (prefix, Verdict::Violated));
+}
+
+#[test]
+fn the_absence_of_a_key_is_a_value_like_others() {
+    let report = report(vec![
+        done(1, 0, 10, Call::Write(1), Reply::Acknowledged),
+        done(2, 20, 30, Call::Read, Reply::Value(None)),
+    ]);
+    let story = report.violations[0].to_string();
+    assert!(story.contains("absence was there before all; and operation 0 ended before operation 1"), "{story}");
+}
+
+#[test]
+fn a_read_before_its_write_comes_from_the_future() {
+    let report = report(vec![done(1, 0, 10, Call::Read, saw(5)), done(2, 11, 20, Call::Write(5), Reply::Acknowledged)]);
+    let violation = &report.violations[0];
+    assert_eq!((violation.fault, violation.prefix.until), (Fault::ReadFromTheFuture, Time(10)));
+    assert_eq!(violation.operations, [0, 1], "{violation}");
+}
+
+#[test]
+fn a_read_of_a_failed_write_shows_when_both_are_known() {
+    let failed =
+        Operation { outcome: Outcome::Failed { at: Time(99) }, ..done(2, 0, 0, Call::Write(5), Reply::Acknowledged) };
+    let report = report(vec![failed, done(1, 5, 10, Call::Read, saw(5))]);
+    let violation = &report.violations[0];
+    assert_eq!((violation.fault, violation.prefix.until), (Fault::ReadOfFailedWrite, Time(99)), "{violation}");
+}
+
+#[test]
+fn a_lost_write_may_take_effect_whenever_it_is_read_first_and_never_otherwise() {
+    let read = |process, from, value| done(process, from, from + 5, Call::Read, saw(value));
+    let write = done(1, 0, 10, Call::Write(1), Reply::Acknowledged);
+    let fine = vec![write.clone(), lost(2, 5, Call::Write(2)), read(3, 20, 1), read(3, 30, 1), read(3, 40, 2)];
+    assert_eq!(report(fine).verdict(), Verdict::Linearizable);
+    let broken = vec![write, lost(2, 5, Call::Write(2)), read(3, 20, 2), read(3, 30, 1), read(3, 40, 2)];
+    assert_eq!(report(broken).verdict(), Verdict::Violated);
+}
+
+#[test]
+fn operations_that_touch_at_an_instant_are_concurrent() {
+    let both = |second_from| {
+        report(vec![
+            done(1, 0, 10, Call::Write(1), Reply::Acknowledged),
+            done(2, second_from, 20, Call::Read, Reply::Value(None)),
+        ])
+    };
+    assert_eq!(both(10).verdict(), Verdict::Linearizable);
+    assert_eq!(both(11).verdict(), Verdict::Violated);
+}
+
+#[test]
+fn a_violation_that_the_search_found_says_where_the_longest_order_ends() {
+    let report = report(vec![
+        done(1, 0, 10, Call::Increment(1), Reply::Number(1)),
+        done(2, 20, 30, Call::Increment(1), Reply::Number(2)),
+        done(4, 21, 29, Call::Read, saw(1)),
+        done(3, 40, 50, Call::Increment(1), Reply::Number(2)),
+        done(1, 60, 70, Call::Increment(1), Reply::Number(3)),
+    ]);
+    let expected = "key 7: no order of its operations explains their replies; the longest one found has 1 of 3, leaves 1, and goes on to no order that has 1, 3
+  first seen at 50, when operation 3 ended; 4 operations were invoked on the key by then
+  operation 0: process 1, key 7, from 0 to 10: add 1 -> now 1
+  operation 1: process 2, key 7, from 20 to 30: add 1 -> now 2
+  operation 3: process 3, key 7, from 40 to 50: add 1 -> now 2";
+    assert_eq!((report.keys_by_search, report.violations[0].fault), (1, Fault::NoOrder));
+    assert_eq!(report.violations[0].to_string(), expected);
+}
+
+#[test]
+fn a_search_over_its_budget_is_undecided_and_says_so() {
+    // Sums whose order nothing tells until the last read, which no order gives.
+    let mut operations: Vec<Operation> =
+        (0..20).map(|bit| done(bit, 0, 100, Call::Increment(1 << bit), Reply::Acknowledged)).collect();
+    operations.push(done(30, 200, 210, Call::Read, saw(0)));
+    let history = History::new(operations).expect("a history");
+    let report = check(&history, Limits { configurations_max: 1_000 });
+    assert_eq!((report.verdict(), report.violations.len()), (Verdict::Undecided, 0));
+    assert_eq!(report.undecided, [Undecided { key: Key(7), configurations: 1_001 }]);
+    assert!(report.to_string().contains("key 7 is undecided after 1001 configurations"), "{report}");
+}
+
+#[test]
+fn many_lost_writes_that_nobody_read_do_not_multiply() {
+    let mut operations: Vec<Operation> = (0..40).map(|value| lost(value, 0, Call::Write(i64::from(value)))).collect();
+    let cas = Call::CompareAndSet { expected: Some(100), new: 101 };
+    operations.push(done(50, 10, 20, Call::Write(100), Reply::Acknowledged));
+    operations.push(done(50, 30, 40, cas, Reply::Swapped(false)));
+    operations.push(done(50, 50, 60, Call::Read, saw(100)));
+    let report = check(&History::new(operations).expect("a history"), Limits { configurations_max: 1_000 });
+    assert_eq!(report.verdict(), Verdict::Violated);
+}
+
+/// Operations of up to `processes` clients on one key, with replies that may or may not fit.
+fn operations(call: impl Strategy<Value = (Call, Reply)> + Clone) -> impl Strategy<Value = Vec<Operation>> {
+    let one = (0..3u64, 0..4u64, call, 0..10u32);
+    prop::collection::vec(prop::collection::vec(one, 0..4), 1..4).prop_map(|clients| {
+        let mut operations = Vec::new();
+        let mut process = 0;
+        for client in clients {
+            process += 1;
+            let mut now = 0;
+            for (pause, length, (call, reply), fate) in client {
+                let (from, to) = (now + pause, now + pause + length);
+                now = to;
+                let mut operation = done(process, from, to, call, reply);
+                if fate == 0 {
+                    operation.outcome = Outcome::Failed { at: Time(to) };
+                } else if fate < 3 {
+                    operation.outcome = Outcome::Unknown;
+                    process += 1;
+                }
+                operations.push(operation);
+            }
+        }
+        operations
+    })
+}
+
+fn value() -> impl Strategy<Value = Option<Value>> + Clone {
+    prop_oneof![
+        2 => Just(None),
+        6 => (0..4i64).prop_map(|number| Some(Value::Int(number))),
+        2 => prop::collection::vec(0..3i64, 1..3).prop_map(|list| Some(Value::List(list))),
+    ]
+}
+
+fn any_call() -> impl Strategy<Value = (Call, Reply)> + Clone {
+    let number = 0..4i64;
+    let expected = prop_oneof![Just(None), number.clone().prop_map(Some)];
+    prop_oneof![
+        4 => value().prop_map(|value| (Call::Read, Reply::Value(value))),
+        2 => number.clone().prop_map(|number| (Call::Write(number), Reply::Acknowledged)),
+        1 => (number.clone(), value()).prop_map(|(number, value)| (Call::Write(number), Reply::Value(value))),
+        2 => (expected, number.clone(), any::<bool>())
+            .prop_map(|(expected, new, swapped)| (Call::CompareAndSet { expected, new }, Reply::Swapped(swapped))),
+        1 => (-1..3i64).prop_map(|delta| (Call::Increment(delta), Reply::Acknowledged)),
+        1 => (-1..3i64, number).prop_map(|(delta, sum)| (Call::Increment(delta), Reply::Number(sum))),
+        1 => (0..3i64).prop_map(|element| (Call::Append(element), Reply::Acknowledged)),
+        1 => (0..3i64, 1..4u64).prop_map(|(element, length)| (Call::Append(element), Reply::Length(length))),
+        1 => any::<bool>().prop_map(|existed| (Call::Delete, Reply::Existed(existed))),
+        1 => value().prop_map(|value| (Call::Delete, Reply::Value(value))),
+    ]
+}
+
+fn list_call() -> impl Strategy<Value = (Call, Reply)> + Clone {
+    let list = prop_oneof![
+        2 => Just(None),
+        5 => prop::collection::vec(0..3i64, 1..4).prop_map(|list| Some(Value::List(list))),
+    ];
+    prop_oneof![
+        list.prop_map(|value| (Call::Read, Reply::Value(value))),
+        (0..3i64).prop_map(|element| (Call::Append(element), Reply::Acknowledged)),
+        (0..3i64, 1..4u64).prop_map(|(element, length)| (Call::Append(element), Reply::Length(length))),
+    ]
+}
+
+/// Gives each write a value of its own, and keeps what reads returned.
+fn with_unique_writes(mut operations: Vec<Operation>) -> Vec<Operation> {
+    let mut next = 0;
+    for operation in &mut operations {
+        if let Call::Write(value) = &mut operation.call {
+            *value = next;
+            next += 1;
+        }
+    }
+    operations
+}
+
+fn register_call() -> impl Strategy<Value = (Call, Reply)> + Clone {
+    let seen = prop_oneof![1 => Just(None), 5 => (0..5i64).prop_map(|number| Some(Value::Int(number)))];
+    prop_oneof![Just((Call::Write(0), Reply::Acknowledged)), seen.prop_map(|value| (Call::Read, Reply::Value(value))),]
+}
+
+/// The search, the definition and, through `check`, whoever decides the key.
+fn agree(operations: Vec<Operation>) -> Result<bool, TestCaseError> {
+    let explains = brute::explains(&operations);
+    let history = History::new(operations).expect("a history");
+    let expected = if explains { Verdict::Linearizable } else { Verdict::Violated };
+    prop_assert_eq!(check_by_search(&history, Limits::default()), expected, "search");
+    let report = check(&history, Limits::default());
+    prop_assert_eq!(report.verdict(), expected, "{}", report);
+    if let Some(violation) = report.violations.first() {
+        shortest(&history, violation)?;
+    }
+    Ok(explains)
+}
+
+/// The prefix that a violation names is not linearizable, and what was known one instant earlier is.
+fn shortest(history: &History, violation: &Violation) -> Result<(), TestCaseError> {
+    let known_until = |until: u64| -> Vec<Operation> {
+        let invoked = history.operations().iter().filter(|operation| operation.invoked.0 <= until).cloned();
+        let known = invoked.map(|mut operation| {
+            if operation.outcome.at().is_some_and(|at| at.0 > until) {
+                operation.outcome = Outcome::Unknown;
+            }
+            operation
+        });
+        known.collect()
+    };
+    let until = violation.prefix.until.0;
+    prop_assert!(!brute::explains(&known_until(until)), "{}", violation);
+    if let Some(before) = until.checked_sub(1) {
+        prop_assert!(brute::explains(&known_until(before)), "{}", violation);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn zones_search_and_definition_agree_on_registers(operations in operations(register_call())) {
+        let operations = with_unique_writes(operations);
+        let references: Vec<&Operation> = operations.iter().collect();
+        prop_assert!(zones::decide(&references));
+        agree(operations)?;
+    }
+
+    #[test]
+    fn search_and_definition_agree_on_all_calls(operations in operations(any_call())) {
+        agree(operations)?;
+    }
+
+    #[test]
+    fn search_and_definition_agree_on_lists(operations in operations(list_call())) {
+        agree(operations)?;
+    }
+}
+
+#[test]
+fn small_correct_histories_pass_all_three_and_small_faults_fail_all_three() {
+    let mut planted = 0;
+    for seed in 0..300 {
+        for mix in [Mix::Registers, Mix::Conditions, Mix::Counters, Mix::Lists, Mix::Everything] {
+            let workload =
+                Workload { clients: 3, operations: 9, keys: 1, mix, unknown_permille: 60, failed_permille: 60 };
+            let history = generate(&workload, seed).history;
+            assert!(agree(history.into_operations()).expect("agreement"), "{mix:?}, seed {seed}");
+        }
+        for anomaly in Anomaly::ALL {
+            let workload = Workload { clients: 3, operations: 9, keys: 1, failed_permille: 60, ..Workload::default() };
+            if let Some(history) = plant(anomaly, &workload, seed) {
+                assert!(!agree(history.into_operations()).expect("agreement"), "{anomaly:?}, seed {seed}");
+                planted += 1;
+            }
+        }
+    }
+    assert!(planted > 1_000, "only {planted} faults were planted");
+}
+
+#[test]
+fn correct_histories_of_real_size_pass() {
+    for mix in [Mix::Registers, Mix::Conditions, Mix::Counters, Mix::Lists, Mix::Everything] {
+        for keys in [1, 8] {
+            for seed in 0..4 {
+                let workload = Workload { keys, mix, ..Workload::default() };
+                let history = generate(&workload, seed).history;
+                let report = check(&history, Limits::default());
+                assert_eq!(report.verdict(), Verdict::Linearizable, "{mix:?}, {keys} keys, seed {seed}: {report}");
+                assert_eq!(check_by_search(&history, Limits::default()), Verdict::Linearizable);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_planted_anomaly_is_found_in_histories_of_real_size() {
+    for anomaly in Anomaly::ALL {
+        for seed in 0..10 {
+            let workload = Workload { failed_permille: 20, ..Workload::default() };
+            let history = plant(anomaly, &workload, seed).unwrap_or_else(|| panic!("no place for {anomaly:?}"));
+            let report = check(&history, Limits::default());
+            assert_eq!(report.verdict(), Verdict::Violated, "{anomaly:?}, seed {seed}: {report}");
+            let found = check_by_search(&history, Limits::default());
+            assert_eq!(found, Verdict::Violated, "{anomaly:?}, seed {seed}, by search");
+            let violation = &report.violations[0];
+            assert!(violation.operations.len() <= 12 && violation.to_string().len() < 4_000, "{violation}");
+        }
+    }
+}
