@@ -2,9 +2,9 @@
 //!
 //! Place in the flow: from outside, as an administrator's script.
 //!
-//! What a database holds is read through a client, key by key, and compared as a whole: never the files of one side with
-//! the files of the other. The parts of the commands are tested beside them, against a server that is made up; here it
-//! is shown that both sides mean the same.
+//! What a database holds is read through a client, key by key, and compared as a whole: never the files of one side
+//! with the files of the other. The parts of the commands are tested beside them, against a server that is made up;
+//! here it is shown that both sides mean the same.
 
 mod support;
 

@@ -4,8 +4,8 @@
 //! Place in the flow: steps 6 (log) and 9 (reply), snapshots, recovery.
 //!
 //! A kill leaves to the kernel what had been written to it. So behind some of them the disk loses its power as well:
-//! then only what the server had synced is left. Between the kills it also loses it under a server that runs, which must end
-//! by itself, with its number; and some starts are killed before they are done.
+//! then only what the server had synced is left. Between the kills it also loses it under a server that runs, which
+//! must end by itself, with its number; and some starts are killed before they are done.
 //!
 //! Deliberately not here: every single operation at which power may go. The prover cuts at all of them, on a simulated
 //! disk; here it is seen that real file systems keep what the simulated one promises.
