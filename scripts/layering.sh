@@ -42,7 +42,7 @@ eyot-disk      |                                         | $impure
 eyot-server    | eyot-disk eyot-protocol eyot-raft-glue eyot-ring  |
 eyot-client    | eyot-protocol                           | glommio io-uring
 eyot-loadgen   | eyot-client eyot-protocol eyot-ring     | glommio
-eyot-fuzz      | eyot-disk eyot-protocol eyot-raft-glue eyot-ring eyot-server |
+eyot-fuzz      | eyot-client eyot-disk eyot-protocol eyot-raft-glue eyot-ring eyot-server |
 "
 
 # judge CRATE ALLOWED FORBIDDEN: reads the names of everything below CRATE, one a line, and prints the violations.

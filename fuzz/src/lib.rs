@@ -12,6 +12,7 @@
 mod entry;
 mod native;
 mod resp;
+mod rows;
 mod snapshot;
 mod tlv;
 mod wal;
@@ -19,6 +20,7 @@ mod wal;
 pub use entry::{entry_commands, value_part};
 pub use native::{native_frame, native_response};
 pub use resp::resp_request;
+pub use rows::{import_csv, import_jsonl};
 pub use snapshot::snapshot_decode;
 pub use tlv::tlv_decode;
 pub use wal::wal_batch;
@@ -64,5 +66,7 @@ mod tests {
         resp_request,
         wal_batch,
         snapshot_decode,
+        import_jsonl,
+        import_csv,
     );
 }
