@@ -43,7 +43,7 @@ eyot-disk      |                                         | $impure
 eyot-server    | eyot-disk eyot-protocol eyot-raft-glue eyot-ring  |
 eyot-client    | eyot-protocol                           | glommio io-uring
 eyot-loadgen   | eyot-client eyot-protocol eyot-ring     | glommio
-eyot-fuzz      | eyot-checker eyot-disk eyot-protocol eyot-raft-glue eyot-ring eyot-server |
+eyot-fuzz      | eyot-checker eyot-client eyot-disk eyot-protocol eyot-raft-glue eyot-ring eyot-server |
 "
 
 # judge CRATE ALLOWED FORBIDDEN: reads the names of everything below CRATE, one a line, and prints the violations.

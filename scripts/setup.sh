@@ -10,6 +10,9 @@
 #   python3-redis   redis-py, one of the clients that the tests drive a node with (only with --test)
 #   python3-protobuf, protobuf-compiler, python3-zstandard
 #                   what scripts/read_snapshot.py reads snapshots with (only with --test)
+#   e2fsprogs, xfsprogs, mount
+#                   the ext4 and the xfs that the server is killed on: mkfs.*, what makes them larger while they are
+#                   mounted, xfs_io, which cuts the power of both, and losetup and mount themselves (only with --test)
 #   memcached       the other yardstick of scripts/compare.sh (only with --bench)
 #
 # Which python3: Debian's own, /usr/bin/python3, is asked first, because that is the one that the packages belong to; a
@@ -78,6 +81,11 @@ has_c_headers() {
     has cc && echo '#include <stdio.h>' | cc -E -x c - >/dev/null 2>&1
 }
 
+# A program of administrators, which is often not on the PATH of a user.
+has_for_root() {
+    has "$1" || [[ -x /usr/sbin/$1 || -x /sbin/$1 ]]
+}
+
 python_has() {
     /usr/bin/python3 -c "import $1" 2>/dev/null || python3 -c "import $1" 2>/dev/null
 }
@@ -92,6 +100,9 @@ if $for_tests; then
     python_has redis || packages+=(python3 python3-redis)
     python_has google.protobuf,zstandard || packages+=(python3 python3-protobuf python3-zstandard)
     has protoc || packages+=(protobuf-compiler)
+    { has_for_root mkfs.ext4 && has_for_root resize2fs; } || packages+=(e2fsprogs)
+    { has_for_root mkfs.xfs && has_for_root xfs_growfs && has_for_root xfs_io; } || packages+=(xfsprogs)
+    { has_for_root losetup && has mount; } || packages+=(mount)
 fi
 if { $for_tests || $for_bench; } && ! { has redis-server && has redis-cli && has redis-benchmark; }; then
     has redis-server || services+=(redis-server)

@@ -10,6 +10,7 @@
 //! | [`error`] | what can fail, and whether a write that failed may have been applied |
 //! | [`password`] | the password from a file |
 //! | [`topology`] | from a key to the address of the core that owns it |
+//! | [`rows`] | entries as JSON lines and CSV, and back |
 //! | [`retry`] | which failures are tried again, and after which pause |
 //! | `pool` | the connections to one address: opened on demand, replaced when they break |
 //! | `connection` | one TCP connection: many requests in flight, matched by request id |
@@ -46,6 +47,7 @@ pub mod options;
 pub mod password;
 
 pub mod retry;
+pub mod rows;
 pub mod topology;
 
 mod connection;

@@ -13,6 +13,7 @@ mod entry;
 mod history;
 mod native;
 mod resp;
+mod rows;
 mod snapshot;
 mod tlv;
 mod wal;
@@ -21,6 +22,7 @@ pub use entry::{entry_commands, value_part};
 pub use history::history_lines;
 pub use native::{native_frame, native_response};
 pub use resp::resp_request;
+pub use rows::{import_csv, import_jsonl};
 pub use snapshot::snapshot_decode;
 pub use tlv::tlv_decode;
 pub use wal::wal_batch;
@@ -67,5 +69,7 @@ mod tests {
         wal_batch,
         snapshot_decode,
         history_lines,
+        import_jsonl,
+        import_csv,
     );
 }

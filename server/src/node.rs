@@ -18,7 +18,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::admin::figures::NodeFacts;
 use crate::config::{ServerTunables, Settings, Tunables};
 use crate::core::{recovery_stop, spawn, CoreStart, Ready, Shared};
-use crate::disk::{DataDir, DataDirError, NewIdentity, RealDisk};
+use crate::disk::{is_full, DataDir, DataDirError, NewIdentity, RealDisk};
 use crate::error::{Stop, StopReason};
 use crate::memory::large_values::prepare_directory;
 use crate::memory::Board;
@@ -123,11 +123,12 @@ fn descriptors(error: &std::io::Error) -> Stop {
 
 fn open_values_directory(settings: &Settings) -> Result<std::path::PathBuf, Stop> {
     prepare_directory(&settings.data_dir).map_err(|error| {
-        Stop::new(
-            StopReason::DataDirectory,
-            format!("directory of value files in {}: {error}", settings.data_dir.display()),
-            "give the directory to the user that runs the server",
-        )
+        let (reason, remedy) = if is_full(&error) {
+            (StopReason::DiskFull, "free space, or choose another disk with --data-dir")
+        } else {
+            (StopReason::DataDirectory, "give the directory to the user that runs the server")
+        };
+        Stop::new(reason, format!("directory of value files in {}: {error}", settings.data_dir.display()), remedy)
     })
 }
 

@@ -2,9 +2,8 @@
 //!
 //! Place in the flow: steps 6 (log) and 9 (reply), and recovery, from outside.
 //!
-//! Every value names itself: its key and a number that only grows. So a lost write, an old one in place of a newer and
-//! a value under the wrong key all show. The check is itself checked: against a server that acknowledges before the
-//! disk, it must find losses.
+//! What counts as lost is said in `support/claims.rs`. The check is itself checked: against a server that acknowledges
+//! before the disk, it must find losses.
 //!
 //! `EYOT_CRASH_ROUNDS` sets the number of kills, `EYOT_CRASH_ALL=1` has every byte of the last batch tried.
 
@@ -12,151 +11,72 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use eyot_protocol::request::{Request, RequestOptions, Set};
-use eyot_protocol::tlv::{Decoder, ValueRef};
-use rand::{Rng, RngCore, SeedableRng};
+use rand::Rng;
 
-use support::{bytes_value, directory, files_of, number_value, run, several_cores, Answer, Client, Dice, Server};
+use support::claims::{Claims, Counts};
+use support::{bytes_value, directory, files_of, number_value, run, several_cores, Dice, Server};
 
 const CONNECTIONS: usize = 4;
 const KEYS: usize = 40;
-const PIPELINE: usize = 24;
 const BLOCK: usize = 4096;
 
-/// What one writer knows of one of its keys.
-#[derive(Debug, Clone, Copy, Default)]
-struct Known {
-    sent: u64,
-    acknowledged: u64,
+fn claims() -> Claims {
+    Claims::new(CONNECTIONS, KEYS, |rng| rng.gen_range(0..600))
 }
 
-fn key_of(writer: usize, key: usize) -> Vec<u8> {
-    format!("crash:{writer}:{key}").into_bytes()
-}
-
-/// A value that names itself: number, key, and ballast of any length.
-fn value_of(key: &[u8], number: u64, ballast: usize) -> Vec<u8> {
-    let mut bytes = number.to_le_bytes().to_vec();
-    bytes.extend_from_slice(key);
-    bytes.push(b'\n');
-    bytes.resize(bytes.len() + ballast, number as u8);
-    bytes_value(&bytes)
-}
-
-/// The number of a value of `key`, after a look at the rest of it.
-fn number_in(key: &[u8], value: &[u8]) -> u64 {
-    let Ok(ValueRef::Bytes(bytes)) = Decoder::new(value).value() else { panic!("no bytes under {key:?}") };
-    let (number, rest) = bytes.split_first_chunk::<8>().expect("a number");
-    let number = u64::from_le_bytes(*number);
-    let rest = rest.strip_prefix(key).expect("the value names its key");
-    assert!(rest[0] == b'\n' && rest[1..].iter().all(|&byte| byte == number as u8), "a mixed value under {key:?}");
-    number
-}
-
-/// Writes until the server is gone. Errors of the connection are what the test is about; the last writes stay unknown.
-fn write_until_gone(mut client: Client, writer: usize, known: &mut [Known], seed: u64, stop: &AtomicBool) {
-    let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
-    let mut next = known.iter().map(|key| key.sent).max().unwrap_or(0);
-    while !stop.load(Ordering::Relaxed) {
-        let (mut frames, mut waiting) = (Vec::new(), Vec::new());
-        for _ in 0..PIPELINE {
-            let key = rng.gen_range(0..KEYS);
-            next += 1;
-            known[key].sent = next;
-            let name = key_of(writer, key);
-            let value = value_of(&name, next, rng.gen_range(0..600));
-            let id = client.put(&mut frames, &Request::Set(Set::new(&name, &value)), &RequestOptions::default());
-            waiting.push((id, key, next));
-        }
-        if std::io::Write::write_all(&mut client.stream, &frames).is_err() {
-            return;
-        }
-        for _ in 0..PIPELINE {
-            match client.try_receive(&[]) {
-                Ok(Some((id, Answer::Stored(_)))) => {
-                    let (_, key, number) = waiting.iter().find(|(waits, ..)| *waits == id).expect("an id of ours");
-                    known[*key].acknowledged = known[*key].acknowledged.max(*number);
-                }
-                Ok(Some((_, unexpected))) => panic!("{unexpected:?}"),
-                Ok(None) | Err(_) => return,
-            }
-        }
-    }
-}
-
-/// Loads the server, kills it after a random while, starts it again and counts the acknowledged writes that are gone.
-fn kill_under_load(directory: &Path, arguments: &[&str], known: &mut [Vec<Known>], dice: &mut Dice) -> usize {
-    let server = Server::start(directory, arguments);
-    let stop = AtomicBool::new(false);
+/// Loads the server, kills it after a random while, starts it again and names the acknowledged writes that are gone.
+fn kill_under_load(directory: &Path, arguments: &[&str], claims: &mut Claims, dice: &mut Dice) -> Vec<String> {
     let after = Duration::from_millis(dice.rng.gen_range(20..400));
-    std::thread::scope(|scope| {
-        for (writer, known) in known.iter_mut().enumerate() {
-            let (client, seed, stop) = (server.connect(), dice.rng.next_u64(), &stop);
-            scope.spawn(move || write_until_gone(client, writer, known, seed, stop));
-        }
+    claims.load(Server::start(directory, arguments), dice, |server| {
         std::thread::sleep(after);
         server.kill();
-        stop.store(true, Ordering::Relaxed);
     });
     let server = Server::start(directory, arguments);
-    let mut client = server.connect();
-    let mut lost = 0;
-    for (writer, known) in known.iter_mut().enumerate() {
-        for (key, known) in known.iter_mut().enumerate() {
-            let name = key_of(writer, key);
-            let found = match client.get(&name) {
-                Answer::Value(Some((value, _))) => number_in(&name, &value),
-                Answer::Value(None) => 0,
-                unexpected => panic!("{unexpected:?}"),
-            };
-            assert!(found <= known.sent, "{found} under {name:?} was never sent");
-            lost += usize::from(found < known.acknowledged);
-            // The next round goes on from what is there, whether it had been acknowledged or not.
-            known.acknowledged = found;
-        }
-    }
+    let losses = claims.find_losses(&mut server.connect());
     // Killed at rest, once more: reading may have changed nothing.
     server.kill();
-    lost
+    losses
 }
 
 fn rounds(default: usize) -> usize {
     std::env::var("EYOT_CRASH_ROUNDS").map_or(default, |text| text.parse().expect("EYOT_CRASH_ROUNDS is a number"))
 }
 
+/// What `rounds` kills must have left.
+#[track_caller]
+fn tell(claims: &Claims) {
+    let Counts { sent, acknowledged, refused } = claims.counts;
+    assert!(acknowledged > 0, "no load, no proof");
+    assert_eq!(refused, 0, "nothing stands in the way of a write");
+    eprintln!("{} kills, {sent} writes, {acknowledged} of them acknowledged: none is lost", rounds(8));
+}
+
 #[test]
 fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
-    let directory = directory();
-    let mut dice = Dice::new();
-    let mut known = vec![vec![Known::default(); KEYS]; CONNECTIONS];
+    let (directory, mut dice, mut claims) = (directory(), Dice::new(), claims());
     let cores = several_cores().to_string();
     for round in 0..rounds(8) {
         // Every fourth round on another number of cores, so that logs of both kinds follow each other.
         let arguments = ["--cores", if round % 4 == 3 { "1" } else { &cores }, "--shards", "8"];
-        let lost = kill_under_load(directory.path(), &arguments, &mut known, &mut dice);
-        assert_eq!(lost, 0, "round {round}: {lost} keys are older than what was acknowledged");
+        let losses = kill_under_load(directory.path(), &arguments, &mut claims, &mut dice);
+        assert!(losses.is_empty(), "round {round}: {losses:#?}");
     }
-    // A writer counts its writes through, over all its keys.
-    let sent: u64 = known.iter().map(|keys| keys.iter().map(|key| key.sent).max().unwrap_or(0)).sum();
-    assert!(known.iter().flatten().any(|key| key.acknowledged > 0), "no load, no proof");
-    eprintln!("{} kills, {sent} writes: each key holds its newest acknowledged write, or a newer one", rounds(8));
+    tell(&claims);
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_while_snapshots_are_made_and_the_log_is_cut() {
-    let directory = directory();
-    let mut dice = Dice::new();
-    let mut known = vec![vec![Known::default(); KEYS]; CONNECTIONS];
+    let (directory, mut dice, mut claims) = (directory(), Dice::new(), claims());
     let cores = several_cores().to_string();
     for round in 0..rounds(8) {
         let cores = if round % 4 == 3 { "1" } else { &cores };
         let arguments = ["--cores", cores, "--shards", "8", "--snapshot-log-size", "200KB"];
-        let lost = kill_under_load(directory.path(), &arguments, &mut known, &mut dice);
-        assert_eq!(lost, 0, "round {round}: {lost} keys are older than what was acknowledged");
+        let losses = kill_under_load(directory.path(), &arguments, &mut claims, &mut dice);
+        assert!(losses.is_empty(), "round {round}: {losses:#?}");
     }
+    tell(&claims);
     let files = files_of(directory.path());
     let count = |end: &str| files.iter().filter(|(path, _)| path.to_string_lossy().ends_with(end)).count();
     // Two of each shard; a third where the kill came between a name and the removal of the oldest.
@@ -168,14 +88,12 @@ fn nothing_acknowledged_is_lost_while_snapshots_are_made_and_the_log_is_cut() {
 #[test]
 fn the_crash_test_finds_what_an_early_acknowledgement_loses() {
     let mut dice = Dice::new();
-    let mut lost = 0;
     for _ in 0..4 {
-        let directory = directory();
-        let mut known = vec![vec![Known::default(); KEYS]; CONNECTIONS];
+        let (directory, mut claims) = (directory(), claims());
         let arguments = ["--sync-writes=false", "--flush-interval", "10s"];
-        lost += kill_under_load(directory.path(), &arguments, &mut known, &mut dice);
-        if lost > 0 {
-            eprintln!("without the sync, {lost} keys are older than what was acknowledged: found");
+        let losses = kill_under_load(directory.path(), &arguments, &mut claims, &mut dice);
+        if !losses.is_empty() {
+            eprintln!("without the sync, {} keys are older than what was acknowledged: found", losses.len());
             return;
         }
     }

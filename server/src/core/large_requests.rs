@@ -42,7 +42,7 @@ use crate::net::connection::{LargeInput, Receiving, Stage};
 use crate::replication::WriteAck;
 use crate::router::mesh::{ForwardedKind, ForwardedRequest};
 use crate::router::{Form, Reply, ReplySink, ReplyTo};
-use crate::security::admit::DISK_IS_FULL;
+use crate::security::admit::{DISK_IS_FULL, NO_SPACE_FOR_VALUE};
 use crate::shard::Failure;
 
 /// The upload that a command names while nobody has given it one.
@@ -361,7 +361,10 @@ impl Work {
         let Some(request) = self.large_requests.get_mut(key) else { return };
         match result {
             Ok(()) => request.incoming.populated(region),
-            Err(_) => self.large_failed(key),
+            Err(_) => {
+                request.incoming.refused(region, 0);
+                self.refuse_coming(key, ErrorCode::NoSpace, NO_SPACE_FOR_VALUE);
+            }
         }
     }
 
@@ -377,23 +380,16 @@ impl Work {
         let (filled, at_most) = request.receiving.take().expect("a receive was under way");
         self.uploads.note_news(request.upload);
         match result {
-            Ok(count) if request.incoming.received(region, filled, at_most, count) => {}
-            // Its pages could not be had: the disk is full.
-            Err(error) if error.raw_os_error() == Some(libc::EFAULT) => self.large_failed(key),
+            Ok(count) if count > 0 => request.incoming.received(region, filled, at_most, count),
+            // Its pages could not be had: the disk is full. A receive that fails so takes nothing from the stream; one
+            // that had taken something before ends short, and the next one fails.
+            Err(error) if error.raw_os_error() == Some(libc::EFAULT) => {
+                request.incoming.refused(region, filled);
+                self.refuse_coming(key, ErrorCode::NoSpace, NO_SPACE_FOR_VALUE);
+            }
             // The client is gone, in the middle of its request.
             _ => self.give_up_large(key),
         }
-    }
-
-    /// There is no disk space for the value's place. The stream cannot be followed any further, since nobody takes the
-    /// rest of it.
-    fn large_failed(&mut self, key: u32) {
-        let Some(LargeRequest { to, upload, .. }) = self.large_requests.remove(key) else { return };
-        self.uploads.note_news(upload);
-        self.connections.get_mut(key).large = LargeInput::None;
-        let message = "there is no disk space for the large value; not applied";
-        self.outlet().reply(&to, Reply::Error(ErrorCode::NoSpace, message));
-        self.connections.finish_and_linger(key);
     }
 
     /// All of the request is there: it is executed.

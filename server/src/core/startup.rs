@@ -26,7 +26,7 @@ use super::{Core, Shared, Work};
 use crate::admin::latency::LatencyEvents;
 use crate::admin::slowlog::SlowLog;
 use crate::config::Settings;
-use crate::disk::RealDisk;
+use crate::disk::{is_full, RealDisk};
 use crate::error::{Stop, StopReason};
 use crate::memory::{BufferPool, LargeValues};
 use crate::metrics::Metrics;
@@ -37,7 +37,7 @@ use crate::router::mesh::{Mesh, Message};
 use crate::router::scatter::Gathers;
 use crate::security::admit::WriteBudget;
 use crate::security::password::FailedAttempts;
-use crate::shard::{HashSeed, Shard};
+use crate::shard::{HashSeed, Shard, UploadError};
 use crate::snapshot::load::Owner;
 use crate::snapshot::{load_newest, store, KeptSnapshots, Loaded, Rejected, ShardSnapshot, SnapshotError};
 use crate::wal::{self, LogIdentity, LogOptions, Recovered, RecoveryError, RecoveryScope, SnapshotPosition};
@@ -266,13 +266,16 @@ fn tell_torn_tails(core: u16, recovered: &Recovered) {
     }
 }
 
+/// What helps where a start finds no space for its value file, or for the values of the log and of snapshots in it.
+const FREE_SPACE: &str = "free space on the data directory's disk, or start with --enable-mmap=false, which keeps large values in memory; with space there, look at the disk (dmesg)";
+
 fn open_large_values(directory: &std::path::Path, threshold_bytes: usize) -> Result<LargeValues, Stop> {
     LargeValues::open(directory, threshold_bytes).map_err(|error| {
-        Stop::new(
-            StopReason::DataDirectory,
-            format!("value file in {}: {error}", directory.display()),
-            "raise the limits of file size and address space (ulimit -f, ulimit -v), or start with --enable-mmap=false",
-        )
+        let limits =
+            "raise the limits of file size and address space (ulimit -f, ulimit -v), or start with --enable-mmap=false";
+        let (reason, remedy) =
+            if is_full(&error) { (StopReason::DiskFull, FREE_SPACE) } else { (StopReason::DataDirectory, limits) };
+        Stop::new(reason, format!("value file in {}: {error}", directory.display()), remedy)
     })
 }
 
@@ -398,13 +401,27 @@ fn replay(
 
 /// How the node ends over a directory of snapshots that cannot be read.
 fn snapshot_stop(error: &SnapshotError) -> Stop {
-    let remedy = "check the permissions and the health of the data directory's disk";
-    Stop::new(StopReason::DataDirectory, error.to_string(), remedy)
+    let (reason, remedy) = match error {
+        SnapshotError::NoSpace { .. } | SnapshotError::TooLittleSpace { .. } => (StopReason::DiskFull, FREE_SPACE),
+        SnapshotError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            (StopReason::DiskFull, FREE_SPACE)
+        }
+        SnapshotError::Io { .. } => {
+            (StopReason::DataDirectory, "check the permissions and the health of the data directory's disk")
+        }
+    };
+    Stop::new(reason, error.to_string(), remedy)
 }
 
 /// How the node ends over a log that cannot be read.
 pub fn recovery_stop(error: &RecoveryError) -> Stop {
     let (reason, remedy) = match error {
+        // The log is sound: what it holds has no place to go.
+        RecoveryError::Refused { source, .. }
+            if matches!(source.downcast_ref::<UploadError>(), Some(UploadError::NoRoom(_))) =>
+        {
+            (StopReason::DiskFull, FREE_SPACE)
+        }
         RecoveryError::ForeignNode { .. }
         | RecoveryError::Misplaced { .. }
         | RecoveryError::NewerFormat { .. }

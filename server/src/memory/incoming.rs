@@ -134,15 +134,21 @@ impl Incoming {
         self.present = Some((region, 0));
     }
 
-    /// The bytes of a step came. Returns whether all of them did: otherwise the stream has ended.
-    pub fn received(&mut self, region: MappedRegion, filled: usize, at_most: usize, count: usize) -> bool {
+    /// `count` bytes of a step came. Where they are fewer than was asked for, the rest of the step is next: whether the
+    /// stream has ended there, or the disk's space, only the next receive tells.
+    pub fn received(&mut self, region: MappedRegion, filled: usize, at_most: usize, count: usize) {
         self.with_ring = false;
         if count < at_most {
             self.present = Some((region, filled + count));
-            return false;
+        } else {
+            self.step_is_there(region);
         }
-        self.step_is_there(region);
-        true
+    }
+
+    /// The pages of a step, of which `filled` bytes are there, cannot be had: nothing was taken from the stream.
+    pub fn refused(&mut self, region: MappedRegion, filled: usize) {
+        self.with_ring = false;
+        self.present = Some((region, filled));
     }
 
     fn step_is_there(&mut self, region: MappedRegion) {

@@ -24,6 +24,9 @@ const _: () = assert!(LOG_SLACK_BYTES >= 64 * 1024 + positions_bytes(MAX_SHARDS 
 /// What a write is refused with on a full disk.
 pub const DISK_IS_FULL: &str = "the disk is full; not applied. Reads go on; writes come back when space does";
 
+/// What a large value is refused with where the log would have had room for it.
+pub const NO_SPACE_FOR_VALUE: &str = "there is no disk space for the large value; not applied";
+
 /// What the decision is made from. All of one core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WriteBudget {

@@ -320,18 +320,15 @@ impl<'a, D: Disk> Recovery<'a, D> {
         roles: &[Role],
         at: (&Path, u64),
     ) -> Result<(), RecoveryError> {
-        let invalid = |problem| RecoveryError::InvalidRecord { file: at.0.to_owned(), offset: at.1, problem };
+        let invalid = invalid_at(at);
         for _ in 0..header.record_count {
             let raw = take_record(&mut records).map_err(invalid)?;
             if raw.kind_number != POSITIONS_KIND {
                 continue;
             }
             for (shard, position) in positions(raw.payload).map_err(invalid)? {
-                match roles.get(usize::from(shard.0)) {
-                    Some(Role::Taken) => self.progress.stands_at(shard, position, at)?,
-                    Some(Role::Skipped) => {}
-                    Some(Role::Misplaced) => return Err(invalid("it has the position of a shard of another log")),
-                    None => return Err(invalid("it has the position of a shard that does not exist")),
+                if takes(roles, shard).map_err(invalid)? {
+                    self.progress.stands_at(shard, position, at)?;
                 }
             }
         }
@@ -346,7 +343,7 @@ impl<'a, D: Disk> Recovery<'a, D> {
         roles: &[Role],
         at: (&Path, u64),
     ) -> Result<(), RecoveryError> {
-        let invalid = |problem| RecoveryError::InvalidRecord { file: at.0.to_owned(), offset: at.1, problem };
+        let invalid = invalid_at(at);
         for _ in 0..header.record_count {
             let raw = take_record(&mut records).map_err(invalid)?;
             if raw.kind_number == POSITIONS_KIND {
@@ -354,11 +351,8 @@ impl<'a, D: Disk> Recovery<'a, D> {
             }
             let kind =
                 EntryKind::from_number(raw.kind_number).ok_or_else(|| invalid("it has an unknown kind of entry"))?;
-            match roles.get(usize::from(raw.shard.0)) {
-                Some(Role::Taken) => self.take_record(&raw, kind, at)?,
-                Some(Role::Skipped) => {}
-                Some(Role::Misplaced) => return Err(invalid("it has an entry of a shard of another log")),
-                None => return Err(invalid("it has an entry of a shard that does not exist")),
+            if takes(roles, raw.shard).map_err(invalid)? {
+                self.take_record(&raw, kind, at)?;
             }
             self.newest_in_segment[usize::from(raw.shard.0)] = raw.position.index;
         }
@@ -442,6 +436,24 @@ impl<'a, D: Disk> Recovery<'a, D> {
             self.result.start.previous_end = end.map(|(_, end, _)| end);
         }
         Ok(())
+    }
+}
+
+/// The error over a whole batch that cannot be what a writer of this format wrote. `at`: its file and offset.
+fn invalid_at(at: (&Path, u64)) -> impl Fn(&'static str) -> RecoveryError + Copy + '_ {
+    move |problem| RecoveryError::InvalidRecord { file: at.0.to_owned(), offset: at.1, problem }
+}
+
+/// Whether what a batch has of `shard`, an entry or a position, is this core's to take.
+///
+/// # Errors
+/// Why it should not be there at all.
+fn takes(roles: &[Role], shard: ShardId) -> Result<bool, &'static str> {
+    match roles.get(usize::from(shard.0)) {
+        Some(Role::Taken) => Ok(true),
+        Some(Role::Skipped) => Ok(false),
+        Some(Role::Misplaced) => Err("it has an entry or a position of a shard of another log"),
+        None => Err("it has an entry or a position of a shard that does not exist"),
     }
 }
 

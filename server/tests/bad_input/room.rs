@@ -16,16 +16,23 @@ use eyot_protocol::ErrorCode;
 use eyot_server::error::StopReason;
 use tempfile::TempDir;
 
-use crate::support::{bytes_value, directory, number_value, run, wait_until, Answer, Client, Server};
+use crate::support::resp::put_command;
+use crate::support::{
+    bytes_value, command, directory, number_value, run, wait_until, Answer, Client, Reply, Server, Subject,
+};
 
 /// A small file system, unmounted with its handle.
 struct SmallDisk(TempDir);
 
 impl SmallDisk {
     fn mount(mebibytes: u32) -> Option<Self> {
+        Self::mount_with(&format!("size={mebibytes}m"))
+    }
+
+    fn mount_with(options: &str) -> Option<Self> {
         let directory = directory();
-        let size = format!("size={mebibytes}m");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(directory.path()).output();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(directory.path()).output();
         match mounted {
             Ok(output) if output.status.success() => Some(Self(directory)),
             refused => {
@@ -44,6 +51,13 @@ impl SmallDisk {
         let filler = vec![0_u8; 64 * 1024];
         let mut file = fs::File::create(self.path().join("filler")).unwrap();
         while std::io::Write::write_all(&mut file, &filler).is_ok() {}
+    }
+
+    /// Gives so much of it back.
+    fn give_back(&self, bytes: usize) {
+        let file = fs::File::options().write(true).open(self.path().join("filler")).unwrap();
+        let length = file.metadata().unwrap().len();
+        file.set_len(length - bytes as u64).unwrap();
     }
 
     fn free(&self) {
@@ -157,6 +171,88 @@ fn a_disk_that_is_full_from_the_start_is_told() {
     disk.fill();
     let ended = run(&disk.path().join("data"), &[]);
     ended.assert_code(StopReason::DiskFull.exit_code(), &["space", "remedy"]);
+}
+
+/// A file system has room for so many files: here each file that a start makes is the one too many, once.
+#[test]
+fn a_start_without_room_for_one_of_its_files_is_told_as_a_full_disk_whichever_it_is() {
+    let Some(disk) = SmallDisk::mount_with("size=64m,nr_inodes=100") else { return };
+    let (data, arguments) = (disk.path().join("data"), ["--cores", "1", "--shards", "2"]);
+    let server = Server::start(&data, &arguments);
+    server.connect().must_set(b"before", &number_value(1));
+    server.kill();
+    let names = (0..).map(|number| disk.path().join(format!("filler-{number}")));
+    let mut fillers: Vec<_> = names.take_while(|name| fs::File::create(name).is_ok()).collect();
+    let refused = fillers.len();
+    let server = loop {
+        match Server::launch(&mut command(&data, &arguments)) {
+            Ok(server) => break server,
+            Err(ended) => ended.assert_code(StopReason::DiskFull.exit_code(), &["space", "remedy"]),
+        }
+        fs::remove_file(fillers.pop().expect("with all of them it has started before")).unwrap();
+    };
+    assert!(refused > fillers.len(), "a start makes a file");
+    assert_eq!(server.connect().get(b"before").value(), Some(&number_value(1)[..]));
+}
+
+/// Large values are kept in a file, so a start needs space for what the log or a snapshot has of them. Where somebody
+/// else has taken it, nothing is damaged.
+#[test]
+fn a_start_without_space_for_large_values_is_told_as_a_full_disk_and_not_as_damage() {
+    let Some(disk) = SmallDisk::mount(64) else { return };
+    let value = vec![7; 1 << 20];
+    let key = |number: usize| format!("large:{number}").into_bytes();
+    for snapshot in [false, true] {
+        let (data, arguments) = (disk.path().join(format!("data-{snapshot}")), ["--cores", "1", "--shards", "2"]);
+        let subject = Subject::start(&data, &arguments);
+        let mut client = subject.connect();
+        (0..8).for_each(|number| assert_eq!(client.call(&[b"SET", &key(number)[..], &value]), Reply::status("OK")));
+        if snapshot {
+            client.must("SAVE");
+        }
+        subject.kill();
+        disk.fill();
+        // The log's next segment may stand beside it, but not eight values.
+        let ended = run(&data, &arguments);
+        ended.assert_code(StopReason::DiskFull.exit_code(), &["room for", "large value", "free space", "remedy"]);
+        disk.free();
+        let subject = Subject::start(&data, &arguments);
+        let mut client = subject.connect();
+        (0..8).for_each(|number| assert!(client.call(&[b"GET", &key(number)[..]]).bytes() == Some(&value[..])));
+        subject.kill();
+        fs::remove_dir_all(&data).unwrap();
+    }
+}
+
+/// Whatever the disk has room for of a large value: its error comes, and what is behind it on the connection is served.
+#[test]
+fn a_large_value_without_space_is_refused_and_its_connection_goes_on() {
+    let Some(disk) = SmallDisk::mount(24) else { return };
+    let subject = Subject::start(&disk.path().join("data"), &["--cores", "1"]);
+    let (mut native, mut resp) = (subject.eyot().expect("Eyot").connect(), subject.connect());
+    native.must_set(b"before", &number_value(1));
+    // All space, and all but some pages: then some of the value comes before there is none.
+    for left_kib in [0_usize, 40, 92] {
+        disk.fill();
+        disk.give_back(left_kib * 1024);
+        for kib in [100, 180, 250] {
+            let value = vec![kib as u8; kib * 1024];
+            let answer = native.set(b"large", &bytes_value(&value));
+            assert_eq!(answer.code(), Some(ErrorCode::NoSpace), "{kib} of {left_kib} KiB: {answer:?}");
+            assert_eq!(native.get(b"before").value(), Some(&number_value(1)[..]), "{kib} of {left_kib} KiB");
+            let mut pipeline = Vec::new();
+            put_command(&mut pipeline, &[&b"SET"[..], b"large", &value]);
+            put_command(&mut pipeline, &[&b"EXISTS"[..], b"before", b"large"]);
+            resp.send_raw(&pipeline);
+            let refused = resp.receive();
+            assert!(refused.error().is_some_and(|line| line.contains("not applied")), "{refused:?}");
+            assert_eq!(resp.receive(), Reply::Integer(1), "{kib} of {left_kib} KiB");
+        }
+        disk.free();
+    }
+    let value = bytes_value(&vec![9; 250 * 1024]);
+    wait_until("writes are taken again", || matches!(native.set(b"large", &value), Answer::Stored(_)));
+    assert_eq!(native.get(b"large").value(), Some(&value[..]));
 }
 
 #[test]

@@ -12,6 +12,7 @@
 // Every test program uses its own part of this module.
 #![allow(dead_code, unused_imports)]
 
+pub mod claims;
 mod client;
 pub mod resp;
 pub mod servers;
@@ -75,6 +76,11 @@ impl Dice {
             Err(_) => rand::random(),
         };
         Self { rng: StdRng::seed_from_u64(seed), seed }
+    }
+
+    /// What `EYOT_TEST_SEED` must be for the same numbers.
+    pub fn seed(&self) -> u64 {
+        self.seed
     }
 }
 
@@ -231,10 +237,10 @@ impl Server {
         self.connect().stats()
     }
 
-    /// Ends the process at once, as a crash does, and waits until it is gone.
-    pub fn kill(mut self) {
+    /// Ends the process at once, as a crash does, and waits until it is gone. What it had said is returned.
+    pub fn kill(mut self) -> Ended {
         self.child.kill().expect("the process is ours");
-        self.wait();
+        self.wait()
     }
 
     /// Asks the process to end.

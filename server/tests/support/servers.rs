@@ -188,7 +188,7 @@ impl Subject {
     /// Ends the process at once, as a crash does.
     pub fn kill(self) {
         match self {
-            Self::Eyot { server, .. } => server.kill(),
+            Self::Eyot { server, .. } => drop(server.kill()),
             Self::Redis(redis) => drop(redis),
         }
     }

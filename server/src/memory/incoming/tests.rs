@@ -30,7 +30,7 @@ fn drive(incoming: &mut Incoming, mut stream: &[u8], expected: &[u8]) -> usize {
                 assert!(at_most > 0 && filled + at_most <= region.len());
                 region.bytes_mut()[filled..filled + at_most].copy_from_slice(&stream[..at_most]);
                 stream = &stream[at_most..];
-                assert!(incoming.received(region, filled, at_most, at_most));
+                incoming.received(region, filled, at_most, at_most);
             }
             IncomingStep::Wait => panic!("nothing is under way"),
             IncomingStep::Done => break,
@@ -67,12 +67,16 @@ fn pages_that_are_there_need_not_be_brought_in() {
 }
 
 #[test]
-fn a_stream_that_ends_early_says_so_and_its_region_goes_home() {
+fn a_short_receive_is_gone_on_with_and_what_is_given_up_goes_home() {
     let (file, whole) = region(100_000);
     let mut incoming = Incoming::new(whole, Vec::new(), 100_000);
     let IncomingStep::Receive { region, filled, at_most } = incoming.next_step() else { panic!("nothing to wait for") };
-    assert!(!incoming.received(region, filled, at_most, 10));
+    incoming.received(region, filled, at_most, 10);
     assert!(incoming.filled().is_empty());
+    let IncomingStep::Receive { region, filled, at_most } = incoming.next_step() else { panic!("the rest is next") };
+    assert_eq!((filled, at_most), (10, 99_990));
+    incoming.refused(region, filled);
+    assert_eq!(incoming.missing_bytes(), 99_990, "what failed took nothing from the stream");
     drop(incoming);
     assert_eq!(file.take_returned().unwrap().len(), 100_000_usize.next_multiple_of(page_bytes()));
 }

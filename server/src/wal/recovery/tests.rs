@@ -4,6 +4,7 @@ mod crash;
 mod cut;
 mod damage;
 mod power;
+mod reading;
 mod starts;
 
 use std::fs::{self, OpenOptions};

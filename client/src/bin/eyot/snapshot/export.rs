@@ -1,11 +1,12 @@
 //! `export`: a snapshot's entries as text.
 //!
-//! Place in the flow: from [`super::reader`] through [`super::rows`] into a file or to standard output.
+//! Place in the flow: from [`super::reader`] through [`eyot_client::rows`] into a file or to standard output.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use eyot_client::rows::{csv, lines};
 use eyot_protocol::snapshot::Entry;
 use indicatif::ProgressBar;
 use serde_json::json;
@@ -15,7 +16,6 @@ use super::arguments::{Export, TextFormat};
 use super::failure::Failure;
 use super::progress::{bar, Unit};
 use super::reader::{length, read, Item, Visitor};
-use super::rows::{csv, lines};
 use super::{Context, Done};
 use crate::output::Report;
 

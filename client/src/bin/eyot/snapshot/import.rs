@@ -1,19 +1,19 @@
 //! `import`: the entries of a text into a node.
 //!
-//! Place in the flow: from [`super::rows`] through [`super::sender`]. The text is read once and may come through a
+//! Place in the flow: from [`eyot_client::rows`] through [`super::sender`]. The text is read once and may come by a
 //! pipe: what stands before a line that is wrong has been written.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use eyot_client::rows::{csv, lines, Row, RowError};
 use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::arguments::{Import, TextFormat};
 use super::failure::Failure;
 use super::progress::{bar, Unit};
-use super::rows::{csv, lines, RowError};
 use super::sender::{send, Feeder, SourceEnd};
 use super::{reader, Context, Done};
 use crate::output::{Exit, Report};
@@ -64,11 +64,11 @@ impl Source {
         match self.format {
             TextFormat::Jsonl => {
                 let mut rows = lines::Reader::new(input);
-                feed(&self.path, feeder, || rows.next())
+                feed(&self.path, feeder, || rows.next_row())
             }
             TextFormat::Csv => {
                 let mut rows = csv::Reader::new(input);
-                feed(&self.path, feeder, || rows.next())
+                feed(&self.path, feeder, || rows.next_row())
             }
         }
     }
@@ -77,7 +77,7 @@ impl Source {
 fn feed(
     path: &Path,
     feeder: &mut Feeder,
-    mut next: impl FnMut() -> Result<Option<(u64, super::rows::Row)>, RowError>,
+    mut next: impl FnMut() -> Result<Option<(u64, Row)>, RowError>,
 ) -> Result<(), SourceEnd> {
     loop {
         match next() {

@@ -10,8 +10,7 @@
 //! | [`progress`] | the bar on a terminal |
 //! | [`reader`] | a file as its entries, whatever their size and compression |
 //! | [`survey`] | `verify` and `inspect` |
-//! | [`rows`] | entries as JSON lines or CSV, and back, exactly |
-//! | [`export`], [`import`] | those into files, and from files into a node |
+//! | [`export`], [`import`] | entries as [text](eyot_client::rows) into files, and from files into a node |
 //! | [`sender`] | many writes at a time into a node |
 //! | [`restore`] | a snapshot into a node |
 //! | [`server`], [`save`] | `create` and `status`; and a node's snapshots into a file |
@@ -31,7 +30,6 @@ mod export;
 mod import;
 mod reader;
 mod restore;
-mod rows;
 mod save;
 mod sender;
 mod server;

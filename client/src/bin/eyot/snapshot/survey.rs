@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::path::Path;
 
+use eyot_client::rows::json::key_fields;
 use eyot_protocol::snapshot::{ShardFooter, ShardHeader};
 use indicatif::{HumanBytes, ProgressBar};
 use serde_json::json;
@@ -15,7 +16,6 @@ use super::arguments::Inspect;
 use super::failure::Failure;
 use super::progress::{bar, Unit};
 use super::reader::{length, read, Item, Visitor};
-use super::rows::json::key_fields;
 use super::{Context, Done};
 use crate::output::Report;
 

@@ -145,6 +145,37 @@ fn the_first_batch_that_is_left_was_on_disk_when_the_log_was_cut() {
     }
 }
 
+/// The header of segment 5 was written and its first batch was not; the next start went on in segment 6, whose header
+/// says so. Later the log is cut up to there.
+#[test]
+fn a_segment_whose_first_write_was_torn_may_be_the_first_that_is_left() {
+    let (node, mut core) = node_with_segments(1, 4);
+    core.append(0, &long(0, 5));
+    core.submit();
+    core.land_blocks(0, |block| block == 0);
+    drop(core);
+    let (mut cores, entries) = node.start(1);
+    assert_eq!(entries, [longs(0, 4)]);
+    let mut core = cores.remove(0);
+    for index in 5..=7 {
+        core.append(0, &long(0, index));
+        core.flush();
+    }
+    core.needed_after.insert(0, 5);
+    core.cut();
+    assert_eq!(numbers(&node, 0), [5, 6, 7, 8, 9], "9 is the spare");
+    for snapshot in 5..=7 {
+        let (recovered, entries) = recover_from(&node, 1, &[snapshot]).unwrap();
+        assert_eq!(entries, [longs(0, 7)], "snapshot at {snapshot}");
+        assert!(recovered[0].torn_tails.is_empty(), "what segment 6 has told was told once");
+    }
+    // What the next header says to be there must be: a header alone excuses nothing.
+    let path = node.segment(0, 6);
+    flip_bit(&path, 8 * (BLOCK + 100));
+    let error = recover_from(&node, 1, &[5]).unwrap_err();
+    assert!(matches!(error, RecoveryError::Damaged { ref file, .. } if *file == path), "{error}");
+}
+
 /// The entry that begins segment 4 in [`recycled_node`]: too long for what is left of segment 3, and shorter than what
 /// its file held before.
 fn medium() -> Vec<u8> {

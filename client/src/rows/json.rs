@@ -23,9 +23,10 @@ use std::fmt;
 
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
-use eyot_client::Value;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::json;
+
+use crate::Value;
 
 /// `bytes` in base64, with `=` at the end.
 pub fn base64(bytes: &[u8]) -> String {

@@ -1,6 +1,6 @@
 //! Entries as text, one a line, and back: exactly the same keys, values, types and expiries.
 //!
-//! Place in the flow: `export` writes rows, `import` reads them.
+//! Place in the flow: beside it. `eyot snapshot export` writes rows, `import` reads them.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -27,17 +27,24 @@ pub const ROW_BYTES_MAX: u64 = 6 * (MAX_KEY_BYTES + MAX_VALUE_BYTES) as u64 + 10
 /// An entry as it is written to a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
+    /// At most [`MAX_KEY_BYTES`].
     pub key: Vec<u8>,
     /// One encoded TLV value.
     pub value: Vec<u8>,
+    /// In microseconds since 1970, above 0.
     pub expires_at_us: Option<i64>,
 }
 
 /// Why a row is none, and where.
 #[derive(Debug)]
 pub enum RowError {
-    /// Its line (from 1), and what is wrong.
-    Row { line: u64, what: String },
+    /// A line is no entry.
+    Row {
+        /// Its number, from 1.
+        line: u64,
+        /// What is wrong with it.
+        what: String,
+    },
     /// The file cannot be read.
     Read(std::io::Error),
 }

@@ -18,11 +18,11 @@
 use std::io::{self, Read, Write};
 
 use csv::ByteRecord;
-use eyot_client::Value;
 use eyot_protocol::snapshot::Entry;
 
 use super::json::{base64, encoded, from_base64, put_value, FromJson};
 use super::{check_expiry, check_key, Row, RowError, ROW_BYTES_MAX};
+use crate::Value;
 
 const COLUMNS: [&str; 5] = ["key", "key_encoding", "type", "value", "expires_at_us"];
 /// What the reader takes from its input at a time.
@@ -118,6 +118,7 @@ pub struct Reader<R> {
 }
 
 impl<R: Read> Reader<R> {
+    /// Reads from `input`.
     pub fn new(input: R) -> Self {
         let mut builder = csv::ReaderBuilder::new();
         builder.has_headers(false).buffer_capacity(READ_BYTES);
@@ -126,7 +127,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// The next entry, with its line; `None` at the end.
-    pub fn next(&mut self) -> Result<Option<(u64, Row)>, RowError> {
+    pub fn next_row(&mut self) -> Result<Option<(u64, Row)>, RowError> {
         if self.places.is_none() {
             if !self.read()? {
                 return Err(RowError::Row { line: 1, what: "there is no head line".to_owned() });

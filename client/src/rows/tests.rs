@@ -2,13 +2,13 @@
 
 use std::io::BufReader;
 
-use eyot_client::Value;
 use eyot_protocol::snapshot::Entry;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::json::{encoded, put_value, FromJson};
 use super::{csv, lines, Row, RowError};
+use crate::Value;
 
 fn any_value() -> impl Strategy<Value = Value> {
     let scalar = prop_oneof![
@@ -79,12 +79,12 @@ fn all(mut next: impl FnMut() -> Result<Option<(u64, Row)>, RowError>) -> Result
 
 fn from_lines(text: &[u8]) -> Result<Vec<Row>, (u64, String)> {
     let mut reader = lines::Reader::new(BufReader::with_capacity(7, text));
-    all(|| reader.next())
+    all(|| reader.next_row())
 }
 
 fn from_csv(text: &[u8]) -> Result<Vec<Row>, (u64, String)> {
     let mut reader = csv::Reader::new(text);
-    all(|| reader.next())
+    all(|| reader.next_row())
 }
 
 proptest! {

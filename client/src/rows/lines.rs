@@ -10,11 +10,11 @@
 
 use std::io::{BufRead, Read};
 
-use eyot_client::Value;
 use eyot_protocol::snapshot::Entry;
 
 use super::json::{base64, encoded, from_base64, put_string, put_value, FromJson};
 use super::{check_expiry, check_key, Row, RowError, ROW_BYTES_MAX};
+use crate::Value;
 
 /// Appends an entry's line.
 ///
@@ -72,12 +72,13 @@ pub struct Reader<R> {
 }
 
 impl<R: BufRead> Reader<R> {
+    /// Reads from `input`.
     pub fn new(input: R) -> Self {
         Self { input, line: 0, text: Vec::new() }
     }
 
     /// The next entry, with its line; `None` at the end.
-    pub fn next(&mut self) -> Result<Option<(u64, Row)>, RowError> {
+    pub fn next_row(&mut self) -> Result<Option<(u64, Row)>, RowError> {
         loop {
             self.text.clear();
             let count = self.input.by_ref().take(ROW_BYTES_MAX + 1).read_until(b'\n', &mut self.text);
