@@ -52,8 +52,8 @@ pub(super) struct SnapshotPlan {
 pub(super) enum Job {
     /// Begin a file, if there is space.
     Begin(ShardId, Index, Space),
-    /// Append to it.
-    Append(Vec<u8>),
+    /// Append to it, with writes of at most so many bytes.
+    Append(Vec<u8>, usize),
     /// Make it durable under its name, and keep the one at this index beside it.
     Publish(Option<Index>),
     /// Throw it away.
@@ -134,8 +134,11 @@ impl Worker for SnapshotWorker {
                 let created = SnapshotFile::create(&RealDisk, directory, shard, index, space, WRITE_BYTES);
                 Done::Begun(created.map(|file| self.file = Some(file)))
             }
-            Job::Append(bytes) => {
-                let appended = self.file.as_mut().map_or(Ok(()), |file| file.append(&bytes));
+            Job::Append(bytes, piece_bytes) => {
+                let appended = self.file.as_mut().map_or(Ok(()), |file| {
+                    file.write_in_pieces_of(piece_bytes);
+                    file.append(&bytes)
+                });
                 if appended.is_err() {
                     self.discard();
                 }

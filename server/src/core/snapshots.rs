@@ -35,6 +35,7 @@ use crate::error::{Stop, StopReason};
 use crate::router::ReplyTo;
 use crate::shard::SnapshotStep;
 use crate::snapshot::{Kept, KeptSnapshots, Published, ShardSnapshot, SnapshotError, Space};
+use crate::snapshot::{BUSY_WRITE_BYTES, WRITE_BYTES};
 use crate::wal::Sequence;
 
 /// What one turn gives to a snapshot.
@@ -256,7 +257,8 @@ impl Work {
             self.fail_snapshot(failure.to_owned());
         }
         if self.snapshots.may_walk() && (is_idle || hurries || now >= self.snapshots.next_slice_at) {
-            self.walk_snapshot(now, if hurries { HURRIED_SLICE_MAX } else { SLICE_MAX });
+            let piece_bytes = if is_idle || hurries { WRITE_BYTES } else { BUSY_WRITE_BYTES };
+            self.walk_snapshot(now, if hurries { HURRIED_SLICE_MAX } else { SLICE_MAX }, piece_bytes);
             let took = now.elapsed();
             self.snapshots.next_slice_at = now + took * (1 + BUSY_SHARE);
         }
@@ -346,8 +348,8 @@ impl Work {
         });
     }
 
-    /// Encodes what there is time for.
-    fn walk_snapshot(&mut self, started: Instant, slice_max: Duration) {
+    /// Encodes what there is time for. It is written in pieces of `piece_bytes`.
+    fn walk_snapshot(&mut self, started: Instant, slice_max: Duration, piece_bytes: usize) {
         loop {
             let current = self.snapshots.current.as_mut().expect("a snapshot is under way");
             if let Some((value, range)) = current.encoder.missing_pages() {
@@ -364,7 +366,7 @@ impl Work {
             if current.encoder.is_full() || is_encoded {
                 let full = current.encoder.take(self.snapshots.spare_buffers.pop().unwrap_or_default());
                 self.snapshots.buffers_out += 1;
-                self.snapshots.thread.begin(Job::Append(full));
+                self.snapshots.thread.begin(Job::Append(full, piece_bytes));
                 self.tell_progress();
             }
             if is_encoded || self.snapshots.buffers_out >= BUFFERS_MAX || started.elapsed() >= slice_max {

@@ -35,4 +35,5 @@ pub mod store;
 pub use board::{ShardSnapshot, SnapshotBoard, SnapshotFigures};
 pub use kept::{Kept, KeptSnapshots};
 pub use load::{load_newest, LoadError, Loaded, Rejected};
-pub use store::{OpenSnapshot, Published, SnapshotError, SnapshotFile, Space, SNAPSHOTS_KEPT, WRITE_BYTES};
+pub use store::{OpenSnapshot, Published, SnapshotError, SnapshotFile, Space};
+pub use store::{BUSY_WRITE_BYTES, SNAPSHOTS_KEPT, WRITE_BYTES};

@@ -18,6 +18,8 @@ use crate::disk::{is_full, refuses_direct, Creation, Disk, DiskFile, OpenMode};
 pub const SNAPSHOTS_KEPT: usize = 2;
 /// One write: long enough for a disk's full speed.
 pub const WRITE_BYTES: usize = 512 << 10;
+/// One write while requests wait for the log's writes, which stand behind it in the disk's queue.
+pub const BUSY_WRITE_BYTES: usize = 128 << 10;
 const SUFFIX: &str = ".snap";
 const TEMPORARY_SUFFIX: &str = ".snap.tmp";
 
@@ -167,6 +169,8 @@ pub struct SnapshotFile<D: Disk> {
     /// What is not written yet: less than one write.
     buffer: AlignedBuffer,
     write_bytes: usize,
+    /// The longest write, at most `write_bytes`.
+    piece_bytes: usize,
     written_bytes: u64,
 }
 
@@ -199,7 +203,23 @@ impl<D: Disk> SnapshotFile<D> {
         };
         let file = file.map_err(refusal("create", &temporary, 0))?;
         let buffer = AlignedBuffer::with_capacity(write_bytes);
-        Ok(Self { disk: disk.clone(), directory, index, temporary, file, buffer, write_bytes, written_bytes: 0 })
+        Ok(Self {
+            disk: disk.clone(),
+            directory,
+            index,
+            temporary,
+            file,
+            buffer,
+            write_bytes,
+            piece_bytes: write_bytes,
+            written_bytes: 0,
+        })
+    }
+
+    /// From now on no write is longer than so many bytes, which are whole blocks.
+    pub fn write_in_pieces_of(&mut self, bytes: usize) {
+        assert!(bytes > 0 && bytes.is_multiple_of(BLOCK_BYTES), "pieces of {bytes} bytes");
+        self.piece_bytes = bytes;
     }
 
     /// Appends `bytes`.
@@ -221,17 +241,22 @@ impl<D: Disk> SnapshotFile<D> {
     fn write_buffer(&mut self) -> Result<(), SnapshotError> {
         let length = self.buffer.len();
         self.buffer.pad_to_multiple_of(BLOCK_BYTES);
-        let mut written = self.file.write_all_at(&self.buffer, self.written_bytes);
+        let mut written = self.write_pieces();
         if written.as_ref().is_err_and(refuses_direct) {
             // Some file systems refuse it only here.
             let plain = self.disk.open(&self.temporary, OpenMode::WRITE);
             self.file = plain.map_err(refusal("open", &self.temporary, self.written_bytes))?;
-            written = self.file.write_all_at(&self.buffer, self.written_bytes);
+            written = self.write_pieces();
         }
         written.map_err(refusal("write", &self.temporary, self.written_bytes))?;
         self.written_bytes += length as u64;
         self.buffer.clear();
         Ok(())
+    }
+
+    fn write_pieces(&self) -> io::Result<()> {
+        let offsets = (self.written_bytes..).step_by(self.piece_bytes);
+        self.buffer.chunks(self.piece_bytes).zip(offsets).try_for_each(|(piece, at)| self.file.write_all_at(piece, at))
     }
 
     /// Makes the snapshot durable under its name, and removes all others but the one at `beside`.
@@ -360,5 +385,22 @@ mod tests {
         let mut file = begin(&disk, Space { stream_bytes: 60_000, spared_bytes: 40_000 }).unwrap();
         file.append(&[7; 10_000]).unwrap();
         assert_eq!(file.publish(None).unwrap(), Published { index: INDEX, bytes: 10_000 });
+    }
+    #[test]
+    fn however_long_the_writes_are_the_file_is_the_same() {
+        let bytes: Vec<u8> = (0..150_001_u32).map(|number| (number % 251) as u8).collect();
+        for (write_bytes, piece_bytes) in [(16, 16), (16, 4), (16, 1), (2, 1)] {
+            let disk = SimulatedDisk::new();
+            let (path, any) = (Path::new("/snapshots"), Space { stream_bytes: 0, spared_bytes: 0 });
+            let mut file = SnapshotFile::create(&disk, path, SHARD, INDEX, any, write_bytes * BLOCK_BYTES).unwrap();
+            file.append(&bytes[..70_000]).unwrap();
+            file.write_in_pieces_of(piece_bytes * BLOCK_BYTES);
+            file.append(&bytes[70_000..]).unwrap();
+            assert_eq!(file.publish(None).unwrap().bytes, bytes.len() as u64);
+            let open = OpenSnapshot::open(&disk, path, SHARD, INDEX).unwrap().unwrap();
+            let mut read = Vec::new();
+            open.read(0, bytes.len() + 1, &mut read).unwrap();
+            assert!(read == bytes, "{write_bytes} {piece_bytes}");
+        }
     }
 }
