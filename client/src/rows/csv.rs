@@ -27,6 +27,10 @@ use crate::Value;
 const COLUMNS: [&str; 5] = ["key", "key_encoding", "type", "value", "expires_at_us"];
 /// What the reader takes from its input at a time.
 const READ_BYTES: usize = 64 << 10;
+/// What the first read must bring: the byte order mark of three bytes that some programs put in front of UTF-8, and a
+/// byte behind it. The parser looks for the mark in the first bytes that it gets and does not wait for the rest of one,
+/// and a mark alone is the end of the text to it.
+const FIRST_BYTES_MIN: usize = 4;
 
 /// Writes entries.
 pub struct Writer<W: Write>(csv::Writer<W>);
@@ -122,7 +126,7 @@ impl<R: Read> Reader<R> {
     pub fn new(input: R) -> Self {
         let mut builder = csv::ReaderBuilder::new();
         builder.has_headers(false).buffer_capacity(READ_BYTES);
-        let records = builder.from_reader(Limited { input, left: ROW_BYTES_MAX });
+        let records = builder.from_reader(Limited { input, left: ROW_BYTES_MAX, has_begun: false });
         Self { records, places: None, record: ByteRecord::new() }
     }
 
@@ -202,6 +206,8 @@ fn row(record: &ByteRecord, places: &[Option<usize>; COLUMNS.len()]) -> Result<R
 struct Limited<R> {
     input: R,
     left: u64,
+    /// Whether anything was read.
+    has_begun: bool,
 }
 
 impl<R: Read> Read for Limited<R> {
@@ -209,7 +215,16 @@ impl<R: Read> Read for Limited<R> {
         if self.left == 0 {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        let count = self.input.read(buffer)?;
+        let needed = if std::mem::replace(&mut self.has_begun, true) { 1 } else { FIRST_BYTES_MIN };
+        let mut count = 0;
+        while count < needed {
+            match self.input.read(&mut buffer[count..]) {
+                Ok(0) => break,
+                Ok(more) => count += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
         self.left = self.left.saturating_sub(count as u64);
         Ok(count)
     }

@@ -207,6 +207,20 @@ fn a_wrong_record_is_named() {
     }
 }
 
+/// Found by the fuzzer: of a pipe that brought fewer bytes than the mark has, it became part of the first column's
+/// name.
+#[test]
+fn a_byte_order_mark_is_passed_over_however_it_comes() {
+    let text = "\u{feff}key,value\na,b\n".as_bytes();
+    let whole = from_csv(text).expect("a table");
+    assert_eq!(whole.len(), 1);
+    for at in 1..8 {
+        let (begin, rest) = text.split_at(at);
+        let mut reader = csv::Reader::new(std::io::Read::chain(begin, rest));
+        assert_eq!(all(|| reader.next_row()).as_ref(), Ok(&whole), "{at} bytes come first");
+    }
+}
+
 #[test]
 fn a_table_from_elsewhere_needs_two_columns() {
     let rows = from_csv(b"value,key\nJohn,user:1\n\"a, b\",user:2\n").expect("a table");
