@@ -50,8 +50,8 @@ impl Shard {
 
     /// Goes on with the snapshot for about `budget` steps of some tens of nanoseconds each: an entry that is looked at,
     /// sorted, emitted or freed is one, 512 bytes of its value are one more. A call may sort up to 1,024 keys more than
-    /// its budget allows. Calls `sink` with each entry's slot, key and content, and stops early when it breaks,
-    /// which it does when it has taken that entry and has no room for another. Of a large value it must not touch the bytes,
+    /// its budget allows. Calls `sink` with each entry's slot, key and content, and stops early when it breaks, which
+    /// it does when it has taken that entry and has no room for another. Of a large value it must not touch the bytes,
     /// but take a [pin](super::LargeValue::pin).
     ///
     /// # Panics
