@@ -5,10 +5,11 @@ set -euo pipefail
 
 usage() {
     cat <<'HELP'
-usage: scripts/bench_snapshot.sh [save | sizes | disk | all]     default: all
+usage: scripts/bench_snapshot.sh [latency | save | sizes | disk | all]     default: all
 
-  save    ITEMS entries of 20-byte keys and 100-byte values: `eyot snapshot save` beside a load at half of its peak rate;
-          the file's size and time beside JSON lines and redis-server's BGSAVE; kill -9 and a start; restore into an empty
+  latency ITEMS entries of 20-byte keys and 100-byte values: `eyot snapshot save` beside a load at half of its peak rate,
+          with each write on disk before its reply, and without
+  save    the same entries: the file's size and time beside JSON lines and redis-server's BGSAVE; kill -9 and a start; restore into an empty
           node, and both nodes' exports compared; one core and two
   sizes   a tenth as many entries with random values, printable ones and binary ones: the snapshot's size beside that of
           JSON lines, plain and with --compress zstd
@@ -77,9 +78,9 @@ median() {
 }
 
 # Rounds alternate, since what else uses machine and disk shows most in the highest latencies. The client that saves has
-# only the time that the load leaves: it stands for one on another machine.
+# only the time that the load leaves, and writes to memory: it stands for one on another machine.
 save_beside_load() {
-    local peak half before after data_kib round server=$started
+    local peak half before after data_kib round server=$started file=$memory/db.eyot
     drive "$eyot_port" native --pipeline 16 --ratio 1:1 --duration 5s --warmup 1s
     peak=$(total rate_per_s)
     half=$(awk -v peak="$peak" 'BEGIN { printf "%d", peak / 2 }')
@@ -90,7 +91,7 @@ save_beside_load() {
         figure p99_us >>"$work/quiet"
         before=$(rss_kib "$server")
         echo 5 >"/proc/$server/clear_refs"
-        taskset -c "$load_cpu" chrt --idle 0 "$bin/eyot" --address "127.0.0.1:$eyot_port" snapshot save "$work/db.eyot" \
+        taskset -c "$load_cpu" chrt --idle 0 "$bin/eyot" --address "127.0.0.1:$eyot_port" snapshot save "$file" \
             >"$work/save.txt" 2>&1 &
         local saving=$!
         drive "$eyot_port" native --pipeline 16 --ratio 1:1 --rate "$half" --duration 10s --warmup 0s
@@ -98,7 +99,7 @@ save_beside_load() {
         after=$(peak_kib "$server")
         wait "$saving" || fail "save failed: $(cat "$work/save.txt")"
         echo $((after - before)) >>"$work/more"
-        rm "$work/db.eyot"
+        rm "$file"
     done
     data_kib=$((items * 120 / 1024))
     echo "p99 in us: quiet $(tr '\n' ' ' <"$work/quiet")| beside save $(tr '\n' ' ' <"$work/busy")"
@@ -166,7 +167,6 @@ restart_and_cores() {
     stop_all
     await_free "$eyot_port"
     # In memory, where no disk is the limit.
-    memory=$(mktemp -d /dev/shm/eyot-snapshot.XXXXXX)
     cp -a "$work/one" "$memory/two"
     mv "$work/one" "$memory/one"
     ln -s "$memory/one" "$memory/two" "$work/"
@@ -180,7 +180,7 @@ restart_and_cores() {
     goal "one core's time by that of two" "$(awk -v a="$one" -v b="$two" 'BEGIN { printf "%.2f", a / b }')" "at least" 1.7
     echo "SHA-256 of the file: one core $(sha256sum "$work/one.eyot" | cut -c1-16), two $(sha256sum "$work/two.eyot" | cut -c1-16)"
     cmp "$work/one.eyot" "$work/two.eyot" && echo "goal: the same bytes from one core and two: met"
-    rm -rf "$memory" "$work/one" "$work/two" "$work/two.eyot"
+    rm -rf "$memory"/* "$work/one" "$work/two" "$work/two.eyot"
 }
 
 restore_and_compare() {
@@ -214,13 +214,27 @@ redis_beside() {
     rm -rf "$work/redis"
 }
 
+bench_latency() {
+    local sync
+    echo "== latency: $items entries of 20-byte keys and $value_size-byte values"
+    echo "machine: $(machine)"
+    for sync in true false; do
+        start_node latency "$eyot_port" "$resp_port" "$server_cpu" --cores 1 --sync-writes="$sync"
+        echo "eyot $(eyot_version) --sync-writes=$sync"
+        fill_all "$eyot_port" native
+        save_beside_load
+        stop_all
+        await_free "$eyot_port"
+        rm -rf "$work/latency"
+    done
+}
+
 bench_save() {
     echo "== save: $items entries of 20-byte keys and $value_size-byte values"
     echo "machine: $(machine)"
     echo "versions: eyot $(eyot_version), every write on disk before its reply; redis-server $(redis_version)"
     start_node one "$eyot_port" "$resp_port" "$server_cpu" --cores 1
     fill_all "$eyot_port" native
-    save_beside_load
     sizes_and_times
     restart_and_cores
     restore_and_compare
@@ -294,8 +308,8 @@ for argument in "${@:-all}"; do
             usage
             exit 0
             ;;
-        save | sizes | disk) measurements+=("$argument") ;;
-        all) measurements+=(save sizes disk) ;;
+        latency | save | sizes | disk) measurements+=("$argument") ;;
+        all) measurements+=(latency save sizes disk) ;;
         *)
             echo "bench_snapshot: unknown measurement $argument; see --help" >&2
             exit 2
@@ -303,7 +317,8 @@ for argument in "${@:-all}"; do
     esac
 done
 prepare
-memory=$work/none
+memory=$(mktemp -d /dev/shm/eyot-snapshot.XXXXXX)
+readonly memory
 trap 'stop_all; rm -rf "$work" "$memory"' EXIT
 ./scripts/setup.sh --bench
 note "building"
