@@ -180,7 +180,7 @@ restart_and_cores() {
     goal "one core's time by that of two" "$(awk -v a="$one" -v b="$two" 'BEGIN { printf "%.2f", a / b }')" "at least" 1.7
     echo "SHA-256 of the file: one core $(sha256sum "$work/one.eyot" | cut -c1-16), two $(sha256sum "$work/two.eyot" | cut -c1-16)"
     cmp "$work/one.eyot" "$work/two.eyot" && echo "goal: the same bytes from one core and two: met"
-    rm -rf "$memory"/* "$work/one" "$work/two" "$work/two.eyot"
+    rm -rf "${memory:?}"/* "$work/one" "$work/two" "$work/two.eyot"
 }
 
 restore_and_compare() {
@@ -289,7 +289,7 @@ bench_disk() {
     load "$eyot_port" native --clients "$clients" --keys "$keys" --key-prefix '' --value-size 1024 --pipeline 16 --ratio 1:0 \
         --distribution sequential:0 --requests "$keys" --warmup 0s
     load "$eyot_port" native --clients "$clients" --keys "$keys" --key-prefix '' --value-size 1024 --pipeline 16 --ratio 1:0 \
-        --rate 20000 --requests $((keys * 9)) --warmup 0s &
+        --rate 40000 --requests $((keys * 9)) --warmup 0s &
     local loading=$!
     while kill -0 "$loading" 2>/dev/null; do
         now=$(du -sb "$work/disk" 2>/dev/null | cut -f1)
