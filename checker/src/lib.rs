@@ -32,8 +32,8 @@
 //! ```
 //!
 //! Invariants:
-//! - Pure: no file, socket, clock, thread or random number. What is judged is an argument, and the same history gives the
-//!   same report, text included.
+//! - Pure: no file, socket, clock, thread or random number. What is judged is an argument, and the same history gives
+//!   the same report, text included.
 //! - A violation that is reported is one: whatever a checker cannot decide within its limits is reported as undecided.
 //!
 //! Deliberately not here: driving clients, and reading files.

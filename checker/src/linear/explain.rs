@@ -1,4 +1,5 @@
-//! Why a key is not linearizable: the shortest beginning of its history that is not, and the few operations that show it.
+//! Why a key is not linearizable: the shortest beginning of its history that is not, and the few operations that show
+//! it.
 //!
 //! Place in the flow: `linear` asks for it once a key has failed. Every beginning of a linearizable history is
 //! linearizable, so the shortest that is not is found by halving.
@@ -6,8 +7,8 @@
 //! Invariant: the operations that are named are operations of the history, and those of a fault that the zones found
 //! contradict each other by themselves.
 //!
-//! Deliberately not here: a smallest set of operations where the search was needed. Reads and conditions that did not hold
-//! are left out where the failure stays without them, which is sound since they change nothing; a write can hide
+//! Deliberately not here: a smallest set of operations where the search was needed. Reads and conditions that did not
+//! hold are left out where the failure stays without them, which is sound since they change nothing; a write can hide
 //! another's fault, so writes stay.
 
 use std::fmt::Write;
@@ -181,7 +182,8 @@ fn by_search(cut: &[(usize, &Operation)], shown: &Shown<'_>, limits: Limits, bri
     let operations: Vec<&Operation> = essential.iter().map(|(_, operation)| *operation).collect();
     let (mut model, entries, kept) = KeyModel::new(&operations);
     let names: Vec<usize> = kept.into_iter().map(|position| essential[position].0).collect();
-    // What was left out makes a search shorter, if anything; should it end otherwise, the verdict stands without an order.
+    // What was left out makes a search shorter, if anything; should it end otherwise, the verdict stands without an
+    // order.
     let deepest = match search(&mut model, &entries, limits.configurations_max) {
         Answer::Unexplained { deepest } => deepest,
         Answer::Explained { .. } | Answer::Undecided { .. } => Vec::new(),

@@ -3,8 +3,8 @@
 //! Place in the flow: `linear` makes a [`KeyModel`] of a key's operations and hands both to `search`.
 //!
 //! Invariants:
-//! - A value that nothing asks for is like any other such value: all are one number here ([`KeyModel::unasked`]), so that
-//!   writes which nobody saw are equal calls. Not where increments count on from it.
+//! - A value that nothing asks for is like any other such value: all are one number here ([`KeyModel::unasked`]), so
+//!   that writes which nobody saw are equal calls. Not where increments count on from it.
 //! - Where a key only knows reads and appends, its longest read says in which order appends took effect; no other
 //!   order is tried.
 //! - Lists are nodes of a tree, each its parent and one element more, so a state is a number and not a list.
@@ -66,8 +66,8 @@ struct ListNode {
 pub struct KeyModel {
     lists: Vec<ListNode>,
     children: HashMap<(u32, i64), u32, BuildHasherDefault<DefaultHasher>>,
-    /// The longest list that was looked up, with the node of each of its beginnings: most reads begin it, or go on from
-    /// it, and are not looked up element by element.
+    /// The longest list that was looked up, with the node of each of its beginnings: most reads begin it, or go on
+    /// from it, and are not looked up element by element.
     longest: (Vec<i64>, Vec<u32>),
     /// The elements of the longest read, where only reads and appends are known.
     append_order: Option<Vec<i64>>,
