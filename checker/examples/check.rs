@@ -1,12 +1,12 @@
 //! Judges recorded histories, and shows what the checkers cost on this machine.
 //!
 //! ```text
-//! cargo run --release -p eyot-checker --example check -- FILE ...     judges each file; exit 1 if one is not fine
-//! cargo run --release -p eyot-checker --example check                 4,000 operations by 16 clients: time to judge them
+//! cargo run --release -p eyot-checker --example check -- FILE ...   judges each file; exit 1 if one is not fine
+//! cargo run --release -p eyot-checker --example check               4,000 operations by 16 clients: time to judge them
 //! ```
 //!
-//! A file is in the form of `docs/CHECKER.md`. With no file, each history is generated from a seed and judged ten times;
-//! the time is the best of the ten, and the anomalies are planted one by one.
+//! A file is in the form of `docs/CHECKER.md`. With no file, each history is generated from a seed and judged ten
+//! times; the time is the best of the ten, and the anomalies are planted one by one.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
-//! The bank: transfers between accounts leave their sum as it was, so every reading of all accounts must have that sum.
+//! The bank: transfers between accounts leave their sum as it was, so every reading of all accounts must have that
+//! sum.
 //!
 //! Place in the flow: beside `transactions`, for stores whose values are not lists. A recorder hands over what its
 //! transactions read of all accounts.
@@ -78,7 +79,8 @@ pub struct BankFinding {
 }
 
 impl Bank {
-    /// Every fault of every reading, in their order. A reading of the wrong accounts is told as that, and not summed up.
+    /// Every fault of every reading, in their order. A reading of the wrong accounts is told as that, and not summed
+    /// up.
     pub fn check(&self, readings: &[Reading]) -> Vec<BankFinding> {
         let mut findings = Vec::new();
         for (position, reading) in readings.iter().enumerate() {

@@ -1,8 +1,18 @@
 //! Judges recorded histories: what clients asked of a store, when, and what they were told, against what a correct
 //! store could have said.
 //!
-//! Place in the flow: beside it. The simulator and the load generator record a [`history::History`] and have it judged
-//! here; `docs/CHECKER.md` tells which guarantees are checked, how, and what a check does not see.
+//! Place in the flow: beside it. The simulator and the load generator record a [`history::History`] or a
+//! [`transactions::TransactionHistory`] and have it judged here; `docs/CHECKER.md` tells which guarantees are checked,
+//! how, and what a check does not see.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`history`] | operations on single keys, and a recorder for them |
+//! | [`linear`] | is each key linearizable: by zones where values are written once, by search elsewhere |
+//! | [`transactions`] | are transactions isolated: cycles of dependencies |
+//! | [`bank`] | does the sum of all accounts stay |
+//! | [`lines`] | histories as lines of JSON |
+//! | [`generate`] | correct histories from a seed, and faults to plant into them |
 //!
 //! ```
 //! use eyot_checker::history::{Call, Key, Process, Recorder, Reply, Time, Value};
@@ -22,8 +32,8 @@
 //! ```
 //!
 //! Invariants:
-//! - Pure: no file, socket, clock, thread or random number. What is judged is an argument, and the same history gives the
-//!   same report, text included.
+//! - Pure: no file, socket, clock, thread or random number. What is judged is an argument, and the same history gives
+//!   the same report, text included.
 //! - A violation that is reported is one: whatever a checker cannot decide within its limits is reported as undecided.
 //!
 //! Deliberately not here: driving clients, and reading files.

@@ -78,8 +78,8 @@ impl Anomaly {
 /// Places that are tried before a history is said to have none.
 const TRIES_MAX: usize = 20_000;
 
-/// Generates the history of a seed, with the anomaly's mix, and plants the anomaly. `None` if the history has no place for
-/// it: short ones may not.
+/// Generates the history of a seed, with the anomaly's mix, and plants the anomaly. `None` if the history has no
+/// place for it: short ones may not.
 pub fn plant(anomaly: Anomaly, workload: &Workload, seed: u64) -> Option<History> {
     let generated = generate(&Workload { mix: anomaly.mix(), ..*workload }, seed);
     let mut bed = Bed::new(generated, seed);
@@ -288,7 +288,8 @@ impl Bed {
         shows
     }
 
-    /// From a read on, until the next write takes effect, all reads return a value that was overwritten before the read.
+    /// From a read on, until the next write takes effect, all reads return a value that was overwritten before the
+    /// read.
     fn duplicate_write(&mut self) -> bool {
         let Some((read, value)) = self.draw_stale() else { return false };
         let after = self.effects_after(read);

@@ -2,8 +2,8 @@
 //!
 //! Place in the flow: the test of the checker of `transactions`.
 //!
-//! Most anomalies get steps on fresh keys, at the end of transactions that are there already and that overlap or follow
-//! each other as the anomaly needs it. Some change a read that is there.
+//! Most anomalies get steps on fresh keys, at the end of transactions that are there already and that overlap or
+//! follow each other as the anomaly needs it. Some change a read that is there.
 //!
 //! Invariant: what [`plant_transaction`] returns is not strictly serializable, and the finding that
 //! [`TransactionAnomaly::kind`] names is in it; the reason stands at each anomaly.
@@ -97,7 +97,8 @@ const NEAR: u64 = 24;
 /// Keys that no workload reaches.
 const FRESH: [Key; 2] = [Key(u64::MAX - 1), Key(u64::MAX)];
 
-/// Generates the history of a seed and plants the anomaly. `None` if the history has no place for it: short ones may not.
+/// Generates the history of a seed and plants the anomaly. `None` if the history has no place for it: short ones may
+/// not.
 pub fn plant_transaction(
     anomaly: TransactionAnomaly,
     workload: &TransactionWorkload,

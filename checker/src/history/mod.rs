@@ -4,14 +4,14 @@
 //!
 //! Invariants of a [`History`], proved when it is made:
 //! - No operation ends before it begins, and its reply is one that its call can have.
-//! - A process does one thing at a time: its operations do not overlap, and after an operation whose outcome is unknown
-//!   it does nothing more. Whoever goes on after a lost reply goes on under a new process number.
+//! - A process does one thing at a time: its operations do not overlap, and after an operation whose outcome is
+//!   unknown it does nothing more. Whoever goes on after a lost reply goes on under a new process number.
 //!
-//! Times are numbers of one clock, in any unit. An operation comes before another if it ended *before* the other began;
-//! if the two times are equal they count as concurrent, so a coarse clock hides violations and invents none.
+//! Times are numbers of one clock, in any unit. An operation comes before another if it ended *before* the other
+//! began; if the two times are equal they count as concurrent, so a coarse clock hides violations and invents none.
 //!
-//! Deliberately not here: what a call means (`linear`), and the order of keys among each other: linearizability is local,
-//! a history is linearizable if it is so for each key alone (Herlihy and Wing 1990, theorem 1).
+//! Deliberately not here: what a call means (`linear`), and the order of keys among each other: linearizability is
+//! local, a history is linearizable if it is so for each key alone (Herlihy and Wing 1990, theorem 1).
 
 mod recorder;
 

@@ -1,7 +1,7 @@
 //! Takes invocations and outcomes as they happen and makes a [`History`] of them.
 //!
-//! Place in the flow: whoever drives clients (the simulator, a load generator) owns one, tells it what happens, and asks
-//! for the history at the end. The clock is the caller's.
+//! Place in the flow: whoever drives clients (the simulator, a load generator) owns one, tells it what happens, and
+//! asks for the history at the end. The clock is the caller's.
 //!
 //! Invariant: an operation has one outcome; one that was told none is unknown.
 

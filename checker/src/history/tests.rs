@@ -1,3 +1,5 @@
+//! The rules of recording, and what a recorder takes.
+
 use super::*;
 
 fn operation(process: u32, invoked: u64, call: Call, outcome: Outcome) -> Operation {

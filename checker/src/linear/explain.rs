@@ -1,4 +1,5 @@
-//! Why a key is not linearizable: the shortest beginning of its history that is not, and the few operations that show it.
+//! Why a key is not linearizable: the shortest beginning of its history that is not, and the few operations that show
+//! it.
 //!
 //! Place in the flow: `linear` asks for it once a key has failed. Every beginning of a linearizable history is
 //! linearizable, so the shortest that is not is found by halving.
@@ -6,8 +7,8 @@
 //! Invariant: the operations that are named are operations of the history, and those of a fault that the zones found
 //! contradict each other by themselves.
 //!
-//! Deliberately not here: a smallest set of operations where the search was needed. Reads and conditions that did not hold
-//! are left out where the failure stays without them, which is sound since they change nothing; a write can hide
+//! Deliberately not here: a smallest set of operations where the search was needed. Reads and conditions that did not
+//! hold are left out where the failure stays without them, which is sound since they change nothing; a write can hide
 //! another's fault, so writes stay.
 
 use std::fmt::Write;
@@ -20,12 +21,16 @@ use crate::history::{Call, Key, Operation, Outcome, Reply, Time, Value};
 /// Searches that leaving out operations may take, beside the one that failed.
 const SHRINKING_SEARCHES_MAX: usize = 64;
 
+/// Configurations that a search for an explanation may remember: a story is worth less time than the verdict.
+const EXPLAINING_CONFIGURATIONS_MAX: u64 = 50_000;
+
 /// Operations that a story lists; a reader holds no more in the head.
 const LISTED_OPERATIONS_MAX: usize = 12;
 
 /// Explains a key that has failed. `positions` are those of `operations` in the history.
 pub fn violation(key: Key, operations: &[&Operation], positions: &[usize], limits: Limits) -> Violation {
-    let (prefix, cut) = shortest_prefix(operations, limits);
+    let brief = Limits { configurations_max: limits.configurations_max.min(EXPLAINING_CONFIGURATIONS_MAX) };
+    let (prefix, cut) = shortest_prefix(operations, brief);
     let shown = Shown { operations, positions };
     let cut: Vec<(usize, &Operation)> = cut.iter().map(|(position, operation)| (*position, operation)).collect();
     let beginning: Vec<&Operation> = cut.iter().map(|(_, operation)| *operation).collect();
@@ -33,7 +38,7 @@ pub fn violation(key: Key, operations: &[&Operation], positions: &[usize], limit
         let conflict = zones::judge(&beginning).expect("the prefix was chosen because it fails");
         by_zones(conflict, &cut, &shown)
     } else {
-        by_search(&cut, &shown, limits)
+        by_search(&cut, &shown, limits, brief)
     };
     named.sort_unstable();
     named.dedup();
@@ -172,13 +177,16 @@ fn each_before_the_other(crossing: &Crossing, cut: &[(usize, &Operation)], name:
     (Fault::EachBeforeTheOther, named, format!("{}; and {}", sentence(0, 1), sentence(1, 0)))
 }
 
-fn by_search(cut: &[(usize, &Operation)], shown: &Shown<'_>, limits: Limits) -> Explained {
-    let essential = essential(cut, limits);
+fn by_search(cut: &[(usize, &Operation)], shown: &Shown<'_>, limits: Limits, brief: Limits) -> Explained {
+    let essential = essential(cut, brief);
     let operations: Vec<&Operation> = essential.iter().map(|(_, operation)| *operation).collect();
     let (mut model, entries, kept) = KeyModel::new(&operations);
     let names: Vec<usize> = kept.into_iter().map(|position| essential[position].0).collect();
-    let Answer::Unexplained { deepest } = search(&mut model, &entries, limits.configurations_max) else {
-        unreachable!("the prefix was chosen because its search fails, and leaving out kept that")
+    // What was left out makes a search shorter, if anything; should it end otherwise, the verdict stands without an
+    // order.
+    let deepest = match search(&mut model, &entries, limits.configurations_max) {
+        Answer::Unexplained { deepest } => deepest,
+        Answer::Explained { .. } | Answer::Undecided { .. } => Vec::new(),
     };
     let state = deepest.iter().fold(State::Absent, |state, &entry| {
         model.apply(&state, &entries[entry].call).expect("the search placed it here")

@@ -3,8 +3,8 @@
 //! Place in the flow: `linear` makes a [`KeyModel`] of a key's operations and hands both to `search`.
 //!
 //! Invariants:
-//! - A value that nothing asks for is like any other such value: all are one number here ([`KeyModel::unasked`]), so that
-//!   writes which nobody saw are equal calls. Not where increments count on from it.
+//! - A value that nothing asks for is like any other such value: all are one number here ([`KeyModel::unasked`]), so
+//!   that writes which nobody saw are equal calls. Not where increments count on from it.
 //! - Where a key only knows reads and appends, its longest read says in which order appends took effect; no other
 //!   order is tried.
 //! - Lists are nodes of a tree, each its parent and one element more, so a state is a number and not a list.
@@ -66,6 +66,9 @@ struct ListNode {
 pub struct KeyModel {
     lists: Vec<ListNode>,
     children: HashMap<(u32, i64), u32, BuildHasherDefault<DefaultHasher>>,
+    /// The longest list that was looked up, with the node of each of its beginnings: most reads begin it, or go on
+    /// from it, and are not looked up element by element.
+    longest: (Vec<i64>, Vec<u32>),
     /// The elements of the longest read, where only reads and appends are known.
     append_order: Option<Vec<i64>>,
     /// What such appends lead to: of each element in that order, the list that ends with it.
@@ -84,6 +87,7 @@ impl KeyModel {
         let mut model = KeyModel {
             lists: vec![ListNode { parent: EMPTY, element: 0, length: 0 }],
             children: HashMap::default(),
+            longest: (Vec::new(), Vec::new()),
             append_order: append_order(operations),
             appended: HashMap::default(),
             unasked: None,
@@ -102,9 +106,10 @@ impl KeyModel {
     }
 
     fn follow_append_order(&mut self) {
-        let mut node = EMPTY;
-        for element in self.append_order.clone().unwrap_or_default() {
-            node = self.child(node, element);
+        let order = self.append_order.clone().unwrap_or_default();
+        self.list(&order);
+        for (at, element) in order.into_iter().enumerate() {
+            let node = self.longest.1[at];
             // An element that stands there twice leads to either list.
             let again = self.appended.insert(element, Gives::One(State::List(node))).is_some();
             if again {
@@ -147,11 +152,28 @@ impl KeyModel {
             Reply::Value(None) => Some(State::Absent),
             Reply::Value(Some(Value::Int(number))) => Some(State::Int(*number)),
             Reply::Value(Some(Value::List(elements))) => {
-                let node = elements.iter().fold(EMPTY, |node, &element| self.child(node, element));
+                let node = self.list(elements);
                 Some(if node == EMPTY { State::Absent } else { State::List(node) })
             }
             _ => None,
         }
+    }
+
+    /// The node of a list.
+    fn list(&mut self, elements: &[i64]) -> u32 {
+        let (longest, nodes) = &self.longest;
+        let shared = longest.iter().zip(elements).take_while(|(known, element)| known == element).count();
+        let mut node = shared.checked_sub(1).map_or(EMPTY, |last| nodes[last]);
+        if elements.len() <= longest.len() {
+            return elements[shared..].iter().fold(node, |node, &element| self.child(node, element));
+        }
+        let mut nodes = nodes[..shared].to_vec();
+        for &element in &elements[shared..] {
+            node = self.child(node, element);
+            nodes.push(node);
+        }
+        self.longest = (elements.to_vec(), nodes);
+        node
     }
 
     fn child(&mut self, parent: u32, element: i64) -> u32 {

@@ -4,16 +4,16 @@
 //! Place in the flow: `linear` calls it for keys that the zones of `zones` do not cover. What the operations mean is a
 //! [`Model`].
 //!
-//! The list has a node for each call and each return, by time. Operations whose calls lie before the first return may be
-//! next; whatever is placed leaves the list with both nodes:
+//! The list has a node for each call and each return, by time. Operations whose calls lie before the first return may
+//! be next; whatever is placed leaves the list with both nodes:
 //!
 //! ```text
 //! head ─ call A ─ call B ─ return A ─ call C ─ return B ─ return C      A or B may be next, C not before A
 //! head ─ call A ─ return A ─ call C ─ return C                          B is placed: now A; C not before it
 //! ```
 //!
-//! A configuration is the set of placed operations and the state. One that was reached before leads nowhere new. The set
-//! is a bitset without the leading words that are full: a few words, however long the history.
+//! A configuration is the set of placed operations and the state. One that was reached before leads nowhere new. The
+//! set is a bitset without the leading words that are full: a few words, however long the history.
 //!
 //! What keeps the search short on real histories, each of which leaves the answer as it is:
 //! - A call that changes nothing is placed as soon as its reply fits: moving it there from a later place is harmless.
@@ -25,9 +25,15 @@
 //!
 //! Deliberately not here: time limits. The bound is the number of configurations.
 
+mod events;
+mod placed;
+
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hash};
+
+use events::Events;
+use placed::Placed;
 
 /// What operations on one object mean: a sequential specification. The replies are part of the calls.
 pub trait Model {
@@ -354,150 +360,5 @@ impl<'a, M: Model> Walk<'a, M> {
             self.placed.remove(position);
             self.list.put_back(position);
         }
-    }
-}
-
-/// Calls and returns by time, as a list from which operations are lifted and into which they are put back.
-struct Events {
-    /// Node `i` is the call of entry `i`, node `count + i` its return, node `2 * count` both ends.
-    count: usize,
-    next: Vec<u32>,
-    previous: Vec<u32>,
-    has_return: Vec<bool>,
-}
-
-impl Events {
-    fn new<Call>(entries: &[Entry<Call>]) -> Self {
-        let count = entries.len();
-        // Calls stand before returns of the same time: such operations are concurrent.
-        let mut nodes: Vec<(u64, bool, usize)> = Vec::with_capacity(2 * count);
-        for (position, entry) in entries.iter().enumerate() {
-            nodes.push((entry.invoked, false, position));
-            if let Some(completed) = entry.completed {
-                nodes.push((completed, true, count + position));
-            }
-        }
-        nodes.sort_unstable();
-        let mut events = Events {
-            count,
-            next: vec![0; 2 * count + 1],
-            previous: vec![0; 2 * count + 1],
-            has_return: entries.iter().map(|entry| entry.completed.is_some()).collect(),
-        };
-        let mut last = 2 * count;
-        for node in nodes.iter().map(|&(_, _, node)| node).chain([2 * count]) {
-            events.next[last] = node as u32;
-            events.previous[node] = last as u32;
-            last = node;
-        }
-        events
-    }
-
-    fn first(&self) -> usize {
-        self.next[2 * self.count] as usize
-    }
-
-    fn after(&self, node: usize) -> usize {
-        self.next[node] as usize
-    }
-
-    /// The operation whose call this node is; `None` at a return and at the end.
-    fn call_at(&self, node: usize) -> Option<usize> {
-        (node < self.count).then_some(node)
-    }
-
-    fn is_return_of(&self, node: usize, position: usize) -> bool {
-        node == self.count + position
-    }
-
-    fn unlink(&mut self, node: usize) {
-        let (previous, next) = (self.previous[node], self.next[node]);
-        self.next[previous as usize] = next;
-        self.previous[next as usize] = previous;
-    }
-
-    fn link(&mut self, node: usize) {
-        let (previous, next) = (self.previous[node], self.next[node]);
-        self.next[previous as usize] = node as u32;
-        self.previous[next as usize] = node as u32;
-    }
-
-    fn lift(&mut self, position: usize) {
-        self.unlink(position);
-        if self.has_return[position] {
-            self.unlink(self.count + position);
-        }
-    }
-
-    /// Undoes the last `lift` that is not undone yet.
-    fn put_back(&mut self, position: usize) {
-        if self.has_return[position] {
-            self.link(self.count + position);
-        }
-        self.link(position);
-    }
-}
-
-/// The set of placed operations. Those with an outcome have bits in the order of their calls, so that all but a few words
-/// are full or empty; those without one, which may stay unplaced for ever, have bits of their own behind them.
-struct Placed {
-    bit: Vec<u32>,
-    words: Vec<u64>,
-    /// Words with bits of operations that have an outcome.
-    answered_words: usize,
-    /// All words before this one are full.
-    full: usize,
-    /// All of `answered_words` from this one on are empty.
-    empty: usize,
-}
-
-impl Placed {
-    fn new<Call>(entries: &[Entry<Call>]) -> Self {
-        let answered = entries.iter().filter(|entry| entry.completed.is_some()).count();
-        let answered_words = answered.div_ceil(64);
-        let mut order: Vec<usize> = (0..entries.len()).collect();
-        order.sort_by_key(|&position| (entries[position].completed.is_none(), entries[position].invoked, position));
-        let mut bit = vec![0; entries.len()];
-        for (rank, &position) in order.iter().enumerate() {
-            let gap = if rank < answered { 0 } else { answered_words * 64 - answered };
-            bit[position] = (rank + gap) as u32;
-        }
-        let words = vec![0; answered_words + (entries.len() - answered).div_ceil(64)];
-        Placed { bit, words, answered_words, full: 0, empty: 0 }
-    }
-
-    fn insert(&mut self, position: usize) {
-        let bit = self.bit[position] as usize;
-        self.words[bit / 64] |= 1 << (bit % 64);
-        if bit / 64 < self.answered_words {
-            self.empty = self.empty.max(bit / 64 + 1);
-            while self.full < self.empty && self.words[self.full] == u64::MAX {
-                self.full += 1;
-            }
-        }
-    }
-
-    fn remove(&mut self, position: usize) {
-        let bit = self.bit[position] as usize;
-        self.words[bit / 64] &= !(1 << (bit % 64));
-        if bit / 64 < self.answered_words {
-            self.full = self.full.min(bit / 64);
-            while self.empty > self.full && self.words[self.empty - 1] == 0 {
-                self.empty -= 1;
-            }
-        }
-    }
-
-    /// The set: the number of full words, the number of words that follow, these, and the words of those without an
-    /// outcome. Equal sets have equal words.
-    fn words(&self) -> Box<[u64]> {
-        let window = &self.words[self.full..self.empty.max(self.full)];
-        let unanswered = &self.words[self.answered_words..];
-        let used = unanswered.iter().rposition(|&word| word != 0).map_or(0, |last| last + 1);
-        let mut words = Vec::with_capacity(1 + window.len() + used);
-        words.push((self.full as u64) << 32 | window.len() as u64);
-        words.extend_from_slice(window);
-        words.extend_from_slice(&unanswered[..used]);
-        words.into_boxed_slice()
     }
 }

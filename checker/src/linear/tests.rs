@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::generate::{generate, plant, Anomaly, Mix, Workload};
+use crate::generate::{generate, plant, Anomaly, Mix, Random, Workload};
 use crate::history::{Call, Outcome, Process, Reply, Value};
 
 /// An operation that was done; each is a process of its own.
@@ -292,6 +292,32 @@ fn small_correct_histories_pass_all_three_and_small_faults_fail_all_three() {
         }
     }
     assert!(planted > 1_000, "only {planted} faults were planted");
+}
+
+#[test]
+fn zones_and_search_agree_on_disturbed_histories_of_middle_size() {
+    let mut verdicts = [0_u32; 2];
+    for seed in 0..2_000 {
+        let workload = Workload { clients: 5, operations: 150, keys: 1, unknown_permille: 20, ..Workload::default() };
+        let mut operations = generate(&workload, seed).history.into_operations();
+        let mut random = Random::new(!seed);
+        // A value from nearby: often one that may be, as operations overlap.
+        let (place, distance) = (random.below(150) as usize, random.below(9));
+        let nearby = (place as u64 + distance).saturating_sub(4).min(149) as usize;
+        let (Call::Write(value), Outcome::Done { reply: shown @ Reply::Value(_), .. }) =
+            (operations[nearby].call, &mut operations[place].outcome)
+        else {
+            continue;
+        };
+        *shown = saw(value);
+        let history = History::new(operations).expect("a history");
+        let report = check(&history, Limits::default());
+        assert_eq!((report.keys_by_zones, report.keys_by_search), (1, 0));
+        let verdict = report.verdict();
+        assert_eq!(check_by_search(&history, Limits::default()), verdict, "seed {seed}: {report}");
+        verdicts[usize::from(verdict == Verdict::Linearizable)] += 1;
+    }
+    assert!(verdicts.iter().all(|&count| count > 100), "too few of one kind: {verdicts:?}");
 }
 
 #[test]

@@ -4,15 +4,15 @@
 //! Place in the flow: `linear` calls it for keys that only know reads and writes, with distinct values. It takes
 //! O(n log n), where the search of `search` may take exponentially long.
 //!
-//! The operations of one value (its write and the reads that returned it) are its cluster; in any order that explains the
-//! replies they stand together. Let `f` be the earliest end in a cluster, and `s` the latest beginning. Cluster `a` must
-//! come before `b` if an operation of `a` ended before one of `b` began, which is `f(a) < s(b)`. So the history is
-//! linearizable if and only if no read ended before its write began, and no two clusters must each come before the
-//! other. Pairs suffice: in a cycle without a shorter one, `a` before `b` but not `b` before `a` gives
+//! The operations of one value (its write and the reads that returned it) are its cluster; in any order that explains
+//! the replies they stand together. Let `f` be the earliest end in a cluster, and `s` the latest beginning. Cluster
+//! `a` must come before `b` if an operation of `a` ended before one of `b` began, which is `f(a) < s(b)`. So the
+//! history is linearizable if and only if no read ended before its write began, and no two clusters must each come
+//! before the other. Pairs suffice: in a cycle without a shorter one, `a` before `b` but not `b` before `a` gives
 //! `f(b) >= s(a) > f(the one before a)`, all around, which no numbers fulfil.
 //!
-//! A cluster with `f < s` holds its value at least from `f` to `s`: a forward zone. Others, backward zones, can be placed
-//! in any instant from `s` to `f`:
+//! A cluster with `f < s` holds its value at least from `f` to `s`: a forward zone. Others, backward zones, can be
+//! placed in any instant from `s` to `f`:
 //!
 //! ```text
 //! write 1  |---|                       value 1: f and s as marked: a forward zone
@@ -72,8 +72,8 @@ pub struct Crossing {
     pub writes: [Option<usize>; 2],
 }
 
-/// Whether the zones decide a key: it knows nothing but reads and writes, no write tells what was before, and no value is
-/// written twice.
+/// Whether the zones decide a key: it knows nothing but reads and writes, no write tells what was before, and no
+/// value is written twice.
 pub fn decide(operations: &[&Operation]) -> bool {
     let mut written: Vec<i64> = Vec::with_capacity(operations.len());
     for operation in operations {

@@ -1,7 +1,7 @@
 //! Histories as lines of JSON: the format that a recorder writes and a checker reads. `docs/CHECKER.md` has examples.
 //!
-//! Place in the flow: between a program that drives clients, such as the load generator, and the checkers; the simulator
-//! needs it for what it keeps only.
+//! Place in the flow: between a program that drives clients, such as the load generator, and the checkers; the
+//! simulator needs it for what it keeps only.
 //!
 //! ```text
 //! {"eyot_history":1,"of":"operations"}                               the header: version, and what the lines are
@@ -202,8 +202,8 @@ impl<R: Record> Encoder<R> {
         header.expect("a header has no map and no float") + "\n"
     }
 
-    /// The line of a record, with its newline; valid until the next one. Longer ones than [`LINE_BYTES_MAX`] would not be
-    /// read again.
+    /// The line of a record, with its newline; valid until the next one. Longer ones than [`LINE_BYTES_MAX`] would
+    /// not be read again.
     pub fn line(&mut self, record: &R) -> &[u8] {
         self.line.clear();
         record.write(&mut self.line);

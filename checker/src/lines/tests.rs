@@ -1,3 +1,5 @@
+//! Golden lines in both directions, bad ones with their messages, and whatever bytes there are.
+
 use proptest::prelude::*;
 
 use super::*;

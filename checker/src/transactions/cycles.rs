@@ -10,15 +10,16 @@
 //! | G-single | rw | ww, wr |
 //! | G2 | rw | ww, wr, rw |
 //!
-//! A kind is looked for without edges of time first, and with them only where that finds none. In a part with a G-single
-//! there are cycles with more anti-dependencies as well, through the same fault; so G2 is looked for where there is none
-//! (without edges of time, also where the G-single needs them), and then every way back has a further rw.
+//! A kind is looked for without edges of time first, and with them only where that finds none. In a part with a
+//! G-single there are cycles with more anti-dependencies as well, through the same fault; so G2 is looked for where
+//! there is none (without edges of time, also where the G-single needs them), and then every way back has a further
+//! rw.
 //!
 //! Where a way back may lie is told by the order in which Tarjan's algorithm closes components: what reaches a node is
 //! never closed before it. Nearly all edges that lead forward in time are dismissed by that alone.
 //!
-//! Invariant: a graph without a cycle is known as such in time linear in its size. Only where there are cycles is there a
-//! search, and it has a budget.
+//! Invariant: a graph without a cycle is known as such in time linear in its size. Only where there are cycles is
+//! there a search, and it has a budget.
 
 use std::collections::BTreeSet;
 
@@ -221,8 +222,8 @@ impl<'a> Ways<'a> {
         Ways { graph, reached: vec![(0, 0); graph.nodes()], search: 0, left: EDGE_VISITS_MAX }
     }
 
-    /// A short cycle that begins with one of `starts` and goes on by edges of `back`, whose components are `reach`: the
-    /// shortest one, unless there are very many.
+    /// A short cycle that begins with one of `starts` and goes on by edges of `back`, whose components are `reach`:
+    /// the shortest one, unless there are very many.
     fn shortest(&mut self, starts: &[usize], back: Reasons, reach: &Components) -> Option<Vec<usize>> {
         let mut best: Option<Vec<usize>> = None;
         let mut enough = 0;
@@ -241,8 +242,8 @@ impl<'a> Ways<'a> {
         best
     }
 
-    /// A shortest way of at most `longest` edges from the end of edge `start` to its beginning; `start` stands first in
-    /// the answer.
+    /// A shortest way of at most `longest` edges from the end of edge `start` to its beginning; `start` stands first
+    /// in the answer.
     fn way_back(&mut self, start: usize, back: Reasons, longest: usize, reach: &Components) -> Option<Vec<usize>> {
         let Edge { from: goal, to: begin, .. } = self.graph.edges[start];
         // What lies between, in the order in which components are closed.

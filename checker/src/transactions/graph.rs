@@ -12,8 +12,8 @@
 //! Invariants:
 //! - Every edge holds in every serial order that explains the reads: dependencies that follow from others through
 //!   further elements have no edge of their own.
-//! - Edges of time are as few as say the same (the transitive reduction over the transactions that are open at once): a
-//!   transaction gets one from each of those that ended before it and after which none has begun and ended since.
+//! - Edges of time are as few as say the same (the transitive reduction over the transactions that are open at once):
+//!   a transaction gets one from each of those that ended before it and after which none has begun and ended since.
 //! - What no read shows comes behind everything that one shows. It is not ordered among itself.
 
 use super::orders::{Append, Order, Orders};

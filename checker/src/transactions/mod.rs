@@ -1,9 +1,10 @@
-//! Are transactions isolated from each other: cycles of dependencies, after Adya ("Weak Consistency: A Generalized Theory
-//! and Optimistic Implementations for Distributed Transactions", 1999), found as Elle does it (Kingsbury and Alvaro,
-//! "Elle: Inferring Isolation Anomalies from Experimental Observations", VLDB 2020).
+//! Are transactions isolated from each other: cycles of dependencies, after Adya ("Weak Consistency: A Generalized
+//! Theory and Optimistic Implementations for Distributed Transactions", 1999), found as Elle does it (Kingsbury and
+//! Alvaro, "Elle: Inferring Isolation Anomalies from Experimental Observations", VLDB 2020).
 //!
-//! Place in the flow: a recorder or the line format makes a [`TransactionHistory`], [`check`] judges it. `orders` finds
-//! in which order appends took effect, `graph` what depends on what, `cycles` what depends on itself; `story` tells it.
+//! Place in the flow: a recorder or the line format makes a [`TransactionHistory`], [`check`] judges it. `orders`
+//! finds in which order appends took effect, `graph` what depends on what, `cycles` what depends on itself; `story`
+//! tells it.
 //!
 //! Transactions read lists and append to them, each element once for each key. So one read shows all versions of a key
 //! up to its own, and who made them: the order of versions need not be guessed.
@@ -13,7 +14,7 @@
 //! | internal | a transaction contradicts its own reads and appends | any |
 //! | unknown element | a read has an element that nobody appended | any |
 //! | duplicate | a read has an element twice | any |
-//! | incompatible orders | two reads of a key of which neither begins with the other; a read against the order of one transaction's steps | any |
+//! | incompatible orders | reads of a key that do not begin each other, or against a transaction's own order | any |
 //! | lost append | an append that was committed before a read began, and that no read shows | strict serializability |
 //! | G1a | a read has an element of a transaction that aborted | read committed |
 //! | G1b | a read ends in the midst of another transaction's appends | read committed |
@@ -22,11 +23,11 @@
 //! | G-single | a cycle with one read of what is overwritten: read skew, lost update | snapshot isolation |
 //! | G2 | a cycle with more of them: write skew | serializability |
 //!
-//! A cycle that needs an edge of real time (one transaction ended before the other began) breaks strict serializability
-//! only; it is marked so.
+//! A cycle that needs an edge of real time (one transaction ended before the other began) breaks strict
+//! serializability only; it is marked so.
 //!
-//! Invariant: every finding is a violation, whatever the store did. The reverse does not hold: what no read shows is not
-//! known (`docs/CHECKER.md` says what that means).
+//! Invariant: every finding is a violation, whatever the store did. The reverse does not hold: what no read shows is
+//! not known (`docs/CHECKER.md` says what that means).
 //!
 //! Deliberately not here: predicates (a G2 is one of items), and registers, whose versions have to be guessed.
 
@@ -207,13 +208,13 @@ pub struct Finding {
 pub struct Report {
     /// Transactions that were looked at.
     pub transactions: usize,
-    /// The findings, by kind; of each kind at most [`FINDINGS_PER_KIND_MAX`], of cycles one for each kind and each set of
-    /// transactions that all depend on each other.
+    /// The findings, by kind; of each kind at most [`FINDINGS_PER_KIND_MAX`], of cycles one for each kind and each
+    /// set of transactions that all depend on each other.
     pub findings: Vec<Finding>,
     /// How many there were of each kind.
     pub counts: BTreeMap<Kind, usize>,
-    /// Whether all cycles were looked for. If not there are some, more than the budget of the search allowed to tell: a
-    /// G-single may be told as a G2, or no cycle at all.
+    /// Whether all cycles were looked for. If not there are some, more than the budget of the search allowed to tell:
+    /// a G-single may be told as a G2, or no cycle at all.
     pub is_complete: bool,
 }
 

@@ -1,13 +1,13 @@
-//! In which order appends took effect, as the longest read of each key shows it; and what is wrong with reads without a
-//! cycle.
+//! In which order appends took effect, as the longest read of each key shows it; and what is wrong with reads without
+//! a cycle.
 //!
 //! Place in the flow: the first part of `check`. `graph` builds on [`Orders`].
 //!
 //! Invariants:
 //! - An order holds what the longest read of a committed transaction shows, up to the first element that stands there
 //!   twice; every other read that is used begins it.
-//! - Only the longest read of a key is looked at element by element. Others are compared with it as a whole, so a history
-//!   costs what its reads are long and no more.
+//! - Only the longest read of a key is looked at element by element. Others are compared with it as a whole, so a
+//!   history costs what its reads are long and no more.
 //!
 //! Deliberately not here: reads of transactions that aborted or whose outcome is unknown; nobody was told them.
 

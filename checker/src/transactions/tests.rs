@@ -1,4 +1,5 @@
-//! Every class of anomaly by hand, the checker against the definition, and planted anomalies in histories of real size.
+//! Every class of anomaly by hand, the checker against the definition, and planted anomalies in histories of real
+//! size.
 
 use proptest::prelude::*;
 
@@ -146,7 +147,8 @@ fn duplicates_strangers_and_incompatible_orders_are_found() {
     assert_eq!(kinds(backwards), [Kind::IncompatibleOrders, Kind::G1b]);
 }
 
-/// Whether a report has the anomaly. Where other dependencies close a cycle of a G2 in a tighter way, it is told as that.
+/// Whether a report has the anomaly. Where other dependencies close a cycle of a G2 in a tighter way, it is told as
+/// that.
 fn shows(report: &Report, anomaly: TransactionAnomaly) -> bool {
     report.has(anomaly.kind()) || anomaly.kind() == Kind::G2 && report.has(Kind::GSingle)
 }
