@@ -95,6 +95,18 @@ fn operations_that_touch_at_an_instant_are_concurrent() {
 }
 
 #[test]
+fn the_last_instants_of_the_clock_are_like_others() {
+    let end = u64::MAX;
+    let operations = vec![
+        done(1, 0, end - 1, Call::Write(1), Reply::Acknowledged),
+        done(2, end, end, Call::Read, Reply::Value(None)),
+    ];
+    let history = History::new(operations).expect("a history");
+    assert_eq!(check_by_search(&history, Limits::default()), Verdict::Violated);
+    assert_eq!(check(&history, Limits::default()).verdict(), Verdict::Violated);
+}
+
+#[test]
 fn a_violation_that_the_search_found_says_where_the_longest_order_ends() {
     let report = report(vec![
         done(1, 0, 10, Call::Increment(1), Reply::Number(1)),

@@ -101,7 +101,7 @@ pub fn judge(operations: &[&Operation]) -> Option<Conflict> {
         Err(conflict) => return Some(conflict),
     };
     // What was neither read nor acknowledged need not have happened.
-    clusters.retain(|cluster| cluster.earliest_end.0 < u64::MAX);
+    clusters.retain(|cluster| cluster.earliest_end.0 < NEVER);
     crossing(&clusters).map(|[first, second]| {
         Conflict::EachBeforeTheOther(Box::new(Crossing {
             values: [first.value, second.value],
@@ -113,24 +113,28 @@ pub fn judge(operations: &[&Operation]) -> Option<Conflict> {
     })
 }
 
-/// The operations of one value. Times are shifted by one, so that 0 is before everything.
+/// The time after all others: of an end that never came.
+const NEVER: u128 = u128::MAX;
+
+/// The operations of one value. Times are shifted by one, so that 0 is before everything; the longer type has room for
+/// that.
 #[derive(Debug, Clone)]
 struct Cluster {
     value: Option<i64>,
     write: Option<usize>,
     /// `f`, and whose it is.
-    earliest_end: (u64, Option<usize>),
+    earliest_end: (u128, Option<usize>),
     /// `s`, and whose it is.
-    latest_begin: (u64, Option<usize>),
+    latest_begin: (u128, Option<usize>),
 }
 
 impl Cluster {
     fn add(&mut self, position: usize, operation: &Operation) {
-        let end = operation.outcome.at().map_or(u64::MAX, |at| at.0.saturating_add(1));
+        let end = operation.outcome.at().map_or(NEVER, |at| u128::from(at.0) + 1);
         if end < self.earliest_end.0 {
             self.earliest_end = (end, Some(position));
         }
-        let begin = operation.invoked.0.saturating_add(1);
+        let begin = u128::from(operation.invoked.0) + 1;
         if begin > self.latest_begin.0 {
             self.latest_begin = (begin, Some(position));
         }
@@ -160,7 +164,7 @@ fn clusters(operations: &[&Operation]) -> Result<Vec<Cluster>, Conflict> {
                 let mut cluster = Cluster {
                     value: Some(value),
                     write: Some(position),
-                    earliest_end: (u64::MAX, None),
+                    earliest_end: (NEVER, None),
                     latest_begin: (0, None),
                 };
                 cluster.add(position, operation);
