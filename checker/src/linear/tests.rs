@@ -95,6 +95,17 @@ fn operations_that_touch_at_an_instant_are_concurrent() {
 }
 
 #[test]
+fn an_empty_list_is_an_absent_key_for_all_checkers() {
+    let empty = Reply::Value(Some(Value::List(Vec::new())));
+    let read_first = vec![done(1, 0, 5, Call::Read, empty.clone())];
+    assert_eq!(report(read_first.clone()).verdict(), Verdict::Linearizable);
+    let history = History::new(read_first).expect("a history");
+    assert_eq!(check_by_search(&history, Limits::default()), Verdict::Linearizable);
+    let read_late = vec![done(2, 0, 5, Call::Write(1), Reply::Acknowledged), done(1, 6, 7, Call::Read, empty)];
+    assert_eq!(report(read_late).verdict(), Verdict::Violated);
+}
+
+#[test]
 fn the_last_instants_of_the_clock_are_like_others() {
     let end = u64::MAX;
     let operations = vec![

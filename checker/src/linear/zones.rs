@@ -183,7 +183,8 @@ fn clusters(operations: &[&Operation]) -> Result<Vec<Cluster>, Conflict> {
         let value = match value {
             None => None,
             Some(Value::Int(value)) => Some(*value),
-            // Nobody appends here.
+            // Nobody appends here, and an empty list is an absent key.
+            Some(Value::List(list)) if list.is_empty() => None,
             Some(Value::List(_)) => return Err(Conflict::NeverWritten { read }),
         };
         let Some(cluster) = clusters.get_mut(&value) else {
