@@ -26,6 +26,7 @@ mod group;
 mod log;
 mod membership;
 mod message;
+mod observe;
 mod output;
 mod planted;
 mod prng;

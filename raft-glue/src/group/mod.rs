@@ -280,6 +280,11 @@ impl Group {
         self.raw.store().byte_length()
     }
 
+    pub(crate) fn log_term(&self, index: Index) -> Option<Term> {
+        let is_kept = index >= self.raw.store().floor().index && index <= self.last();
+        is_kept.then(|| self.raw.raft.raft_log.term(index.0).ok()).flatten().map(Term)
+    }
+
     /// Who belongs to the group, as of the applied index.
     pub fn membership(&self) -> &Membership {
         &self.membership
