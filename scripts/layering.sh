@@ -46,6 +46,7 @@ eyot-disk      |                                         | $impure
 eyot-server    | eyot-disk eyot-protocol eyot-raft-glue eyot-ring  |
 eyot-client    | eyot-protocol                           | glommio io-uring
 eyot-loadgen   | eyot-client eyot-protocol eyot-ring     | glommio
+eyot-simulator | eyot-checker eyot-protocol eyot-raft-glue        | glommio tokio io-uring mio socket2
 eyot-fuzz      | eyot-checker eyot-client eyot-disk eyot-protocol eyot-raft-glue eyot-ring eyot-server |
 "
 

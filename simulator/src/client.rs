@@ -338,3 +338,60 @@ impl Client {
         self.end(Ended::Unknown, now, history);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client that has just asked to open its first session, and what it sent.
+    fn asking(attempts_max: u64) -> (Client, History, Request) {
+        let mut plan = Plan::of_seed(1);
+        plan.items.clear();
+        let mut client = Client::of(&plan, 0, 3);
+        client.attempts_max = attempts_max;
+        let mut history = History::default();
+        let Next::Send { request, .. } = client.ask(1, 0, &mut history) else { panic!("it asks") };
+        (client, history, request)
+    }
+
+    fn refused(request: Request) -> Reply {
+        Reply { request, result: Told::Refused(None) }
+    }
+
+    #[test]
+    fn a_client_says_not_applied_only_when_every_attempt_was_refused() {
+        let (mut client, mut history, request) = asking(1);
+        assert_eq!(client.hears(&refused(request), 5, &mut history).1, Some(1));
+
+        let (mut client, mut history, request) = asking(2);
+        let (next, not_applied) = client.times_out(&request, 5, &mut history);
+        assert!(matches!(next, Next::Retry(_)) && not_applied.is_none());
+        let Next::Send { request: second, .. } = client.send_again() else { panic!("it asks again") };
+        assert_eq!(second.ask, request.ask, "the same thing");
+        assert_eq!(client.hears(&refused(second), 9, &mut history).1, None, "nobody knows about the first attempt");
+        assert_eq!(client.unknown, 1);
+    }
+
+    #[test]
+    fn a_refusal_that_comes_twice_counts_once_and_an_old_one_not_at_all() {
+        let (mut client, mut history, request) = asking(9);
+        assert!(matches!(client.hears(&refused(request), 5, &mut history).0, Next::Retry(_)));
+        assert_eq!(client.hears(&refused(request), 6, &mut history).0, Next::Nothing);
+        let Next::Send { request: second, .. } = client.send_again() else { panic!("it asks again") };
+        assert_eq!(client.hears(&refused(request), 7, &mut history).0, Next::Nothing);
+        assert_eq!(client.times_out(&request, 8, &mut history).0, Next::Nothing);
+        let opened = Reply { request: second, result: Told::Done(Answer::Opened(7)) };
+        assert!(matches!(client.hears(&opened, 9, &mut history).0, Next::Think(_)));
+        assert_eq!(client.operation(), None);
+        assert_eq!(client.hears(&opened, 10, &mut history).0, Next::Nothing);
+    }
+
+    #[test]
+    fn an_answer_to_any_attempt_is_an_answer() {
+        let (mut client, mut history, request) = asking(9);
+        client.times_out(&request, 5, &mut history);
+        assert!(matches!(client.send_again(), Next::Send { .. }));
+        let late = Reply { request, result: Told::Done(Answer::Opened(7)) };
+        assert!(matches!(client.hears(&late, 9, &mut history).0, Next::Think(_)));
+    }
+}

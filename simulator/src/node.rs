@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use eyot_raft_glue::{
-    EntryPosition, Group, GroupId, Identity, Index, LogEntry, PeerId, Recovered, RecoveryError, Settings, SnapshotId,
+    EntryPosition, Group, GroupId, Identity, Index, LogEntry, PeerId, PersistRecord, Recovered, RecoveryError, Settings, SnapshotId,
     SnapshotMeta,
 };
 
@@ -147,6 +147,8 @@ pub struct Start<'a> {
     pub recipe: Recipe,
     /// How many groups.
     pub groups: u32,
+    /// Whether records are read from their bytes.
+    pub encodes: bool,
     /// Records after which the log is rewritten.
     pub records_kept_max: usize,
     /// The seed of its election timeouts.
@@ -203,7 +205,10 @@ impl Node {
     /// Starts the process from what the disk has.
     pub fn start(&mut self, start: &Start<'_>, dice: &mut Dice) -> Result<(), Refusal> {
         self.disk.rewrite(start.groups, start.records_kept_max);
-        let records = self.disk.recover().map_err(Refusal::Damaged)?;
+        let mut records = self.disk.recover().map_err(Refusal::Damaged)?;
+        if start.encodes {
+            records.iter_mut().for_each(|record| *record = through_bytes(record));
+        }
         let mut recovered = vec![Recovered::default(); start.groups as usize];
         records.into_iter().for_each(|record| recovered[record.group.0 as usize].replay(record));
         self.incarnation += 1;
@@ -270,4 +275,11 @@ impl Node {
         self.life = Life::Spare;
         self.is_doomed = false;
     }
+}
+
+/// A record as it comes out of its bytes.
+fn through_bytes(record: &PersistRecord) -> PersistRecord {
+    let mut bytes = Vec::new();
+    record.encode(&mut bytes);
+    PersistRecord::decode(&bytes.into()).expect("what a group writes can be read")
 }

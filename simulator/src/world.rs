@@ -299,6 +299,7 @@ impl World {
             recipe: self.recipe,
             groups: self.plan.groups,
             records_kept_max: if self.snapshot_every < 100 { 20 } else { RECORDS_KEPT_MAX },
+            encodes: self.encodes,
             seed: self.plan.seed,
         };
         let result = node.start(&start, &mut self.node_dice);
