@@ -21,8 +21,47 @@
 
 #![forbid(unsafe_code)]
 
+mod core;
+mod group;
 mod log;
+mod membership;
+mod message;
+mod observe;
+mod output;
+mod planted;
+mod prng;
+mod record;
+mod recovery;
+pub mod session;
+mod settings;
+mod trace_hook;
 mod types;
+mod wire;
 
+pub use self::core::{
+    decode_batch, decode_frame, envelope_length, BatchNumber, Core, CoreSettings, Frame, FrameReport, LogBatch, Turn,
+    BATCH_BYTES_MAX, CONTROL_BYTES_MAX, ENVELOPE_BYTES_MAX, ENVELOPE_HEADER_BYTES, ENVELOPE_ITEMS_MAX,
+    NODE_BYTES_MAX_DEFAULT, POLLS_PER_TURN_MAX_DEFAULT,
+};
+pub use group::{
+    Dropped, Group, MembershipError, ProposeError, ReadError, ReadKind, SnapshotError, Staged, TransferError,
+};
 pub use log::{ShardLog, Standalone};
-pub use types::{EntryKind, EntryPosition, Index, NodeId, ShardId, Term, Version};
+pub use membership::{Membership, MembershipChange, PEERS_MAX};
+pub use message::{MessageKind, PeerMessage, MESSAGE_BYTES_MAX};
+pub use output::{Apply, Event, Fate, Install, Output, ProposalOutcome, ReadFailure, ReadOutcome, Role};
+#[cfg(not(feature = "planted-bugs"))]
+pub(crate) use planted::PlantedBug;
+#[cfg(feature = "planted-bugs")]
+pub use planted::PlantedBug;
+pub use record::{EntryBody, HardState, LogEntry, PersistRecord, SnapshotMeta, ENTRIES_MAX, ENTRY_BYTES_MAX};
+pub use recovery::{Recovered, RecoveryError, FOUNDING_POSITION};
+pub use settings::{
+    Identity, LeaseSettings, Settings, OUTSTANDING_READIES_DEFAULT, PENDING_PROPOSALS_MAX_DEFAULT,
+    PENDING_READS_MAX_DEFAULT, READ_ROUNDS_MAX,
+};
+pub use trace_hook::{TraceHook, TraceLevel};
+pub use types::{
+    EntryKind, EntryPosition, GroupId, Index, NodeId, PeerId, ReadId, ReadyNumber, ShardId, SnapshotId, Term, Version,
+};
+pub use wire::DecodeError;

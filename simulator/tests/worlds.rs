@@ -1,0 +1,87 @@
+//! A fixed set of worlds: nothing goes wrong in them, they are reproducible, and each kind of fault is met.
+
+use eyot_simulator::campaign::{campaign, run_caught};
+use eyot_simulator::counts::Count;
+use eyot_simulator::plan::{Kind, Plan};
+use eyot_simulator::shrink::shrink;
+use eyot_simulator::truth::Check;
+use eyot_simulator::{Bug, Options};
+
+/// Worlds of every run of the tests: about a minute on one core.
+const SEEDS: u64 = 300;
+
+/// Worlds that are run twice.
+const TWICE: u64 = 40;
+
+#[test]
+fn nothing_goes_wrong_in_a_fixed_set_of_worlds() {
+    let outcome = campaign(0, SEEDS, 2, Options::default(), |_, _| {});
+    if let Some((seed, violation)) = outcome.found {
+        panic!(
+            "seed {seed}: {violation}\nsee it again with: cargo run -p eyot-simulator -- replay --seed {seed} --trace"
+        );
+    }
+    let counts = outcome.counts;
+    println!("{counts}");
+    // A simulator in which nothing happens finds nothing.
+    for count in [
+        Count::Crashes,
+        Count::PowerCuts,
+        Count::TornBatches,
+        Count::Pauses,
+        Count::Partitions,
+        Count::Transfers,
+        Count::MembershipChanges,
+        Count::JointMemberships,
+        Count::ReplicasReplaced,
+        Count::SnapshotInstalls,
+        Count::StreamsBroken,
+        Count::DiskStalls,
+        Count::SyncFailures,
+        Count::BitFlipsRefused,
+        Count::DisksLost,
+        Count::LeaseReadsChecked,
+        Count::WritesUnknown,
+        Count::WritesRetried,
+        Count::DuplicatesSuppressed,
+        Count::SessionsExpired,
+    ] {
+        assert!(counts.of(count) > 0, "in {SEEDS} worlds there were no {count:?}");
+    }
+    assert!(counts.of(Count::WritesAcknowledged) > 20 * SEEDS && counts.of(Count::ReadsChecked) > 10 * SEEDS);
+    assert!(counts.of(Count::HistoriesChecked) > SEEDS && counts.of(Count::Elections) > SEEDS);
+}
+
+#[test]
+fn a_seed_gives_the_same_trace_twice_with_lines_or_without() {
+    for seed in 0..TWICE {
+        let report = |with_lines| run_caught(Plan::of_seed(seed), Options { with_lines, bug: None });
+        let (first, second) = (report(false), report(seed % 8 == 0));
+        assert_eq!(first.hash, second.hash, "seed {seed}");
+        assert_eq!(first.counts, second.counts, "seed {seed}");
+        assert_eq!(second.lines.is_empty(), seed % 8 != 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn another_seed_gives_another_trace() {
+    let hash = |seed| run_caught(Plan::of_seed(seed), Options::default()).hash;
+    assert_ne!(hash(1), hash(2));
+}
+
+#[test]
+fn a_failure_shrinks_to_the_faults_that_it_needs() {
+    let options = Options { with_lines: false, bug: Some(Bug::LostVote) };
+    let fails = |plan: Plan| run_caught(plan, options).violation.map(|violation| violation.check);
+    let (seed, check) = (0..2_000)
+        .find_map(|seed| Some((seed, fails(Plan::of_seed(seed))?)))
+        .expect("a lost vote is found within 2,000 worlds");
+    let all: Vec<usize> = (0..Plan::of_seed(seed).items.len()).collect();
+    let (kept, _) = shrink(&all, |kept| fails(Plan::of_seed(seed).with_only(kept)) == Some(check));
+    assert!(kept.len() < all.len(), "all {} faults of seed {seed} are needed", all.len());
+    assert_eq!(fails(Plan::of_seed(seed).with_only(&kept)), Some(check));
+    assert_ne!(check, Check::NoProgress);
+    let plan = Plan::of_seed(seed).with_only(&kept);
+    let needed = |kind: Kind| plan.items.iter().any(|item| item.kind == kind);
+    assert!(needed(Kind::Crash) || needed(Kind::PowerCut) || needed(Kind::PowerCutAll) || needed(Kind::SyncFailure));
+}
