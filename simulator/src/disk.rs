@@ -13,8 +13,8 @@
 //!   and not a torn tail: [`Disk::recover`] refuses it.
 //! - A record is there whole or not at all; after the first that is not, nothing of its batch is.
 //!
-//! Deliberately not here: bytes. Records are kept as they are, and their length decides which sectors they lie on: a
-//! world has hundreds of thousands of them, and `eyot-disk` proves the bytes. `docs/SIMULATOR.md` has the measurement.
+//! Deliberately not here: bytes. Records are kept as they are, and their length decides which sectors they lie on: the
+//! bytes of the log are the server's, and its provers run them on the simulated disk of `eyot-disk`.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;

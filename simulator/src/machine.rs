@@ -110,6 +110,10 @@ impl Machine {
             }
             EntryBody::Data { bytes, .. } => bytes,
         };
+        for part in bytes.chunks(8) {
+            let number = part.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+            self.chain = (self.chain.rotate_left(29) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
         let numbered = decode(bytes).enumerate();
         numbered.map(|(place, command)| self.apply_command(place as u16, &command)).collect()
     }

@@ -98,7 +98,7 @@ fn main() -> ExitCode {
         What::Replay { seed, trace, only, none, bug } => {
             replay(seed, trace, if none { Some(Vec::new()) } else { only }, bug)
         }
-        What::Shrink { seed, bug } => shrink_world(seed, bug),
+        What::Shrink { seed, bug } => shrink_world(seed, bug.as_deref()),
         What::Twice { seeds, from } => Ok(twice(seeds, from)),
         What::Mutants { seeds, bug, list } => mutants(seeds, bug, list),
     };
@@ -179,14 +179,14 @@ fn fails(seed: u64, kept: &[usize], bug: Option<&str>) -> Result<bool, String> {
     Ok(!status.success())
 }
 
-fn shrink_world(seed: u64, bug: Option<String>) -> Result<ExitCode, String> {
-    bug_of(bug.clone())?;
+fn shrink_world(seed: u64, bug: Option<&str>) -> Result<ExitCode, String> {
+    bug_of(bug.map(str::to_owned))?;
     let all: Vec<usize> = (0..Plan::of_seed(seed).items.len()).collect();
-    if !fails(seed, &all, bug.as_deref())? {
+    if !fails(seed, &all, bug)? {
         println!("seed {seed} does not go wrong: there is nothing to shrink");
         return Ok(ExitCode::SUCCESS);
     }
-    let (kept, runs) = shrink(&all, |kept| fails(seed, kept, bug.as_deref()).unwrap_or(false));
+    let (kept, runs) = shrink(&all, |kept| fails(seed, kept, bug).unwrap_or(false));
     println!("seed {seed}: {} of {} faults are enough, found in {runs} runs:", kept.len(), all.len());
     let plan = Plan::of_seed(seed);
     kept.iter().for_each(|number| println!("  {number:>3}  {}", plan.items[*number]));

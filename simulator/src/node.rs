@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use eyot_raft_glue::{
-    EntryPosition, Group, GroupId, Identity, Index, LogEntry, PeerId, PersistRecord, Recovered, RecoveryError, Settings, SnapshotId,
-    SnapshotMeta,
+    EntryPosition, Group, GroupId, Identity, Index, LogEntry, PeerId, PersistRecord, Recovered, RecoveryError,
+    Settings, SnapshotId, SnapshotMeta,
 };
 
 use crate::client::Request;

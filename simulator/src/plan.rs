@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn what_is_left_out_changes_nothing_else() {
-        let plan = (0..).map(Plan::of_seed).find(|plan| plan.items.len() > 5).expect("a plan with faults");
+        let plan = (0..1_000).map(Plan::of_seed).find(|plan| plan.items.len() > 5).expect("a plan with faults");
         let fewer = plan.clone().with_only(&[1, 3]);
         assert_eq!(fewer.items, [plan.items[1].clone(), plan.items[3].clone()]);
         assert_eq!((fewer.voters, fewer.healed_at), (plan.voters, plan.healed_at));

@@ -7,11 +7,11 @@ use eyot_simulator::shrink::shrink;
 use eyot_simulator::truth::Check;
 use eyot_simulator::{Bug, Options};
 
-/// Worlds of every run of the tests: about a minute on one core.
-const SEEDS: u64 = 300;
+/// Worlds of every run of the tests: about half a minute on one core.
+const SEEDS: u64 = 2_000;
 
 /// Worlds that are run twice.
-const TWICE: u64 = 40;
+const TWICE: u64 = 150;
 
 #[test]
 fn nothing_goes_wrong_in_a_fixed_set_of_worlds() {
