@@ -21,8 +21,39 @@
 
 #![forbid(unsafe_code)]
 
+mod group;
 mod log;
+mod membership;
+mod message;
+mod output;
+mod planted;
+mod prng;
+mod record;
+mod recovery;
+mod settings;
+mod trace_hook;
 mod types;
+mod wire;
 
+pub use group::{
+    Dropped, Group, MembershipError, ProposeError, ReadError, ReadKind, SnapshotError, Staged, TransferError,
+};
 pub use log::{ShardLog, Standalone};
-pub use types::{EntryKind, EntryPosition, Index, NodeId, ShardId, Term, Version};
+pub use membership::{Membership, MembershipChange, PEERS_MAX};
+pub use message::{MessageKind, PeerMessage, MESSAGE_BYTES_MAX};
+pub use output::{Apply, Event, Fate, Install, Output, ProposalOutcome, ReadFailure, ReadOutcome, Role};
+#[cfg(not(feature = "planted-bugs"))]
+pub(crate) use planted::PlantedBug;
+#[cfg(feature = "planted-bugs")]
+pub use planted::PlantedBug;
+pub use record::{EntryBody, HardState, LogEntry, PersistRecord, SnapshotMeta, ENTRIES_MAX, ENTRY_BYTES_MAX};
+pub use recovery::{Recovered, RecoveryError, FOUNDING_POSITION};
+pub use settings::{
+    Identity, LeaseSettings, Settings, OUTSTANDING_READIES_DEFAULT, PENDING_PROPOSALS_MAX_DEFAULT,
+    PENDING_READS_MAX_DEFAULT, READ_ROUNDS_MAX,
+};
+pub use trace_hook::{TraceHook, TraceLevel};
+pub use types::{
+    EntryKind, EntryPosition, GroupId, Index, NodeId, PeerId, ReadId, ReadyNumber, ShardId, SnapshotId, Term, Version,
+};
+pub use wire::DecodeError;

@@ -33,6 +33,33 @@ pub struct ShardId(pub u16);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct NodeId(pub u64);
 
+/// One consensus group: the replicas of one shard, or the metadata group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct GroupId(pub u32);
+
+impl From<ShardId> for GroupId {
+    fn from(shard: ShardId) -> Self {
+        Self(u32::from(shard.0))
+    }
+}
+
+/// One replica of one group, for as long as it keeps its disk: a replica that lost what it had written comes back under
+/// a new id, and no id is ever used twice. Never 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct PeerId(pub u64);
+
+/// The caller's name for one read; what it names is the caller's affair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct ReadId(pub u64);
+
+/// Counts what a group gave out to be persisted, since the group was built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct ReadyNumber(pub u64);
+
+/// The name that the builder of a snapshot gave to its data; peers fetch the data by it, outside of this crate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct SnapshotId(pub u64);
+
 /// Which entry of a shard's log: term and index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct EntryPosition {

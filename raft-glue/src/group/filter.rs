@@ -1,0 +1,156 @@
+//! Which messages are believed.
+//!
+//! Place in the flow: step 7, before the consensus library sees a message. What the library handles well passes; what
+//! it is known to handle badly stops here.
+//!
+//! Invariants:
+//! - No message from the network reaches the library that makes it panic, whatever its sender meant.
+//! - Proposals, transfers and reads come from this node alone; the wire format has no words for them.
+//!
+//! Deliberately not here: whether bytes are a message; see `message.rs`.
+
+use raft::eraftpb::Message;
+use raft::StateRole;
+
+use super::Group;
+use crate::message::MessageBody;
+use crate::{MessageKind, PeerId, PeerMessage, PlantedBug, Settings};
+
+/// Why a message was not taken. Messages may be lost at any time, so this is for counting, not for acting on, but for
+/// [`Dropped::LostLog`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Dropped {
+    /// It is for another group.
+    #[error("it is for another group")]
+    OtherGroup,
+    /// It is for an id that this replica does not have: one from before its disk was lost.
+    #[error("it is for another replica id")]
+    FormerId,
+    /// Its sender was removed from the group, or claims to be this replica.
+    #[error("its sender does not belong to the group")]
+    FormerSender,
+    /// It answers something that its sender was never asked by this replica.
+    #[error("its sender is not known")]
+    UnknownPeer,
+    /// A snapshot is being installed.
+    #[error("a snapshot is being installed")]
+    Installing,
+    /// This replica alone decides, and its log is not on disk yet.
+    #[error("the log is not on disk yet")]
+    NotOnDisk,
+    /// A vote that might break a lease that this replica supported before it was restarted.
+    #[error("a lease from before the restart may hold")]
+    LeaseMayHold,
+    /// An old rejection that would set the leader's knowledge back.
+    #[error("it rejects what its sender has confirmed")]
+    StaleRejection,
+    /// It confirms entries that were never sent.
+    #[error("it confirms what was never sent")]
+    Impossible,
+    /// Its term is over.
+    #[error("its term is over")]
+    Stale,
+    /// A leader knows this replica to have entries that it does not have: its disk lost what it had confirmed. It must
+    /// be removed from the group and come back under another id.
+    #[error("this replica lost entries that it had confirmed; remove it, and add it again under another id")]
+    LostLog,
+}
+
+impl Group {
+    /// A message from another replica.
+    pub fn receive(&mut self, message: PeerMessage) -> Result<(), Dropped> {
+        if message.group != self.identity.group {
+            return Err(Dropped::OtherGroup);
+        }
+        if message.to != self.identity.peer && !self.settings.plants(PlantedBug::FormerPeerAccepted) {
+            return Err(Dropped::FormerId);
+        }
+        if message.from == self.identity.peer || self.former_peers.contains(&message.from) {
+            return Err(Dropped::FormerSender);
+        }
+        let PeerMessage { from, kind, body, .. } = message;
+        match body {
+            MessageBody::ReadRequest(context) => self.read_is_asked(from, context),
+            MessageBody::ReadReply(context, index) => self.read_is_answered(context, index)?,
+            MessageBody::Raft(message) => {
+                self.check(kind, &message)?;
+                if kind == MessageKind::Snapshot {
+                    return self.snapshot_is_offered(from, message);
+                }
+                self.step(message)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands a message to the library.
+    pub(super) fn step(&mut self, message: Message) -> Result<(), Dropped> {
+        // Replies of removed replicas are the only thing that the library refuses with an error here.
+        self.raw.step(message).map_err(|_| Dropped::UnknownPeer)?;
+        self.look();
+        Ok(())
+    }
+
+    fn check(&self, kind: MessageKind, message: &Message) -> Result<(), Dropped> {
+        match kind {
+            MessageKind::Vote | MessageKind::PreVote if self.lease_may_hold(message) => Err(Dropped::LeaseMayHold),
+            MessageKind::TimeoutNow | MessageKind::Snapshot
+                if self.is_installing() && !self.settings.plants(PlantedBug::NoInstallGate) =>
+            {
+                Err(Dropped::Installing)
+            }
+            MessageKind::TimeoutNow if self.sole_voter_must_wait() => Err(Dropped::NotOnDisk),
+            MessageKind::AppendResponse => self.check_append_response(message),
+            MessageKind::Heartbeat => self.check_heartbeat(message),
+            _ => Ok(()),
+        }
+    }
+
+    /// A restarted replica no longer knows whom it supported. Where leases are given it keeps out of elections until
+    /// any lease it may have supported is over; a leader that transfers gave its lease up itself.
+    fn lease_may_hold(&self, message: &Message) -> bool {
+        let Settings { lease, election_ticks, .. } = &self.settings;
+        lease.is_some()
+            && self.ticks < *election_ticks as u64
+            && message.context != raft::CAMPAIGN_TRANSFER
+            && !self.settings.plants(PlantedBug::NoVoteGuardAfterBoot)
+    }
+
+    /// A rejection that was overtaken by the confirmation of the same entries would make the leader forget them. A
+    /// confirmation of entries beyond the log is no message of a sound replica.
+    fn check_append_response(&self, message: &Message) -> Result<(), Dropped> {
+        let raft = &self.raw.raft;
+        if raft.state != StateRole::Leader || message.term != raft.term {
+            return Ok(());
+        }
+        let Some(progress) = raft.prs().get(message.from) else { return Err(Dropped::UnknownPeer) };
+        if message.reject && message.request_snapshot == 0 && message.index <= progress.matched {
+            return Err(Dropped::StaleRejection);
+        }
+        if !message.reject && message.index > raft.raft_log.last_index() {
+            return Err(Dropped::Impossible);
+        }
+        Ok(())
+    }
+
+    /// A leader never tells a follower to commit what that follower has not confirmed.
+    fn check_heartbeat(&self, message: &Message) -> Result<(), Dropped> {
+        let raft = &self.raw.raft;
+        if message.term >= raft.term && message.commit > raft.raft_log.last_index() {
+            return Err(Dropped::LostLog);
+        }
+        Ok(())
+    }
+
+    /// Members that left are not heard any more; `before` were there until now.
+    pub(super) fn forget_members(&mut self, before: &[PeerId]) {
+        for peer in before {
+            if !self.membership.contains(*peer) && !self.former_peers.contains(peer) {
+                self.former_peers.push_back(*peer);
+            }
+        }
+        while self.former_peers.len() > super::FORMER_PEERS_MAX {
+            self.former_peers.pop_front();
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! The call order: what a group gives out, and what it keeps until the disk has it.
+//!
+//! Place in the flow: step 7, between the library's readies and the caller's log.
+//!
+//! ```text
+//! poll     ready ► what may leave now ► log in memory ► record to persist ► reads, entries to apply ► advance
+//!                  └ the rest waits in the pipeline, with the record's number
+//! persisted(n)     the library is told first, and only then may what waited for n leave
+//! applied(i)       changes of membership up to i take effect first, then the library is told
+//! ```
+//!
+//! Invariants: see the parent module. A ready that needs no sync counts as persisted as soon as all before it are.
+
+use std::collections::VecDeque;
+
+use raft::eraftpb::Message;
+use raft::Ready;
+
+use super::Group;
+use crate::membership::decode_change;
+use crate::output::{Apply, Install, Output};
+use crate::record::PersistRecord;
+use crate::{EntryBody, HardState, Index, LogEntry, MessageKind, PeerMessage, PlantedBug, ReadyNumber, SnapshotMeta};
+
+/// A ready that waits for the disk, or for one that does.
+struct Outstanding {
+    number: u64,
+    must_sync: bool,
+    hard_state: HardState,
+    messages: Vec<PeerMessage>,
+}
+
+/// What was given out and is not durable.
+pub(super) struct Pipeline {
+    outstanding: VecDeque<Outstanding>,
+    /// As last given out.
+    given: HardState,
+    /// As on disk, as far as the caller has said.
+    durable: HardState,
+    last_number: u64,
+}
+
+impl Pipeline {
+    pub(super) fn new(durable: HardState) -> Self {
+        Self { outstanding: VecDeque::new(), given: durable, durable, last_number: 0 }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.outstanding.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.outstanding.len()
+    }
+
+    /// Whether disk and memory agree on term and vote.
+    fn vote_is_durable(&self) -> bool {
+        (self.given.term, self.given.vote) == (self.durable.term, self.durable.vote)
+    }
+
+    fn give(&mut self, state: HardState) {
+        let before = self.given;
+        assert!(
+            state.term >= before.term && state.commit >= before.commit,
+            "hard state went from {before:?} to {state:?}"
+        );
+        let same_vote = before.vote.is_none() || state.vote == before.vote;
+        assert!(state.term > before.term || same_vote, "a second vote in one term: {before:?}, then {state:?}");
+        self.given = state;
+    }
+}
+
+impl Group {
+    /// Handles at most one ready of the library and appends what comes of it to `out`. True when there is more: call it
+    /// again, now or after other groups had their turn.
+    pub fn poll(&mut self, out: &mut Output) -> bool {
+        self.start_read_round();
+        if self.pipeline.len() < self.settings.outstanding_readies_max && self.raw.has_ready() {
+            let ready = self.raw.ready();
+            self.handle(ready, out);
+            self.look();
+        }
+        self.give_out(out);
+        self.has_work()
+    }
+
+    /// Whether a poll would give out anything.
+    pub fn has_work(&self) -> bool {
+        let room = self.pipeline.len() < self.settings.outstanding_readies_max;
+        let held_back = !self.held_back.is_empty() && !self.is_installing();
+        let waiting = !self.outbox.is_empty() || !self.events.is_empty();
+        room && self.raw.has_ready() || held_back || waiting || self.reads_have_work()
+    }
+
+    fn handle(&mut self, mut ready: Ready, out: &mut Output) {
+        let number = ready.number();
+        assert!(number > self.pipeline.last_number, "ready {number} came after {}", self.pipeline.last_number);
+        self.pipeline.last_number = number;
+        if let Some(state) = ready.hs() {
+            self.pipeline.give(HardState::from_raft(state));
+        }
+        let (now, later) = self.divide_messages(&mut ready);
+        self.outbox.extend(now);
+        self.remember(&ready);
+        let must_sync = ready.must_sync();
+        self.give_record(&ready, out);
+        let read_states = ready.take_read_states();
+        let committed = ready.take_committed_entries();
+        self.raw.advance_append_async(ready);
+        if self.settings.plants(PlantedBug::AppliedBeyondPersisted) {
+            self.raw.on_persist_ready(number);
+        }
+        self.rounds_are_confirmed(read_states);
+        self.give_committed(committed.into_iter().map(LogEntry::from_raft), out);
+        self.pipeline.outstanding.push_back(Outstanding {
+            number,
+            must_sync: must_sync && !self.settings.plants(PlantedBug::EarlyPersistence),
+            hard_state: self.pipeline.given,
+            messages: later,
+        });
+        self.release(0);
+    }
+
+    /// What may leave before the disk, and what must follow it.
+    ///
+    /// A leader's messages may: what they speak of is its log, which counts for nothing until it is durable itself
+    /// (Ongaro's thesis, 10.2.1). But not while the term it leads in, or its vote for itself, could still be lost: that
+    /// happens where it alone decides. Of a follower's messages the replies to heartbeats may, which promise nothing
+    /// about the log, again unless term or vote could be lost.
+    fn divide_messages(&mut self, ready: &mut Ready) -> (Vec<PeerMessage>, Vec<PeerMessage>) {
+        let group = self.identity.group;
+        let travels = |message: Message| PeerMessage::from_raft(group, message);
+        let mut now: Vec<PeerMessage> = ready.take_messages().into_iter().filter_map(travels).collect();
+        let mut later: Vec<PeerMessage> = ready.take_persisted_messages().into_iter().filter_map(travels).collect();
+        if self.settings.plants(PlantedBug::MessagesBeforeSync) {
+            now.append(&mut later);
+        } else if !self.pipeline.vote_is_durable() {
+            later.append(&mut now);
+        } else {
+            let early = |message: &PeerMessage| message.kind == MessageKind::HeartbeatResponse;
+            now.extend(later.extract_if(.., |message| early(message)));
+        }
+        now.iter().for_each(|message| self.assert_may_leave(message));
+        now.iter().chain(&later).for_each(|message| self.note_snapshot_stream(message));
+        (now, later)
+    }
+
+    /// The log in memory answers for what the library is about to forget.
+    fn remember(&mut self, ready: &Ready) {
+        let snapshot = ready.snapshot();
+        if !snapshot.is_empty() {
+            let meta = SnapshotMeta::from_raft(snapshot).expect("checked when it was offered");
+            self.raw.mut_store().install(meta.position);
+        }
+        self.raw.mut_store().append(ready.entries());
+    }
+
+    fn give_record(&mut self, ready: &Ready, out: &mut Output) {
+        let (group, number) = (self.identity.group, ReadyNumber(ready.number()));
+        let snapshot = (!ready.snapshot().is_empty()).then(|| self.begin_install(ready.snapshot()));
+        let entries: Vec<LogEntry> = ready.entries().iter().cloned().map(LogEntry::from_raft).collect();
+        let mut hard_state = ready.hs().map(HardState::from_raft);
+        if let Some(meta) = &snapshot {
+            self.lose_proposals_up_to(meta.position.index, out);
+            out.install.push(Install { group, meta: meta.clone() });
+        }
+        if self.settings.plants(PlantedBug::LostVote) {
+            hard_state.iter_mut().for_each(|state| state.vote = None);
+        }
+        if hard_state.is_none() && snapshot.is_none() && entries.is_empty() {
+            return;
+        }
+        let record = PersistRecord { group, number, must_sync: ready.must_sync(), hard_state, snapshot, entries };
+        out.persist.push(record);
+    }
+
+    /// Entries that are committed and durable here, and follow what was given out before without a gap.
+    fn give_committed(&mut self, committed: impl Iterator<Item = LogEntry>, out: &mut Output) {
+        let group = self.identity.group;
+        for entry in committed {
+            let log = &self.raw.raft.raft_log;
+            let allowed = Index(log.committed.min(log.persisted));
+            assert_eq!(entry.position.index, self.given.next(), "entries are given out without a gap");
+            assert!(entry.position.index <= allowed, "{:?} is not both committed and durable", entry.position);
+            self.given = entry.position.index;
+            if let EntryBody::Membership(bytes) = &entry.body {
+                let change = decode_change(bytes).expect("every way into the log checks it");
+                self.pending_changes.push_back((entry.position.index, change));
+            }
+            self.proposals.decide(group, &entry, out);
+            self.held_back.push(Apply { group, entry });
+        }
+    }
+
+    /// This record, and all of this group before it, are durable; records that need no sync are covered by those
+    /// before them.
+    ///
+    /// # Panics
+    /// When the record was never given out.
+    pub fn persisted(&mut self, number: ReadyNumber) {
+        assert!(number.0 <= self.pipeline.last_number, "{number:?} was never given out");
+        self.release(number.0);
+        self.look();
+    }
+
+    /// Tells the library what is durable, and lets go of what waited for it. The library is told first: a reply to a
+    /// message must not find it unaware of its own disk.
+    fn release(&mut self, up_to: u64) {
+        let mut released = Vec::new();
+        let mut last = None;
+        while let Some(front) = self.pipeline.outstanding.front() {
+            if front.number > up_to && front.must_sync {
+                break;
+            }
+            let front = self.pipeline.outstanding.pop_front().expect("looked at above");
+            self.pipeline.durable = front.hard_state;
+            last = Some(front.number);
+            released.extend(front.messages);
+        }
+        let Some(last) = last else { return };
+        self.raw.on_persist_ready(last);
+        released.iter().for_each(|message| self.assert_may_leave(message));
+        self.outbox.append(&mut released);
+    }
+
+    /// That no message speaks for a term that could still be lost. A pre-vote, and the consent to it, name a term that
+    /// nobody is in.
+    fn assert_may_leave(&self, message: &PeerMessage) {
+        if self.settings.plants(PlantedBug::MessagesBeforeSync) {
+            return;
+        }
+        let future = matches!(message.kind, MessageKind::PreVote | MessageKind::PreVoteResponse);
+        let durable = self.pipeline.durable.term;
+        let term = message.term().unwrap_or_default();
+        assert!(term <= durable || future, "{:?} of {term:?} leaves, and {durable:?} is durable", message.kind);
+    }
+
+    /// Everything up to `index` is applied. Changes of membership take effect now.
+    ///
+    /// # Panics
+    /// When `index` was not given out.
+    pub fn applied(&mut self, index: Index) {
+        if self.is_installing() || index <= self.last_applied() {
+            return;
+        }
+        assert!(index <= self.given, "{index:?} is applied and {:?} was given out", self.given);
+        while self.pending_changes.front().is_some_and(|(at, _)| *at <= index) {
+            let (at, change) = self.pending_changes.pop_front().expect("looked at above");
+            self.raw.advance_apply_to(at.0 - 1);
+            self.change_takes_effect(at, &change);
+            self.raw.advance_apply_to(at.0);
+        }
+        self.raw.advance_apply_to(index.0);
+        let log = &self.raw.raft.raft_log;
+        assert!(log.applied <= log.committed.min(log.persisted), "applied beyond what is committed and durable");
+        self.look();
+    }
+
+    fn give_out(&mut self, out: &mut Output) {
+        let group = self.identity.group;
+        self.want_snapshot();
+        self.done_at_append(out);
+        self.give_reads(out);
+        // What follows a snapshot waits until its state is there.
+        if !self.is_installing() {
+            out.apply.append(&mut self.held_back);
+        }
+        out.send.append(&mut self.outbox);
+        out.events.extend(self.events.drain(..).map(|event| (group, event)));
+    }
+}
