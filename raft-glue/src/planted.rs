@@ -21,7 +21,7 @@ pub enum PlantedBug {
     EarlyPersistence,
     /// A lease begins when its round is sent, not when a majority has answered it.
     LeaseWithoutQuorum,
-    /// Entries that take the place of others are added after them in the record, without cutting the log.
+    /// Where new entries take the place of others, only those beyond them are written.
     TruncatedMiddle,
     /// A command is applied whatever its session says.
     SkippedSessionCheck,
@@ -41,7 +41,7 @@ pub enum PlantedBug {
     CompactionAboveSnapshot,
     /// Messages to a replica's former id are taken.
     FormerPeerAccepted,
-    /// The hard state goes into a record of its own, after the entries.
+    /// The hard state goes into a record of its own, after that of the entries.
     SplitRecord,
     /// Recovery does not raise the commit index to the snapshot's.
     CommitBelowSnapshot,
@@ -53,15 +53,17 @@ pub enum PlantedBug {
     LeaseKeptInTransfer,
     /// A restarted replica votes at once although it may have supported a lease.
     NoVoteGuardAfterBoot,
-    /// Changes of membership take effect when they are given out, not when they are applied.
-    ChangeNotApplied,
+    /// Nobody leaves a joint membership that the library forgot.
+    JointForgotten,
+    /// A snapshot carries the membership that the replica started with.
+    StaleSnapshotMembership,
     /// Sessions expire by the order in which they were opened, without looking at their use.
     SessionExpiryByArrival,
 }
 
 impl PlantedBug {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::MessagesBeforeSync,
         Self::LostVote,
         Self::ReusedReadContext,
@@ -84,7 +86,8 @@ impl PlantedBug {
         Self::StaleSessionReply,
         Self::LeaseKeptInTransfer,
         Self::NoVoteGuardAfterBoot,
-        Self::ChangeNotApplied,
+        Self::JointForgotten,
+        Self::StaleSnapshotMembership,
         Self::SessionExpiryByArrival,
     ];
 }

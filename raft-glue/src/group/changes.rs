@@ -177,9 +177,6 @@ impl Group {
 
     /// A change of membership is applied.
     pub(super) fn change_takes_effect(&mut self, index: Index, change: &ConfChangeV2) {
-        if self.settings.plants(PlantedBug::ChangeNotApplied) {
-            return;
-        }
         // Every replica decides alike from the same log: a change that does not fit is refused by all of them.
         let Ok(state) = self.raw.apply_conf_change(change) else { return };
         let unsorted = self.settings.plants(PlantedBug::UnsortedMembership);
@@ -203,7 +200,7 @@ impl Group {
             && !raft.has_pending_conf()
             && raft.commit_to_current_term()
             && raft.apply_to_current_term();
-        if due && self.may_propose().is_ok() {
+        if due && !self.settings.plants(PlantedBug::JointForgotten) && self.may_propose().is_ok() {
             // Refused, it is due again at the next tick.
             let _ = self.append_change(&[]);
         }

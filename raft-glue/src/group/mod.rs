@@ -54,7 +54,7 @@ use crate::output::{Apply, Event, Role};
 use crate::prng::mix;
 use crate::trace_hook::{self, TraceHook};
 use crate::{
-    HardState, Identity, Index, Membership, PeerId, PeerMessage, PlantedBug, Recovered, RecoveryError, Settings, Term,
+    HardState, Identity, Index, Membership, PeerId, PeerMessage, PersistRecord, PlantedBug, Recovered, RecoveryError, Settings, Term,
 };
 
 /// Former members whose messages are still dropped: more than leave within the time that a message can be late.
@@ -85,6 +85,8 @@ pub struct Group {
     pending_changes: VecDeque<(Index, ConfChangeV2)>,
     /// As of the applied index.
     membership: Membership,
+    /// As of the start of this life.
+    first_membership: Membership,
     former_peers: VecDeque<PeerId>,
     transferring: Option<PeerId>,
     proposals: Proposals,
@@ -112,6 +114,7 @@ impl Group {
         recovered.check(settings.plants(PlantedBug::CommitBelowSnapshot))?;
         let config = library_config(identity, &settings, recovered.applied);
         config.validate().map_err(|error| RecoveryError::Settings(error.to_string()))?;
+        let last = recovered.last().index;
         let Recovered { hard_state, snapshot, entries, applied, membership } = recovered;
         let library_entries = entries.iter().map(crate::LogEntry::to_raft).collect();
         let log = MemLog::new(snapshot.position, library_entries, hard_state.to_raft(), membership.to_raft());
@@ -124,9 +127,10 @@ impl Group {
             ticks: 0,
             now_us: 0,
             seen: Seen { term: hard_state.term.0, role, leader: INVALID_ID },
-            pipeline: Pipeline::new(hard_state),
+            pipeline: Pipeline::new(hard_state, last),
             given: applied,
             pending_changes: VecDeque::new(),
+            first_membership: membership.clone(),
             membership,
             former_peers: VecDeque::new(),
             transferring: None,
@@ -282,6 +286,12 @@ impl Group {
     /// Term, vote and commit index as they are now, durable or not.
     pub fn hard_state(&self) -> HardState {
         HardState::from_raft(&self.raw.raft.hard_state())
+    }
+
+    /// What a log that drops its old records must keep of this group beside its entries and its snapshot: the hard
+    /// state as last given out.
+    pub fn checkpoint(&self) -> PersistRecord {
+        self.pipeline.checkpoint(self.identity.group)
     }
 
     /// How far a member has the leader's log; `None` unless this replica leads and knows the member.

@@ -38,11 +38,13 @@ pub(super) struct Pipeline {
     /// As on disk, as far as the caller has said.
     durable: HardState,
     last_number: u64,
+    /// The last entry that was given out to be persisted.
+    last_written: Index,
 }
 
 impl Pipeline {
-    pub(super) fn new(durable: HardState) -> Self {
-        Self { outstanding: VecDeque::new(), given: durable, durable, last_number: 0 }
+    pub(super) fn new(durable: HardState, last_written: Index) -> Self {
+        Self { outstanding: VecDeque::new(), given: durable, durable, last_number: 0, last_written }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -51,6 +53,17 @@ impl Pipeline {
 
     pub(super) fn len(&self) -> usize {
         self.outstanding.len()
+    }
+
+    pub(super) fn checkpoint(&self, group: GroupId) -> PersistRecord {
+        PersistRecord {
+            group,
+            number: ReadyNumber(self.last_number),
+            must_sync: false,
+            hard_state: Some(self.given),
+            snapshot: None,
+            entries: Vec::new(),
+        }
     }
 
     /// Whether disk and memory agree on term and vote.
@@ -159,19 +172,38 @@ impl Group {
         let (group, number) = (self.identity.group, ReadyNumber(ready.number()));
         let snapshot = (!ready.snapshot().is_empty()).then(|| self.begin_install(ready.snapshot()));
         let entries: Vec<LogEntry> = ready.entries().iter().cloned().map(LogEntry::from_raft).collect();
-        let mut hard_state = ready.hs().map(HardState::from_raft);
+        let hard_state = ready.hs().map(HardState::from_raft);
         if let Some(meta) = &snapshot {
             self.lose_proposals_up_to(meta.position.index, out);
             out.install.push(Install { group, meta: meta.clone() });
         }
-        if self.settings.plants(PlantedBug::LostVote) {
-            hard_state.iter_mut().for_each(|state| state.vote = None);
-        }
         if hard_state.is_none() && snapshot.is_none() && entries.is_empty() {
             return;
         }
-        let record = PersistRecord { group, number, must_sync: ready.must_sync(), hard_state, snapshot, entries };
+        let must_sync = ready.must_sync();
+        let mut record = PersistRecord { group, number, must_sync, hard_state, snapshot, entries };
+        self.plant_in_record(&mut record, out);
         out.persist.push(record);
+    }
+
+    /// Mistakes in what is persisted.
+    fn plant_in_record(&mut self, record: &mut PersistRecord, out: &mut Output) {
+        if self.settings.plants(PlantedBug::LostVote) {
+            record.hard_state.iter_mut().for_each(|state| state.vote = None);
+        }
+        let last = record.entries.last().map(|entry| entry.position.index);
+        if self.settings.plants(PlantedBug::TruncatedMiddle) && record.snapshot.is_none() {
+            record.entries.retain(|entry| entry.position.index > self.pipeline.last_written);
+        }
+        self.pipeline.last_written = last.unwrap_or(self.pipeline.last_written);
+        if self.settings.plants(PlantedBug::SplitRecord) && !record.entries.is_empty() {
+            if let Some(hard_state) = record.hard_state {
+                let entries = std::mem::take(&mut record.entries);
+                let snapshot = record.snapshot.take();
+                out.persist.push(PersistRecord { hard_state: None, entries, snapshot, ..record.clone() });
+                record.hard_state = Some(hard_state);
+            }
+        }
     }
 
     /// Entries that are committed and durable here, and follow what was given out before without a gap.

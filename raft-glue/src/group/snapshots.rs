@@ -76,7 +76,9 @@ impl Group {
     pub fn snapshot_point(&self, id: SnapshotId) -> SnapshotMeta {
         let index = self.last_applied();
         let term = self.raw.raft.raft_log.term(index.0).expect("the log keeps the term of what is applied");
-        SnapshotMeta { position: EntryPosition { term: Term(term), index }, membership: self.membership.clone(), id }
+        let stale = self.settings.plants(PlantedBug::StaleSnapshotMembership);
+        let membership = if stale { &self.first_membership } else { &self.membership };
+        SnapshotMeta { position: EntryPosition { term: Term(term), index }, membership: membership.clone(), id }
     }
 
     /// A snapshot is durable on this replica: it may start again from it, offer it to others, and do without the log
