@@ -21,6 +21,7 @@
 
 #![forbid(unsafe_code)]
 
+mod core;
 mod group;
 mod log;
 mod membership;
@@ -35,6 +36,11 @@ mod trace_hook;
 mod types;
 mod wire;
 
+pub use self::core::{
+    decode_batch, decode_frame, envelope_length, BatchNumber, Core, CoreSettings, Frame, FrameReport, LogBatch, Turn,
+    BATCH_BYTES_MAX, CONTROL_BYTES_MAX, ENVELOPE_BYTES_MAX, ENVELOPE_HEADER_BYTES, ENVELOPE_ITEMS_MAX,
+    NODE_BYTES_MAX_DEFAULT, POLLS_PER_TURN_MAX_DEFAULT,
+};
 pub use group::{
     Dropped, Group, MembershipError, ProposeError, ReadError, ReadKind, SnapshotError, Staged, TransferError,
 };

@@ -229,6 +229,15 @@ impl PeerMessage {
         Some(Self { group, from, to, kind, body: MessageBody::Raft(message) })
     }
 
+    /// Copies the payloads that are less than half of the buffer of `buffer_bytes` that they came in.
+    pub(crate) fn detach(&mut self, buffer_bytes: usize) {
+        if let MessageBody::Raft(message) = &mut self.body {
+            for entry in message.entries.iter_mut().filter(|entry| entry.data.len() * 2 < buffer_bytes) {
+                entry.data = Bytes::copy_from_slice(&entry.data);
+            }
+        }
+    }
+
     /// An upper bound of the encoding's length, near enough to reserve and to budget by.
     pub fn byte_length_max(&self) -> usize {
         const FIELDS: usize = 128;

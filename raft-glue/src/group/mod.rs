@@ -54,7 +54,8 @@ use crate::output::{Apply, Event, Role};
 use crate::prng::mix;
 use crate::trace_hook::{self, TraceHook};
 use crate::{
-    HardState, Identity, Index, Membership, PeerId, PeerMessage, PersistRecord, PlantedBug, Recovered, RecoveryError, Settings, Term,
+    HardState, Identity, Index, Membership, PeerId, PeerMessage, PersistRecord, PlantedBug, Recovered, RecoveryError,
+    Settings, Term,
 };
 
 /// Former members whose messages are still dropped: more than leave within the time that a message can be late.

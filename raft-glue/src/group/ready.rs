@@ -20,7 +20,9 @@ use super::Group;
 use crate::membership::decode_change;
 use crate::output::{Apply, Install, Output};
 use crate::record::PersistRecord;
-use crate::{EntryBody, HardState, Index, LogEntry, MessageKind, PeerMessage, PlantedBug, ReadyNumber, SnapshotMeta};
+use crate::{
+    EntryBody, GroupId, HardState, Index, LogEntry, MessageKind, PeerMessage, PlantedBug, ReadyNumber, SnapshotMeta,
+};
 
 /// A ready that waits for the disk, or for one that does.
 struct Outstanding {
@@ -195,7 +197,8 @@ impl Group {
         if self.settings.plants(PlantedBug::TruncatedMiddle) && record.snapshot.is_none() {
             record.entries.retain(|entry| entry.position.index > self.pipeline.last_written);
         }
-        self.pipeline.last_written = last.unwrap_or(self.pipeline.last_written);
+        let snapshot = record.snapshot.as_ref().map(|meta| meta.position.index);
+        self.pipeline.last_written = last.or(snapshot).unwrap_or(self.pipeline.last_written);
         if self.settings.plants(PlantedBug::SplitRecord) && !record.entries.is_empty() {
             if let Some(hard_state) = record.hard_state {
                 let entries = std::mem::take(&mut record.entries);
