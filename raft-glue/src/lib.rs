@@ -31,6 +31,7 @@ mod planted;
 mod prng;
 mod record;
 mod recovery;
+pub mod session;
 mod settings;
 mod trace_hook;
 mod types;

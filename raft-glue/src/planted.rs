@@ -57,13 +57,16 @@ pub enum PlantedBug {
     JointForgotten,
     /// A snapshot carries the membership that the replica started with.
     StaleSnapshotMembership,
-    /// Sessions expire by the order in which they were opened, without looking at their use.
-    SessionExpiryByArrival,
+    /// A command of a session that nobody knows is executed.
+    ExpiredSessionExecutes,
+    /// A snapshot forgets when sessions were used last, so that replicas expire different ones.
+    SessionUseNotInSnapshot,
 }
 
+#[cfg(feature = "planted-bugs")]
 impl PlantedBug {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::MessagesBeforeSync,
         Self::LostVote,
         Self::ReusedReadContext,
@@ -88,6 +91,7 @@ impl PlantedBug {
         Self::NoVoteGuardAfterBoot,
         Self::JointForgotten,
         Self::StaleSnapshotMembership,
-        Self::SessionExpiryByArrival,
+        Self::ExpiredSessionExecutes,
+        Self::SessionUseNotInSnapshot,
     ];
 }
