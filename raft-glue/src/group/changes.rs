@@ -5,7 +5,7 @@
 //! Invariants:
 //! - One change at a time: a second one is refused here. The library would take it and put an empty entry in its place.
 //! - A leader never removes itself: it transfers first. One that was removed all the same, by an entry of an earlier
-//!   leader, stops leading when it applies it; the library would go on and drop every proposal.
+//!   leader, stops leading when it applies it, as a candidate stops to ask for votes.
 //! - A joint membership is left again, also when the leader that would have done it was lost in between.
 //!
 //! # To replace a member that lost its disk
@@ -183,7 +183,8 @@ impl Group {
         let membership = if unsorted { Membership::from_raft_unsorted(&state) } else { Membership::from_raft(&state) };
         self.set_membership(index, membership);
         self.end_lease();
-        if self.is_leader() && !self.membership.is_voter(self.identity.peer) {
+        // The library goes on: as a leader it would drop every proposal, as a candidate panic when it wins.
+        if self.raw.raft.state != StateRole::Follower && !self.membership.is_voter(self.identity.peer) {
             let term = self.raw.raft.term;
             self.raw.raft.become_follower(term, raft::INVALID_ID);
         }

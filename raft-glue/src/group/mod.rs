@@ -167,7 +167,8 @@ impl Group {
 
     /// Starts an election at once, if this replica may lead.
     pub fn campaign(&mut self) {
-        if !self.is_installing() && !self.sole_voter_must_wait() {
+        // The library would let a replica campaign that does not vote, and panic when it wins.
+        if self.raw.raft.promotable() && !self.is_installing() && !self.sole_voter_must_wait() {
             // The only error is that of a message that the library does not take from itself; this one it takes.
             let _ = self.raw.campaign();
             self.look();

@@ -432,6 +432,30 @@ impl Cluster {
         self.settle();
     }
 
+    /// The others hear of nobody for so long that they would vote.
+    pub fn starve_others(&mut self, peer: u64) {
+        let others: Vec<u64> = self.replicas.keys().map(|other| other.0).filter(|other| *other != peer).collect();
+        for other in others {
+            let patience = self.replica(other).settings.election_ticks;
+            if self.replica(other).group.is_some() && !self.group(other).is_leader() {
+                (0..patience).for_each(|_| self.tick_one(other));
+            }
+        }
+        self.wire.clear();
+    }
+
+    /// Makes a replica lead, whoever leads now.
+    pub fn campaign_until_leader(&mut self, peer: u64) {
+        for _ in 0..10 {
+            self.starve_others(peer);
+            self.campaign(peer);
+            if self.group(peer).is_leader() {
+                return;
+            }
+        }
+        panic!("{peer} is not elected");
+    }
+
     /// Who leads in the highest term, if it has committed in it.
     pub fn leader(&self) -> Option<u64> {
         let leaders = self.replicas.values().filter_map(|replica| replica.group.as_ref().map(|group| (replica, group)));
@@ -493,6 +517,30 @@ impl Cluster {
 
     pub fn last_number(&mut self, peer: u64) -> Option<ReadyNumber> {
         self.replica(peer).unsynced.last().map(|record| record.number)
+    }
+
+    /// Every replica in one line.
+    pub fn describe(&self) -> String {
+        let line = |replica: &Replica| match &replica.group {
+            None => format!("{:?} is down", replica.peer),
+            Some(group) => {
+                let Membership { voters, learners, outgoing, .. } = group.membership();
+                format!(
+                    "{}: {:?} in {:?} after {:?}, log {}..={} commit {} applied {} installing {} \
+                     voters {voters:?} learners {learners:?} outgoing {outgoing:?}",
+                    replica.peer.0,
+                    group.role(),
+                    group.term(),
+                    group.leader(),
+                    group.first().0,
+                    group.last().0,
+                    group.commit().0,
+                    group.last_applied().0,
+                    group.is_installing(),
+                )
+            }
+        };
+        self.replicas.values().map(line).collect::<Vec<_>>().join("\n")
     }
 
     /// That all living replicas have applied the same.

@@ -7,8 +7,8 @@
 use std::fs;
 use std::path::Path;
 
-/// Directories that hold no source of ours.
-const SKIPPED_DIRECTORIES: [&str; 6] = ["target", ".git", "data", "artifacts", "corpus", "coverage"];
+/// Directories that hold no source of ours, or others' in their own form.
+const SKIPPED_DIRECTORIES: [&str; 7] = ["target", ".git", "data", "artifacts", "corpus", "coverage", "third_party"];
 
 /// One text file. Its path is relative to the repository, with `/`.
 pub struct Source {
