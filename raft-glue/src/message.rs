@@ -418,3 +418,136 @@ fn decode_appended(message: &Message, reader: &mut Reader) -> Result<Vec<raft::e
     }
     Ok(entries.iter().map(LogEntry::to_raft).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{EntryBody, EntryKind, EntryPosition, Membership, SnapshotId};
+
+    fn entry(term: u64, body: EntryBody) -> raft::eraftpb::Entry {
+        LogEntry { position: EntryPosition { term: Term(term), index: Index(0) }, body }.to_raft()
+    }
+
+    fn of(kind: MessageKind, fill: impl FnOnce(&mut Message)) -> PeerMessage {
+        let mut message = Message { from: 10, to: 20, term: 300, ..Message::default() };
+        message.set_msg_type(kind.to_raft().expect("one of the library's"));
+        fill(&mut message);
+        for (place, entry) in message.entries.iter_mut().enumerate() {
+            entry.index = message.index + 1 + place as u64;
+        }
+        PeerMessage::from_raft(GroupId(7), message).expect("it travels")
+    }
+
+    fn context() -> ReadContext {
+        ReadContext { incarnation: 3, sequence: 200 }
+    }
+
+    fn own(kind: MessageKind, body: MessageBody) -> PeerMessage {
+        PeerMessage { group: GroupId(7), from: PeerId(10), to: PeerId(20), kind, body }
+    }
+
+    /// One message of each kind, with its bytes after group, sender, receiver and kind.
+    fn golden() -> Vec<(PeerMessage, Vec<u8>)> {
+        let heartbeat = |message: &mut Message| {
+            message.commit = 5;
+            message.context = Bytes::copy_from_slice(&context().to_bytes());
+        };
+        let vote = |message: &mut Message| {
+            (message.log_term, message.index, message.commit, message.commit_term) = (4, 9, 8, 3);
+        };
+        let vote_response = |message: &mut Message| {
+            (message.commit, message.commit_term, message.reject) = (8, 3, true);
+        };
+        let membership = Membership::new([PeerId(10), PeerId(20)], []);
+        let position = EntryPosition { term: Term(4), index: Index(9) };
+        let meta = SnapshotMeta { position, membership, id: SnapshotId(77) };
+        let data = EntryBody::Data { kind: EntryKind::ValuePart, bytes: Bytes::from_static(b"hi") };
+        let append = of(MessageKind::Append, |message| {
+            (message.log_term, message.index, message.commit) = (4, 9, 8);
+            message.entries = vec![entry(5, EntryBody::Empty), entry(300, data)];
+        });
+        let appended = of(MessageKind::AppendResponse, |message| (message.index, message.commit) = (9, 8));
+        let rejected = of(MessageKind::AppendResponse, |message| {
+            (message.index, message.commit, message.reject) = (9, 8, true);
+            (message.log_term, message.reject_hint, message.request_snapshot) = (2, 6, 0);
+        });
+        let transferred = of(MessageKind::Vote, |message| {
+            vote(message);
+            message.context = Bytes::from_static(TRANSFER_CONTEXT);
+        });
+        vec![
+            (append, vec![1, 0xac, 2, 4, 9, 8, 2, 5, 0, 0xac, 2, 2, 2, b'h', b'i']),
+            (appended, vec![2, 0xac, 2, 9, 8, 0]),
+            (rejected, vec![2, 0xac, 2, 9, 8, 1, 2, 6, 0]),
+            (transferred, vec![3, 0xac, 2, 4, 9, 8, 3, 1]),
+            (of(MessageKind::VoteResponse, vote_response), vec![4, 0xac, 2, 8, 3, 1]),
+            (of(MessageKind::PreVote, vote), vec![5, 0xac, 2, 4, 9, 8, 3, 0]),
+            (of(MessageKind::PreVoteResponse, vote_response), vec![6, 0xac, 2, 8, 3, 1]),
+            (of(MessageKind::Heartbeat, heartbeat), vec![7, 0xac, 2, 5, 1, 3, 0xc8, 1]),
+            (of(MessageKind::HeartbeatResponse, |message| message.commit = 5), vec![8, 0xac, 2, 5, 0]),
+            (
+                of(MessageKind::Snapshot, |message| message.snapshot = Some(meta.to_raft())),
+                vec![9, 0xac, 2, 9, 4, 77, 2, 10, 20, 0, 0, 0, 0],
+            ),
+            (of(MessageKind::TimeoutNow, |_| {}), vec![10, 0xac, 2]),
+            (own(MessageKind::ReadRequest, MessageBody::ReadRequest(context())), vec![11, 3, 0xc8, 1]),
+            (
+                own(MessageKind::ReadReply, MessageBody::ReadReply(context(), Some(Index(9)))),
+                vec![12, 3, 0xc8, 1, 1, 9],
+            ),
+            (own(MessageKind::ReadReply, MessageBody::ReadReply(context(), None)), vec![12, 3, 0xc8, 1, 0]),
+        ]
+    }
+
+    #[test]
+    fn every_kind_of_message_has_the_bytes_of_the_table() {
+        for (message, fields) in golden() {
+            let mut bytes = Vec::new();
+            message.encode(&mut bytes);
+            assert_eq!(bytes, [&[7, 10, 20], &fields[..]].concat(), "{:?}", message.kind);
+            assert!(bytes.len() <= message.byte_length_max());
+            assert_eq!(PeerMessage::decode(&bytes.into()), Ok(message));
+        }
+        let kinds = golden().into_iter().map(|(message, _)| message.kind);
+        assert_eq!(kinds.collect::<std::collections::BTreeSet<_>>().len(), MessageKind::ALL.len());
+    }
+
+    #[test]
+    fn what_would_make_the_library_panic_is_refused() {
+        let refused = |bytes: &[u8]| PeerMessage::decode(&Bytes::copy_from_slice(bytes)).is_err();
+        assert!(!refused(&[7, 10, 20, 10, 1]));
+        assert!(refused(&[7, 10, 20, 10, 0]), "a message without a term counts as the replica's own");
+        assert!(refused(&[7, 0, 20, 10, 1]), "nobody sends");
+        assert!(refused(&[7, 10, 0, 10, 1]), "nobody receives");
+        assert!(refused(&[7, 10, 20, 1, 5, 4, 9, 8, 1, 6, 0]), "an entry of a later term than its leader's");
+        assert!(refused(&[7, 10, 20, 1, 5, 4, 9, 8, 1, 3, 0]), "an entry of an earlier term than the one before it");
+        assert!(refused(&[7, 10, 20, 1, 5, 4, 9, 8, 1, 5, 99, 0]), "an entry of no known kind");
+        assert!(refused(&[7, 10, 20, 1, 5, 4, 9, 8, 9, 5, 0]), "more entries than bytes");
+        assert!(refused(&[7, 10, 20, 9, 5, 0, 0, 77, 1, 10, 0, 0, 0, 0]), "a snapshot of nothing");
+        assert!(refused(&[7, 10, 20, 9, 5, 9, 4, 77, 0, 0, 0, 0, 0]), "a snapshot without voters");
+    }
+
+    proptest! {
+        /// Whatever bytes come: no panic, and what is accepted has this one encoding.
+        #[test]
+        fn bytes_are_refused_or_have_one_encoding(
+            which in 0..14_usize,
+            place in any::<prop::sample::Index>(),
+            byte in any::<u8>(),
+            more in prop::collection::vec(any::<u8>(), 0..4),
+        ) {
+            let mut bytes = vec![7, 10, 20];
+            bytes.extend(&golden()[which].1);
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+            bytes.extend(more);
+            if let Ok(message) = PeerMessage::decode(&Bytes::from(bytes.clone())) {
+                let mut again = Vec::new();
+                message.encode(&mut again);
+                prop_assert_eq!(again, bytes);
+            }
+        }
+    }
+}

@@ -314,3 +314,82 @@ pub(crate) fn decode_dense(reader: &mut Reader, count: usize, first: Index) -> R
 pub(crate) fn index(reader: &mut Reader, what: &'static str) -> Result<Index, DecodeError> {
     reader.number_up_to(Index::MAX.0, what).map(Index)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn body() -> impl Strategy<Value = EntryBody> {
+        let bytes = || prop::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from);
+        prop_oneof![
+            Just(EntryBody::Empty),
+            bytes().prop_map(|bytes| EntryBody::Data { kind: EntryKind::Commands, bytes }),
+            bytes().prop_map(|bytes| EntryBody::Data { kind: EntryKind::ValuePart, bytes }),
+            (1..9_u64).prop_map(|peer| {
+                EntryBody::Membership(crate::membership::encode_change(&[crate::MembershipChange::Promote(PeerId(
+                    peer,
+                ))]))
+            }),
+        ]
+    }
+
+    prop_compose! {
+        fn record()(
+            group in any::<u32>(),
+            number in any::<u64>(),
+            must_sync in any::<bool>(),
+            hard_state in prop::option::of((any::<u64>(), 0..5_u64, 0..1000_u64)),
+            snapshot in prop::option::of((1..1000_u64, any::<u64>(), any::<u64>(), prop::collection::vec(1..99_u64, 0..5))),
+            first in 1..1_000_000_u64,
+            bodies in prop::collection::vec((0..3_u64, body()), 0..6),
+        ) -> PersistRecord {
+            let mut term = 1;
+            let entries = bodies.into_iter().enumerate().map(|(place, (later, body))| {
+                term += later;
+                LogEntry { position: EntryPosition { term: Term(term), index: Index(first + place as u64) }, body }
+            });
+            PersistRecord {
+                group: GroupId(group),
+                number: ReadyNumber(number),
+                must_sync,
+                hard_state: hard_state.map(|(term, vote, commit)| {
+                    HardState { term: Term(term), vote: (vote != 0).then_some(PeerId(vote)), commit: Index(commit) }
+                }),
+                snapshot: snapshot.map(|(index, term, id, peers)| SnapshotMeta {
+                    position: EntryPosition { term: Term(term), index: Index(index) },
+                    membership: Membership::new(peers.into_iter().map(PeerId), []),
+                    id: SnapshotId(id),
+                }),
+                entries: entries.collect(),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_survives_its_encoding(record in record()) {
+            let mut bytes = Vec::new();
+            record.encode(&mut bytes);
+            prop_assert_eq!(PersistRecord::decode(&bytes.into()), Ok(record));
+        }
+
+        #[test]
+        fn damage_gives_an_error_or_another_record_and_never_two_encodings(
+            record in record(),
+            place in any::<prop::sample::Index>(),
+            byte in any::<u8>(),
+        ) {
+            let mut bytes = Vec::new();
+            record.encode(&mut bytes);
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+            if let Ok(other) = PersistRecord::decode(&Bytes::from(bytes.clone())) {
+                let mut again = Vec::new();
+                other.encode(&mut again);
+                prop_assert_eq!(again, bytes);
+            }
+        }
+    }
+}

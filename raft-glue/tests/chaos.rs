@@ -49,7 +49,13 @@ impl Storm {
     fn new(seed: u64) -> Self {
         let mut dice = Dice(seed);
         let lease = (dice.roll(2) == 0).then(LeaseSettings::default);
-        let settings = Settings { lease, outstanding_readies_max: 1 + dice.roll(6), read_ticks_max: 60, snapshot_ticks_max: 50, ..settings() };
+        let settings = Settings {
+            lease,
+            outstanding_readies_max: 1 + dice.roll(6),
+            read_ticks_max: 60,
+            snapshot_ticks_max: 50,
+            ..settings()
+        };
         let mut cluster = Cluster::new(3, 0, &settings);
         cluster.sync = dice.roll(3) == 0;
         Self {
