@@ -4,8 +4,8 @@
 //! one table with the limits that the project set itself.
 //!
 //! What is measured:
-//! - One round proposes one entry with 1, 16 or 256 commands of 100 bytes, and goes on until the leader has it committed
-//!   and applied, and nothing is left to do. Followers learn with the next append what is committed, so they apply the
+//! - One round proposes one entry with 1, 16 or 256 commands of 100 bytes, and goes on until the leader has committed
+//!   and applied it, and nothing is left to do. Followers learn with the next append what is committed, so they apply the
 //!   entry of the round before. The disk is a number that is told back at once; applying looks at the payload's length.
 //! - "in memory" hands messages over as they are; "encoded" puts each poll's messages and records into bytes and reads
 //!   the messages back, as a frame and a log would.

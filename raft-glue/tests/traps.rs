@@ -3,7 +3,7 @@
 //! | trap | where |
 //! |---|---|
 //! | P1 to P13, P15, P16, P18 | here, by number |
-//! | P14: the library panics on what it finds impossible | the release profile aborts; what a disk can hold is refused with an error, see `p14` here |
+//! | P14: the library panics on what it finds impossible | the release profile aborts; a bad log is an error, see `p14` |
 //! | P17: memberships come unsorted | here, and beside `Membership` |
 //!
 //! Where the mistake can be planted, the test does that as well and sees it happen: run with `--features planted-bugs`.
