@@ -495,10 +495,11 @@ fn a_second_change_while_one_is_pending_is_refused() {
 
 #[test]
 fn changes_that_make_no_sense_are_refused() {
+    use MembershipChange::{AddLearner, Promote, Remove};
+
     let mut cluster = Cluster::new(3, 1, &settings());
     let leader = cluster.elect();
     let (me, other) = (PeerId(leader), PeerId(leader % 3 + 1));
-    use MembershipChange::{AddLearner, Promote, Remove};
     let cases: [(&[MembershipChange], MembershipError); 8] = [
         (&[], MembershipError::Malformed),
         (&[AddLearner(PeerId(0))], MembershipError::Malformed),
