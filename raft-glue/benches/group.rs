@@ -112,7 +112,7 @@ impl Bench {
         self.settle();
         assert!(self.groups[0].last_applied() >= position.index);
         assert!(self.groups.iter().all(|group| group.last_applied() >= Index(position.index.0 - 1)));
-        if position.index.0 % COMPACT_EVERY == 0 {
+        if position.index.0.is_multiple_of(COMPACT_EVERY) {
             for group in &mut self.groups {
                 group.snapshot_built(group.snapshot_point(SnapshotId(position.index.0)));
                 group.compact(Index::MAX);
