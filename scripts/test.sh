@@ -95,6 +95,8 @@ section "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --wor
 section "binaries" cargo build --locked --bins
 section "tests" unit_and_integration_tests
 section "documentation tests" cargo test --workspace --locked --doc
+# Mistakes that are planted on purpose must be found; the feature is in no other build.
+section "planted mistakes" cargo test --locked -p eyot-raft-glue --features planted-bugs --tests
 section "fuzz smoke" ./scripts/fuzz.sh --smoke "$fuzz_smoke_seconds"
 
 count_tests

@@ -12,6 +12,7 @@
 mod entry;
 mod history;
 mod native;
+mod raft;
 mod resp;
 mod rows;
 mod snapshot;
@@ -21,6 +22,7 @@ mod wal;
 pub use entry::{entry_commands, value_part};
 pub use history::history_lines;
 pub use native::{native_frame, native_response};
+pub use raft::{peer_message, persist_record, raft_envelope, session_table};
 pub use resp::resp_request;
 pub use rows::{import_csv, import_jsonl};
 pub use snapshot::snapshot_decode;
@@ -71,5 +73,9 @@ mod tests {
         history_lines,
         import_jsonl,
         import_csv,
+        peer_message,
+        persist_record,
+        raft_envelope,
+        session_table,
     );
 }

@@ -4,9 +4,9 @@
 //! one table with the limits that the project set itself.
 //!
 //! What is measured:
-//! - One round proposes one entry with 1, 16 or 256 commands of 100 bytes, and goes on until the leader has it committed
-//!   and applied, and nothing is left to do. Followers learn with the next append what is committed, so they apply the
-//!   entry of the round before. The disk is a number that is told back at once; applying looks at the payload's length.
+//! - One round proposes one entry with 1, 16 or 256 commands of 100 bytes, and goes on until the leader has committed
+//!   and applied it, and nothing is left to do. Followers learn with the next append what is committed, so they apply
+//!   the entry of the round before. The disk is a number that is told back at once; applying looks at the payload's length.
 //! - "in memory" hands messages over as they are; "encoded" puts each poll's messages and records into bytes and reads
 //!   the messages back, as a frame and a log would.
 //! - The figure is the time of a round, divided by its commands and by the replicas that did the work. All replicas
@@ -112,7 +112,7 @@ impl Bench {
         self.settle();
         assert!(self.groups[0].last_applied() >= position.index);
         assert!(self.groups.iter().all(|group| group.last_applied() >= Index(position.index.0 - 1)));
-        if position.index.0 % COMPACT_EVERY == 0 {
+        if position.index.0.is_multiple_of(COMPACT_EVERY) {
             for group in &mut self.groups {
                 group.snapshot_built(group.snapshot_point(SnapshotId(position.index.0)));
                 group.compact(Index::MAX);

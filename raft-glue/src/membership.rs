@@ -131,7 +131,21 @@ impl Membership {
             }
         }
         let [voters, learners, outgoing, learners_next] = lists;
-        Ok(Self { voters, learners, outgoing, learners_next, auto_leave: reader.flag("a membership")? })
+        let auto_leave = reader.flag("a membership")?;
+        let membership = Self { voters, learners, outgoing, learners_next, auto_leave };
+        membership.is_sound().then_some(membership).ok_or(DecodeError::OutOfRange("a membership"))
+    }
+
+    /// Whether the lists fit together: the library panics on those that do not. Nobody at all is sound, too: it is what
+    /// a replica knows that has not joined yet.
+    fn is_sound(&self) -> bool {
+        let Self { voters, learners, outgoing, learners_next, auto_leave } = self;
+        if voters.is_empty() {
+            return *self == Self::default();
+        }
+        let nobody_twice = !learners.iter().any(|peer| self.is_voter(*peer) || learners_next.contains(peer));
+        let leaving = learners_next.iter().all(|peer| outgoing.contains(peer) && !voters.contains(peer));
+        nobody_twice && leaving && (self.is_joint() || !auto_leave)
     }
 }
 
@@ -212,6 +226,15 @@ mod tests {
         membership.encode(&mut bytes);
         assert_eq!(bytes, [3, 1, 2, 0xac, 2, 1, 7, 3, 1, 2, 4, 1, 4, 1]);
         assert_eq!(Membership::decode(&mut Reader::new(bytes.clone().into())), Ok(membership));
+        for (unsound, why) in [
+            (&[1, 1, 1, 1, 0, 0, 0][..], "a voter that is a learner"),
+            (&[0, 1, 1, 0, 0, 0], "no voter"),
+            (&[1, 1, 0, 0, 1, 2, 0], "a learner to be that is no voter"),
+            (&[1, 1, 0, 0, 0, 1], "to be left by itself, and not joint"),
+            (&[1, 0, 0, 0, 0, 0], "the id 0"),
+        ] {
+            assert!(Membership::decode(&mut Reader::new(Bytes::from_static(unsound))).is_err(), "{why}");
+        }
         bytes.swap(1, 2);
         let unsorted = Membership::decode(&mut Reader::new(bytes.into()));
         assert_eq!(unsorted, Err(DecodeError::OutOfRange("a list of peers")));

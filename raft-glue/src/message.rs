@@ -156,6 +156,8 @@ impl ReadContext {
 
 /// What a message carries.
 #[derive(Debug, Clone, PartialEq)]
+// Nearly all messages are the library's: a box for them would cost an allocation each.
+#[allow(clippy::large_enum_variant)]
 pub(crate) enum MessageBody {
     /// One of the consensus library's.
     Raft(Message),

@@ -1,7 +1,7 @@
 //! What a group gives out.
 //!
-//! Place in the flow: step 7. The caller owns an [`Output`], hands it to [`Group::poll`](crate::Group::poll) and empties
-//! it; several groups may share one.
+//! Place in the flow: step 7. The caller owns an [`Output`], hands it to [`Group::poll`](crate::Group::poll) and
+//! empties it; several groups may share one.
 //!
 //! Invariant: a group only appends to these lists.
 

@@ -3,7 +3,7 @@
 //! Place in the flow: election timeouts. Source: SplitMix64's output function (Steele, Lea and Flood, "Fast splittable
 //! pseudorandom number generators", OOPSLA 2014).
 //!
-//! Deliberately not here: a state. A timeout is a function of who and when, so it does not matter how often it is asked.
+//! Deliberately not here: a state. A timeout is a function of who and when, however often it is asked for.
 
 /// A number that depends on all of `parts`.
 pub(crate) fn mix(parts: &[u64]) -> u64 {

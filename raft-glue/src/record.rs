@@ -341,7 +341,8 @@ mod tests {
             number in any::<u64>(),
             must_sync in any::<bool>(),
             hard_state in prop::option::of((any::<u64>(), 0..5_u64, 0..1000_u64)),
-            snapshot in prop::option::of((1..1000_u64, any::<u64>(), any::<u64>(), prop::collection::vec(1..99_u64, 0..5))),
+            snapshot in
+                prop::option::of((1..1000_u64, any::<u64>(), any::<u64>(), prop::collection::vec(1..99_u64, 0..5))),
             first in 1..1_000_000_u64,
             bodies in prop::collection::vec((0..3_u64, body()), 0..6),
         ) -> PersistRecord {

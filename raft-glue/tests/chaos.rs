@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use eyot_raft_glue::{
     EntryPosition, Fate, Index, LeaseSettings, MembershipChange, PeerId, ReadKind, Recovered, Settings,
 };
-use harness::{settings, Cluster};
+use harness::{settings, Cluster, TICK_US};
 
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 1000;
 const STEPS: usize = 600;
 
 /// SplitMix64.
@@ -46,7 +46,7 @@ struct Storm {
 }
 
 impl Storm {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, base: &Settings) -> Self {
         let mut dice = Dice(seed);
         let lease = (dice.roll(2) == 0).then(LeaseSettings::default);
         let settings = Settings {
@@ -54,7 +54,7 @@ impl Storm {
             outstanding_readies_max: 1 + dice.roll(6),
             read_ticks_max: 60,
             snapshot_ticks_max: 50,
-            ..settings()
+            ..base.clone()
         };
         let mut cluster = Cluster::new(3, 0, &settings);
         cluster.sync = dice.roll(3) == 0;
@@ -87,10 +87,9 @@ impl Storm {
         let alive = self.alive(peer);
         match self.dice.roll(40) {
             0..=5 => {
-                self.cluster.now_us += 1000;
+                self.cluster.now_us += TICK_US;
                 for peer in self.cluster.replicas.keys().map(|peer| peer.0).collect::<Vec<_>>() {
                     if self.alive(peer) {
-                        self.cluster.now_us += 16_000;
                         self.cluster.tick_one(peer);
                     }
                 }
@@ -262,7 +261,7 @@ fn nothing_acknowledged_is_lost_in_a_storm() {
     let mut done = 0;
     for seed in seeds {
         let world = std::panic::AssertUnwindSafe(|| {
-            let mut storm = Storm::new(seed);
+            let mut storm = Storm::new(seed, &settings());
             (0..STEPS).for_each(|_| storm.step());
             storm.calm();
             storm.done.len()
@@ -276,4 +275,49 @@ fn nothing_acknowledged_is_lost_in_a_storm() {
         }
     }
     assert!(only.is_some() || done > 1000, "{done} commands were acknowledged");
+}
+
+/// Whether a world with this mistake ends in a finding.
+#[cfg(feature = "planted-bugs")]
+fn is_found(seed: u64, bug: eyot_raft_glue::PlantedBug) -> bool {
+    let base = Settings { planted: Some(bug), ..settings() };
+    let world = std::panic::AssertUnwindSafe(|| {
+        let mut storm = Storm::new(seed, &base);
+        (0..STEPS).for_each(|_| storm.step());
+        storm.calm();
+    });
+    std::panic::catch_unwind(world).is_err()
+}
+
+/// Mistakes that this storm finds; the others need what only the simulator does.
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn planted_mistakes_are_found() {
+    use eyot_raft_glue::PlantedBug;
+    let all = std::env::var_os("EYOT_CHAOS_ALL").is_some();
+    let bugs = [
+        PlantedBug::MessagesBeforeSync,
+        PlantedBug::ReusedReadContext,
+        PlantedBug::NoInstallGate,
+        PlantedBug::EarlyPersistence,
+        PlantedBug::TruncatedMiddle,
+        PlantedBug::UnsortedMembership,
+        PlantedBug::GrantBeforeOwnCommit,
+        PlantedBug::DoneAtAppend,
+        PlantedBug::StagedBeforeComplete,
+        PlantedBug::GrantBeforeApply,
+        PlantedBug::StaleSnapshotMembership,
+    ];
+    // The panics that are wanted are not printed.
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut missed = Vec::new();
+    for bug in if all { PlantedBug::ALL.to_vec() } else { bugs.to_vec() } {
+        let seed = (0..4000).find(|seed| is_found(*seed, bug));
+        println!("{bug:?}: {seed:?}");
+        if seed.is_none() {
+            missed.push(bug);
+        }
+    }
+    let _ = std::panic::take_hook();
+    assert!(missed.is_empty(), "not found: {missed:?}");
 }

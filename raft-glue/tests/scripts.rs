@@ -1,6 +1,6 @@
 //! Scenarios as text: commands, and below each what came of it.
 //!
-//! A line that begins with `>` is a command to the cluster, `#` a remark; what stands between is output. When the output
+//! A line that begins with `>` is a command to the cluster, `#` a remark; what stands between is output. When that
 //! has changed on purpose, `EYOT_BLESS=1 cargo test -p eyot-raft-glue --test scripts` writes it anew, and the change
 //! is judged where it is read: in the difference.
 

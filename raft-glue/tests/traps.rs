@@ -3,7 +3,7 @@
 //! | trap | where |
 //! |---|---|
 //! | P1 to P13, P15, P16, P18 | here, by number |
-//! | P14: the library panics on what it finds impossible | the release profile aborts; what a disk can hold is refused with an error, see `p14` here |
+//! | P14: the library panics on what is impossible | the release aborts; a bad log is an error, see `p14` |
 //! | P17: memberships come unsorted | here, and beside `Membership` |
 //!
 //! Where the mistake can be planted, the test does that as well and sees it happen: run with `--features planted-bugs`.
@@ -495,10 +495,11 @@ fn a_second_change_while_one_is_pending_is_refused() {
 
 #[test]
 fn changes_that_make_no_sense_are_refused() {
+    use MembershipChange::{AddLearner, Promote, Remove};
+
     let mut cluster = Cluster::new(3, 1, &settings());
     let leader = cluster.elect();
     let (me, other) = (PeerId(leader), PeerId(leader % 3 + 1));
-    use MembershipChange::{AddLearner, Promote, Remove};
     let cases: [(&[MembershipChange], MembershipError); 8] = [
         (&[], MembershipError::Malformed),
         (&[AddLearner(PeerId(0))], MembershipError::Malformed),

@@ -40,18 +40,21 @@ pub struct Frame {
     pub bytes: Vec<u8>,
 }
 
+/// Replicas, by group.
+pub(super) type Replicas = BTreeSet<(GroupId, PeerId)>;
+
 #[derive(Default)]
 pub(super) struct Lanes {
-    lanes: BTreeMap<NodeId, Lane>,
+    nodes: BTreeMap<NodeId, Lane>,
     /// Whose data messages were dropped in this turn.
-    dropped: BTreeSet<(GroupId, PeerId)>,
-    dropped_snapshots: BTreeSet<(GroupId, PeerId)>,
+    dropped: Replicas,
+    dropped_snapshots: Replicas,
 }
 
 impl Lanes {
     /// Takes a message for `node`, or drops it.
     pub(super) fn push(&mut self, node: NodeId, message: PeerMessage, node_bytes_max: usize) {
-        let lane = self.lanes.entry(node).or_default();
+        let lane = self.nodes.entry(node).or_default();
         let bytes = message.byte_length_max();
         let to = (message.group(), message.to());
         let control = message.kind().is_control();
@@ -74,7 +77,7 @@ impl Lanes {
 
     /// The frames of this turn.
     pub(super) fn frames(&mut self, from: NodeId, frames: &mut Vec<Frame>) {
-        for (node, lane) in &mut self.lanes {
+        for (node, lane) in &mut self.nodes {
             if lane.control.is_empty() && lane.data.is_empty() {
                 continue;
             }
@@ -90,17 +93,17 @@ impl Lanes {
     }
 
     /// Whose appends, and whose offers of snapshots, were dropped since this was asked last.
-    pub(super) fn take_dropped(&mut self) -> (BTreeSet<(GroupId, PeerId)>, BTreeSet<(GroupId, PeerId)>) {
+    pub(super) fn take_dropped(&mut self) -> (Replicas, Replicas) {
         (std::mem::take(&mut self.dropped), std::mem::take(&mut self.dropped_snapshots))
     }
 
     pub(super) fn sent(&mut self, node: NodeId, bytes: usize) {
-        let lane = self.lanes.entry(node).or_default();
+        let lane = self.nodes.entry(node).or_default();
         assert!(bytes <= lane.in_flight_bytes, "{bytes} bytes sent, and {} are in flight", lane.in_flight_bytes);
         lane.in_flight_bytes -= bytes;
     }
 
     pub(super) fn disconnected(&mut self, node: NodeId) {
-        self.lanes.remove(&node);
+        self.nodes.remove(&node);
     }
 }

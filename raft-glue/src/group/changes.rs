@@ -152,7 +152,6 @@ impl Group {
             MembershipChange::AddLearner(_) if self.membership.contains(peer) => {
                 Err(MembershipError::AlreadyMember(peer))
             }
-            MembershipChange::AddLearner(_) => Ok(()),
             MembershipChange::Promote(_) if !self.membership.learners.contains(&peer) => {
                 Err(MembershipError::NotLearner(peer))
             }
@@ -165,7 +164,7 @@ impl Group {
             },
             MembershipChange::Remove(_) if peer == self.identity.peer => Err(MembershipError::RemovesLeader(peer)),
             MembershipChange::Remove(_) if !self.membership.contains(peer) => Err(MembershipError::NotMember(peer)),
-            MembershipChange::Remove(_) => Ok(()),
+            MembershipChange::AddLearner(_) | MembershipChange::Remove(_) => Ok(()),
         }
     }
 

@@ -179,17 +179,15 @@ impl Cluster {
         let mut recovered = replica.founding.clone();
         replica.disk.iter().cloned().for_each(|record| recovered.replay(record));
         let mut state = State::new();
-        let stored = [&replica.newest_snapshot, &replica.staged].into_iter().flatten();
-        // A record of a snapshot is only found where its data was staged before.
-        if let Some(stored) = stored.max_by_key(|stored| stored.meta.position.index) {
+        let mut stored: Vec<&Stored> = [&replica.newest_snapshot, &replica.staged].into_iter().flatten().collect();
+        stored.sort_by_key(|stored| std::cmp::Reverse(stored.meta.position.index));
+        let start = recovered.snapshot.position.index..=recovered.hard_state.commit;
+        // The newest from which the log goes on; one that was fetched and not ordered to be installed may be beyond.
+        if let Some(stored) = stored.into_iter().find(|stored| start.contains(&stored.meta.position.index)) {
             if stored.meta.position.index > recovered.snapshot.position.index {
-                if recovered.hard_state.commit >= stored.meta.position.index {
-                    recovered.start_at(stored.meta.clone());
-                    state.clone_from(&stored.state);
-                }
-            } else if stored.meta.position.index == recovered.snapshot.position.index {
-                state.clone_from(&stored.state);
+                recovered.start_at(stored.meta.clone());
             }
+            state.clone_from(&stored.state);
         }
         (recovered, state)
     }
