@@ -6,7 +6,8 @@
 //! What is measured:
 //! - One round proposes one entry with 1, 16 or 256 commands of 100 bytes, and goes on until the leader has committed
 //!   and applied it, and nothing is left to do. Followers learn with the next append what is committed, so they apply
-//!   the entry of the round before. The disk is a number that is told back at once; applying looks at the payload's length.
+//!   the entry of the round before. The disk is a number that is told back at once; applying looks at the payload's
+//!   length.
 //! - "in memory" hands messages over as they are; "encoded" puts each poll's messages and records into bytes and reads
 //!   the messages back, as a frame and a log would.
 //! - The figure is the time of a round, divided by its commands and by the replicas that did the work. All replicas

@@ -3,8 +3,8 @@
 //! Place in the flow: what the command line and the tests call. A world is one thread; threads share nothing but the
 //! number of the next seed and the sums.
 //!
-//! A broken assertion counts as a violation like any other. Where panics unwind it is caught; where they end the process
-//! (release builds) a hook prints the seed first, and the command ends with the same exit code.
+//! A broken assertion counts as a violation like any other. Where panics unwind it is caught; where they end the
+//! process (release builds) a hook prints the seed first, and the command ends with the same exit code.
 
 use std::cell::Cell;
 use std::panic::{catch_unwind, set_hook, take_hook, AssertUnwindSafe};

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Invariants, the promises of the real log (`docs/LOG.md`):
-//! - One write at a time, and a batch begins on a sector of its own. So damage in front of a whole later batch is damage,
-//!   and not a torn tail: [`Disk::recover`] refuses it.
+//! - One write at a time, and a batch begins on a sector of its own. So damage in front of a whole later batch is
+//!   damage, and not a torn tail: [`Disk::recover`] refuses it.
 //! - A record is there whole or not at all; after the first that is not, nothing of its batch is.
 //!
 //! Deliberately not here: bytes. Records are kept as they are, and their length decides which sectors they lie on: the

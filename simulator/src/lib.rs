@@ -1,7 +1,7 @@
 //! Whole clusters in one thread and virtual time: one seed is one world, and a world that goes wrong goes wrong again.
 //!
-//! Place in the flow: beside the database. It runs `raft-glue` exactly as a server would, with a network, disks, clocks,
-//! clients and an operator of its own making, all of which fail as the seed wants; and it checks after every step.
+//! Place in the flow: beside the database. It runs `raft-glue` exactly as a server would, with a network, disks,
+//! clocks, clients and an operator of its own making, all of which fail as the seed wants; it checks after every step.
 //! `docs/SIMULATOR.md` tells how to run it and what a failure looks like.
 //!
 //! | module | job |

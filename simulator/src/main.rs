@@ -1,7 +1,7 @@
 //! The command line of the simulator: campaigns, replays, the shrinker, the planted mistakes.
 //!
-//! Place in the flow: parses, calls the library, prints. Exit code 0: nothing was found; 1: something was; 2: the command
-//! was wrong.
+//! Place in the flow: parses, calls the library, prints. Exit code 0: nothing was found; 1: something was; 2: the
+//! command was wrong.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
 //! One node: a process with its replicas, and the machine it runs on.
 //!
-//! Place in the flow: the world holds the nodes; `turn.rs` drives them. Everything in [`Node::process`] is gone when the
-//! process ends; what is beside it stays.
+//! Place in the flow: the world holds the nodes; `turn.rs` drives them. Everything in [`Node::process`] is gone when
+//! the process ends; what is beside it stays.
 //!
 //! Invariant: a machine whose disk is gone never runs again under the same replica ids.
 
