@@ -1,7 +1,7 @@
 //! What clients ask of a group, and the bytes that stand for it in an entry.
 //!
 //! Place in the flow: a client makes a [`Command`], the leader's node gathers some into one entry, every node's
-//! [`Machine`](crate::machine::Machine) takes them apart again.
+//! `Machine` takes them apart again.
 //!
 //! ```text
 //! entry     command × n, 57 bytes each, all numbers little-endian:
