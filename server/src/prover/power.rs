@@ -147,9 +147,12 @@ impl Verdict {
                 let judged = self.judge_image(&second, fates, &truths, dice);
                 let may_be_before = !was_off && truth::marked(second.mark) == (life + 1, found);
                 judged
-                    .or_else(|complaint| match may_be_before {
-                        true => judge_start(&second.image(fates), &truths[life as usize], found),
-                        false => Err(complaint),
+                    .or_else(|complaint| {
+                        if may_be_before {
+                            judge_start(&second.image(fates), &truths[life as usize], found)
+                        } else {
+                            Err(complaint)
+                        }
                     })
                     .map_err(|complaint| told(&second, fates, &complaint))?;
             }
