@@ -363,8 +363,12 @@ pub fn files_of(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
             if path.is_dir() {
                 directories.push(path);
             } else if path.file_name().is_some_and(|name| name != "LOCK") {
-                let bytes = fs::read(&path).expect("a readable file");
-                found.push((path, bytes));
+                match fs::read(&path) {
+                    Ok(bytes) => found.push((path, bytes)),
+                    // A server that runs removes and renames some: segments, and snapshots that are done.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) => panic!("a readable file: {}: {error}", path.display()),
+                }
             }
         }
     }
