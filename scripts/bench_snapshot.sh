@@ -15,7 +15,7 @@ usage: scripts/bench_snapshot.sh [latency | save | sizes | disk | all]     defau
           JSON lines, plain and with --compress zstd
   disk    1 GiB of keys overwritten until 10 GiB were written: what the data directory holds at most
 
-environment: ITEMS=10000000 ROUNDS=5 SERVER_CPU=0 LOAD_CPU=1 DISK_ARGUMENTS="--wal-segment-size 16MiB"
+environment: ITEMS=10000000 ROUNDS=5 SERVER_CPU=0 LOAD_CPU=1 DISK_ARGUMENTS= (more of eyot-server, for disk)
 exit codes: 0 measured, 1 something failed, 2 wrong usage, 3 this machine lacks what is needed
 HELP
 }
@@ -25,7 +25,7 @@ readonly script=bench_snapshot
 readonly items=${ITEMS:-10000000} rounds=${ROUNDS:-5} server_cpu=${SERVER_CPU:-0} load_cpu=${LOAD_CPU:-1}
 readonly clients=50 value_size=100 prefix=snapshot
 readonly eyot_port=17480 resp_port=17500 other_port=17510 other_resp_port=17520 redis_port=17371
-read -ra disk_arguments <<<"${DISK_ARGUMENTS:---wal-segment-size 16MiB}"
+read -ra disk_arguments <<<"${DISK_ARGUMENTS-}"
 readonly disk_arguments
 # shellcheck source=scripts/measure.sh
 source scripts/measure.sh
@@ -282,7 +282,7 @@ bench_sizes() {
 # bench_disk: the directory is looked at four times a second.
 bench_disk() {
     local data=$((1 << 30)) most=0 now keys=$(((1 << 30) / 1036))
-    echo "== disk: 1 GiB of keys (12 bytes and 1,024), overwritten until 10 GiB were written; ${disk_arguments[*]}"
+    echo "== disk: 1 GiB of keys (12 bytes and 1,024), overwritten until 10 GiB were written; ${disk_arguments[*]:-the defaults}"
     echo "machine: $(machine)"
     start "disk" "$eyot_port" env EYOT_LOG_LEVEL=warn taskset -c "$server_cpu" "$bin/eyot-server" --address "127.0.0.1:$eyot_port" \
         --resp-address "127.0.0.1:$resp_port" --data-dir "$work/disk" --cores 1 "${disk_arguments[@]}"
