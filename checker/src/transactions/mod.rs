@@ -292,7 +292,8 @@ fn validate(position: usize, transaction: &Transaction) -> Result<(), Transactio
 }
 
 fn one_at_a_time(transactions: &[Transaction]) -> Result<(), TransactionsError> {
-    let end = |transaction: &Transaction| transaction.end.at().map_or(u64::MAX, |at| at.0);
+    // A transaction without an end is its process's last.
+    let end = |transaction: &Transaction| (transaction.end.at().is_none(), transaction.end.at());
     let mut order: Vec<usize> = (0..transactions.len()).collect();
     order.sort_by_key(|&at| (transactions[at].process, transactions[at].invoked, end(&transactions[at]), at));
     for pair in order.windows(2) {
