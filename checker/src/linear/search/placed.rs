@@ -59,16 +59,37 @@ impl Placed {
         }
     }
 
-    /// The set: the number of full words, the number of words that follow, these, and the words of those without an
-    /// outcome. Equal sets have equal words.
+    /// The set, in as few words as say it: where the full words end, the words that follow, and those of operations
+    /// without an outcome. Equal sets have equal words.
+    ///
+    /// ```text
+    /// full << 32 | following      then the words that follow the full ones, if they are few
+    /// full << 32 | SPARSE | ...   then the number of each that is not full, and the word: an operation that stays
+    ///                             open for long leaves a hole behind, and full words after it
+    /// words of operations without an outcome, up to the last that is not 0
+    /// ```
     pub fn words(&self) -> Box<[u64]> {
         let window = &self.words[self.full..self.empty.max(self.full)];
         let unanswered = &self.words[self.answered_words..];
         let used = unanswered.iter().rposition(|&word| word != 0).map_or(0, |last| last + 1);
-        let mut words = Vec::with_capacity(1 + window.len() + used);
-        words.push((self.full as u64) << 32 | window.len() as u64);
-        words.extend_from_slice(window);
+        let head = (self.full as u64) << 32 | window.len() as u64;
+        let mut words = Vec::with_capacity(1 + window.len().min(DENSE_WORDS_MAX) + used);
+        if window.len() <= DENSE_WORDS_MAX {
+            words.push(head);
+            words.extend_from_slice(window);
+        } else {
+            let holes = || window.iter().enumerate().filter(|(_, &word)| word != u64::MAX);
+            words.push(head | SPARSE);
+            words.push(holes().count() as u64);
+            words.extend(holes().flat_map(|(at, &word)| [at as u64, word]));
+        }
         words.extend_from_slice(&unanswered[..used]);
         words.into_boxed_slice()
     }
 }
+
+/// Words behind the full ones that are remembered as they are.
+const DENSE_WORDS_MAX: usize = 8;
+
+/// Marks the head of a set of which full words are left out. A history has fewer operations than would reach it.
+const SPARSE: u64 = 1 << 31;
