@@ -11,10 +11,10 @@
 //!
 //! | finding | what happened | not allowed under |
 //! |---|---|---|
-//! | internal | a transaction contradicts its own reads and appends | any |
+//! | internal | a transaction contradicts its own reads and appends | read atomicity |
 //! | unknown element | a read has an element that nobody appended | any |
 //! | duplicate | a read has an element twice | any |
-//! | incompatible orders | reads of a key that do not begin each other, or against a transaction's own order | any |
+//! | incompatible orders | reads of a key that do not begin each other, or against a writer's order | read committed |
 //! | lost append | an append that was committed before a read began, and that no read shows | strict serializability |
 //! | G1a | a read has an element of a transaction that aborted | read committed |
 //! | G1b | a read ends in the midst of another transaction's appends | read committed |
