@@ -23,7 +23,7 @@
 //!
 //! Invariant: the answer depends on the entries alone. Hash tables are only asked whether they hold something.
 //!
-//! Deliberately not here: time limits. The bound is the number of configurations.
+//! Deliberately not here: time limits. The bound is the number of configurations, and of the words that they take.
 
 mod events;
 mod placed;
@@ -272,32 +272,23 @@ impl<'a, M: Model> Walk<'a, M> {
             let Some(frame) = stack.last_mut() else {
                 return Answer::Unexplained { deepest: positions(&deepest) };
             };
-            let Some(&next) = frame.candidates.get(frame.tried) else {
-                self.words_held -= frame.candidates.len() as u64;
-                if !frame.is_of_lost {
-                    (frame.candidates, frame.tried, frame.is_of_lost) = (self.candidates(true), 0, true);
-                    self.words_held += frame.candidates.len() as u64;
-                    continue;
-                }
+            let Some(next) = self.next_candidate(frame) else {
                 if self.order.len() > deepest.len() {
                     deepest.clone_from(&self.order);
                 }
+                self.words_held -= frame.candidates.len() as u64;
                 self.undo_to(frame.placed_before);
                 self.state = frame.state_before.clone();
                 stack.pop();
                 continue;
             };
-            frame.tried += 1;
             let (state_before, placed_before) = (self.state.clone(), self.order.len());
             if !self.try_to_place(next as usize) {
                 continue;
             }
             self.settle();
-            let words = self.placed.words();
-            let words_count = words.len() as u64;
-            if self.remembered.insert((words, self.state.clone())) {
+            if self.is_new() {
                 stack.push(self.frame(state_before, placed_before));
-                self.words_held += words_count;
                 let configurations = self.remembered.len() as u64;
                 let words_max = configurations_max.saturating_mul(WORDS_PER_CONFIGURATION);
                 if configurations > configurations_max || self.words_held > words_max {
@@ -308,6 +299,27 @@ impl<'a, M: Model> Walk<'a, M> {
                 self.state = state_before;
             }
         }
+    }
+
+    /// Remembers the configuration. Whether it was never there before.
+    fn is_new(&mut self) -> bool {
+        let words = self.placed.words();
+        let held = words.len() as u64;
+        let is_new = self.remembered.insert((words, self.state.clone()));
+        self.words_held += if is_new { held } else { 0 };
+        is_new
+    }
+
+    /// What is to be tried next in a configuration, which must be the current one.
+    fn next_candidate(&mut self, frame: &mut Frame<M::State>) -> Option<u32> {
+        if frame.tried == frame.candidates.len() && !frame.is_of_lost {
+            self.words_held -= frame.candidates.len() as u64;
+            (frame.candidates, frame.tried, frame.is_of_lost) = (self.candidates(true), 0, true);
+            self.words_held += frame.candidates.len() as u64;
+        }
+        let next = frame.candidates.get(frame.tried).copied();
+        frame.tried += 1;
+        next
     }
 
     fn try_to_place(&mut self, position: usize) -> bool {
