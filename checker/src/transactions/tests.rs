@@ -84,6 +84,18 @@ fn a_read_skew_and_a_lost_update_are_g_single() {
 }
 
 #[test]
+fn what_no_read_shows_comes_behind_a_writer_that_read_its_own_append() {
+    // Transaction 1 read key 1 before 0 appended to it, and saw what 0 appended to key 2.
+    let found = report(vec![
+        committed(1, 0, 10, &[append(1, 2), append(2, 5)]),
+        committed(2, 0, 10, &[append(1, 1), read(1, &[1]), read(2, &[5])]),
+    ]);
+    assert_eq!(found.counts, BTreeMap::from([(Kind::G1c, 1)]), "{found}");
+    let unseen = "1 before 0: 1 appended 1 to key 1, and then 0 appended 2, which no read shows (ww)";
+    assert!(found.to_string().contains(unseen), "{found}");
+}
+
+#[test]
 fn a_stale_read_breaks_real_time_only() {
     let transactions = vec![
         committed(1, 0, 10, &[append(1, 1)]),
@@ -117,7 +129,7 @@ fn edges_of_time_are_few_however_many_transactions_are_open_at_once() {
     assert!(found.to_string().contains("7 before 2005: 7 had ended at 10, 2005 began at 20 (real time)"), "{found}");
 }
 
-/// A wave of transactions after another: what ended before what is known by its times alone.
+/// By the definition, for each pair of transactions that are often open by the hundred.
 #[test]
 fn edges_of_time_say_who_came_before_whom_and_nothing_else() {
     for seed in 0..20 {
