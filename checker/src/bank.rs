@@ -9,7 +9,7 @@
 //!
 //! Deliberately not here: which transfer is to blame. A sum cannot tell.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::history::{Key, Process, Time};
@@ -82,24 +82,25 @@ impl Bank {
     /// Every fault of every reading, in their order. A reading of the wrong accounts is told as that, and not summed
     /// up.
     pub fn check(&self, readings: &[Reading]) -> Vec<BankFinding> {
+        let accounts: BTreeSet<Key> = self.accounts.iter().copied().collect();
         let mut findings = Vec::new();
         for (position, reading) in readings.iter().enumerate() {
             let (process, at) = (reading.process, reading.at);
-            let faults = self.faults(reading).into_iter();
+            let faults = self.faults(&accounts, reading).into_iter();
             findings.extend(faults.map(|fault| BankFinding { reading: position, process, at, fault }));
         }
         findings
     }
 
-    fn faults(&self, reading: &Reading) -> Vec<BankFault> {
+    fn faults(&self, accounts: &BTreeSet<Key>, reading: &Reading) -> Vec<BankFault> {
         let mut balances: BTreeMap<Key, i64> = BTreeMap::new();
         let mut faults = Vec::new();
         for &(account, balance) in &reading.balances {
-            if !self.accounts.contains(&account) || balances.insert(account, balance).is_some() {
+            if !accounts.contains(&account) || balances.insert(account, balance).is_some() {
                 faults.push(BankFault::Surplus { account });
             }
         }
-        let missing = self.accounts.iter().filter(|account| !balances.contains_key(account));
+        let missing = accounts.iter().filter(|account| !balances.contains_key(account));
         faults.extend(missing.map(|&account| BankFault::Missing { account }));
         if !faults.is_empty() {
             return faults;

@@ -6,6 +6,7 @@
 //! Invariants: a history is a function of its settings and its seed. A correct one comes from clients of a store that
 //! does one thing at a time; a planted fault is a violation by construction, whatever else the history holds.
 
+mod clients;
 mod plant;
 mod plant_transactions;
 mod random;

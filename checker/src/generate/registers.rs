@@ -1,19 +1,11 @@
 //! Correct histories of operations on single keys: concurrent clients of a store that does one thing at a time.
 //!
 //! Place in the flow: `plant` starts from one; tests judge it as it is.
-//!
-//! ```text
-//! client   invoke ──────────── effect ─────────── done        each gap is drawn from the seed
-//! store                        one at a time, by time
-//! ```
-//!
-//! A reply may be lost: then the operation takes effect late or never, and its client goes on as another process.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 
-use super::Random;
-use crate::history::{Call, History, Key, Operation, Outcome, Process, Reply, Time, Value};
+use super::clients::{Clients, Event, Fate};
+use crate::history::{Call, History, Key, Operation, Outcome, Reply, Time, Value};
 
 /// What clients do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,19 +61,6 @@ impl Default for Workload {
     }
 }
 
-/// The longest of each gap between invocation, effect and reply.
-const GAP_MAX: u64 = 1_000;
-
-/// How much later than a reply would have come a lost operation may take effect.
-const LATE_MAX: u64 = 20 * GAP_MAX;
-
-/// Events by time; equal times in the order in which they were scheduled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Event {
-    Invoke { client: usize },
-    Effect { operation: usize },
-}
-
 /// Makes the history of a seed.
 ///
 /// # Panics
@@ -89,14 +68,10 @@ enum Event {
 pub fn generate(workload: &Workload, seed: u64) -> Generated {
     assert!(workload.clients > 0 && workload.keys > 0, "{workload:?} has nothing to do");
     let mut world = World::new(*workload, seed);
-    for client in 0..workload.clients as usize {
-        let at = world.random.below(GAP_MAX);
-        world.schedule(at, Event::Invoke { client });
-    }
-    while let Some(Reverse((at, _, event))) = world.events.pop() {
+    while let Some((at, event)) = world.clients.next() {
         match event {
-            Event::Invoke { client } => world.invoke(client, at),
-            Event::Effect { operation } => world.effect(operation, at),
+            Event::Ask { client } => world.invoke(client, at),
+            Event::Effect { request } => world.effect(request, at),
         }
     }
     let history = History::new(world.operations).expect("clients wait for their replies");
@@ -105,15 +80,10 @@ pub fn generate(workload: &Workload, seed: u64) -> Generated {
 
 struct World {
     workload: Workload,
-    random: Random,
-    events: BinaryHeap<Reverse<(u64, u64, Event)>>,
-    scheduled: u64,
+    clients: Clients,
     operations: Vec<Operation>,
     effects: Vec<Option<Time>>,
     store: BTreeMap<Key, Value>,
-    /// By client: its process now.
-    processes: Vec<Process>,
-    next_process: u32,
     next_value: i64,
 }
 
@@ -121,25 +91,12 @@ impl World {
     fn new(workload: Workload, seed: u64) -> Self {
         World {
             workload,
-            random: Random::new(seed),
-            events: BinaryHeap::new(),
-            scheduled: 0,
+            clients: Clients::new(workload.clients, seed),
             operations: Vec::with_capacity(workload.operations),
             effects: Vec::with_capacity(workload.operations),
             store: BTreeMap::new(),
-            processes: (0..workload.clients).map(Process).collect(),
-            next_process: workload.clients,
             next_value: 1,
         }
-    }
-
-    fn schedule(&mut self, at: u64, event: Event) {
-        self.scheduled += 1;
-        self.events.push(Reverse((at, self.scheduled, event)));
-    }
-
-    fn gap(&mut self) -> u64 {
-        1 + self.random.below(GAP_MAX)
     }
 
     fn invoke(&mut self, client: usize, now: u64) {
@@ -147,31 +104,20 @@ impl World {
         if operation == self.workload.operations {
             return;
         }
-        let key = Key(self.random.below(self.workload.keys));
+        let key = Key(self.clients.random.below(self.workload.keys));
         let call = self.call(key);
-        let process = self.processes[client];
-        let effect_at = now + self.gap();
-        let done_at = effect_at + self.gap();
-        let mut outcome = Outcome::Unknown;
-        if self.random.chance(self.workload.failed_permille) {
-            outcome = Outcome::Failed { at: Time(done_at) };
-        } else if self.random.chance(self.workload.unknown_permille) {
-            // A half of them reaches the store, at any time.
-            if self.random.chance(500) {
-                let late = effect_at + self.random.below(LATE_MAX);
-                self.schedule(late, Event::Effect { operation });
-            }
-            self.processes[client] = Process(self.next_process);
-            self.next_process += 1;
-        } else {
-            self.schedule(effect_at, Event::Effect { operation });
+        let Workload { failed_permille, unknown_permille, .. } = self.workload;
+        let asked = self.clients.ask(client, operation, now, failed_permille, unknown_permille);
+        let at = Time(asked.done_at);
+        let outcome = match asked.fate {
             // The reply is filled in when the effect comes.
-            outcome = Outcome::Done { at: Time(done_at), reply: Reply::Acknowledged };
-        }
-        self.operations.push(Operation { process, key, call, invoked: Time(now), outcome });
+            Fate::Answered => Outcome::Done { at, reply: Reply::Acknowledged },
+            Fate::Refused => Outcome::Failed { at },
+            Fate::Lost => Outcome::Unknown,
+        };
+        self.operations.push(Operation { process: asked.process, key, call, invoked: Time(now), outcome });
         self.effects.push(None);
-        let next = done_at + self.gap();
-        self.schedule(next, Event::Invoke { client });
+        self.clients.ask_again(client, asked.done_at);
     }
 
     fn fresh(&mut self) -> i64 {
@@ -180,7 +126,7 @@ impl World {
     }
 
     fn call(&mut self, key: Key) -> Call {
-        let draw = self.random.below(100);
+        let draw = self.clients.random.below(100);
         match self.workload.mix {
             Mix::Registers if draw < 50 => Call::Write(self.fresh()),
             Mix::Conditions if draw < 15 => Call::Write(self.fresh()),
@@ -201,7 +147,7 @@ impl World {
     }
 
     fn any_call(&mut self, draw: u64) -> Call {
-        let mut few = || self.random.below(4) as i64;
+        let mut few = || self.clients.random.below(4) as i64;
         match draw {
             0..20 => Call::Write(few()),
             20..35 => Call::CompareAndSet { expected: Some(few()), new: few() },
@@ -229,7 +175,7 @@ impl World {
         };
         self.effects[operation] = Some(Time(now));
         if self.workload.mix == Mix::Everything {
-            reply = match (call, self.random.below(3)) {
+            reply = match (call, self.clients.random.below(3)) {
                 (Call::Write(_) | Call::Delete, 0) => Reply::Value(before),
                 (Call::Increment(_) | Call::Append(_) | Call::Delete, 1) => Reply::Acknowledged,
                 _ => reply,

@@ -279,7 +279,7 @@ fn validate(position: usize, operation: &Operation) -> Result<(), HistoryError> 
 fn one_thing_at_a_time(operations: &[Operation]) -> Result<(), HistoryError> {
     let mut order: Vec<usize> = (0..operations.len()).collect();
     // An operation without an end is its process's last; of two that begin at once, the one that ends first is first.
-    let end = |operation: &Operation| operation.outcome.at().map_or(u64::MAX, |at| at.0);
+    let end = |operation: &Operation| (operation.outcome.at().is_none(), operation.outcome.at());
     order.sort_by_key(|&at| (operations[at].process, operations[at].invoked, end(&operations[at]), at));
     for pair in order.windows(2) {
         let (first, second) = (pair[0], pair[1]);

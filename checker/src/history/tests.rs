@@ -25,6 +25,14 @@ fn operations_of_a_process_may_touch_and_have_no_length() {
 }
 
 #[test]
+fn at_the_last_instant_the_operation_without_an_outcome_is_the_last_one() {
+    let end = u64::MAX;
+    let operations =
+        vec![operation(1, end, Call::Read, Outcome::Unknown), operation(1, end, Call::Write(1), done(end))];
+    assert_eq!(History::new(operations).err(), None);
+}
+
+#[test]
 fn an_operation_that_ends_before_it_begins_is_refused() {
     let error = History::new(vec![operation(3, 7, Call::Write(1), done(6))]).expect_err("no history");
     let (operation, process, invoked, ended) = (0, Process(3), Time(7), Time(6));

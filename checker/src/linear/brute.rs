@@ -57,7 +57,15 @@ fn effect(state: Option<&Value>, operation: &Operation) -> Option<(Option<Value>
         Call::Delete => (None, vec![Reply::Acknowledged, Reply::Existed(state.is_some()), shown]),
     };
     match &operation.outcome {
-        Outcome::Done { reply, .. } if !replies.contains(reply) => None,
+        Outcome::Done { reply, .. } if !replies.contains(&as_shown(reply)) => None,
         _ => Some((after, replies)),
+    }
+}
+
+/// A reply in the one form that `effect` gives it: an empty list is an absent key.
+fn as_shown(reply: &Reply) -> Reply {
+    match reply {
+        Reply::Value(Some(Value::List(list))) if list.is_empty() => Reply::Value(None),
+        reply => reply.clone(),
     }
 }

@@ -23,7 +23,7 @@
 //!
 //! Invariant: the answer depends on the entries alone. Hash tables are only asked whether they hold something.
 //!
-//! Deliberately not here: time limits. The bound is the number of configurations.
+//! Deliberately not here: time limits. The bound is the number of configurations, and of the words that they take.
 
 mod events;
 mod placed;
@@ -101,8 +101,12 @@ pub enum Answer {
     },
 }
 
-/// Looks for an order that explains every reply of `entries`, remembering at most `configurations_max` configurations
-/// (about 100 bytes each).
+/// Words that the search may hold for each configuration that it may remember: sets of placed operations are a few
+/// words each, but of many operations without an outcome they are long ones.
+const WORDS_PER_CONFIGURATION: u64 = 16;
+
+/// Looks for an order that explains every reply of `entries`, remembering at most `configurations_max` configurations:
+/// about 100 bytes each, and 200 on an average at the most; where they would be longer, it remembers fewer.
 ///
 /// # Panics
 /// If there are more than 2^24 entries, or one ends before it begins.
@@ -117,8 +121,10 @@ type Set<K> = HashSet<K, BuildHasherDefault<DefaultHasher>>;
 
 /// A choice: what was tried in a configuration, and what is left to try.
 struct Frame<State> {
-    candidates: Vec<u32>,
+    candidates: Box<[u32]>,
     tried: usize,
+    /// Whether `candidates` are those without an outcome; before, they are those with one.
+    is_of_lost: bool,
     state_before: State,
     placed_before: usize,
 }
@@ -153,6 +159,8 @@ struct Walk<'a, M: Model> {
     /// Unplaced operations that can leave any state.
     gives_any: u32,
     remembered: Set<(Box<[u64]>, M::State)>,
+    /// Words of all sets in `remembered`, and candidates of all frames on the stack.
+    words_held: u64,
 }
 
 impl<'a, M: Model> Walk<'a, M> {
@@ -183,6 +191,7 @@ impl<'a, M: Model> Walk<'a, M> {
             gives: Vec::with_capacity(count),
             gives_any: 0,
             remembered: Set::default(),
+            words_held: 0,
         };
         walk.count_demand();
         walk
@@ -263,26 +272,26 @@ impl<'a, M: Model> Walk<'a, M> {
             let Some(frame) = stack.last_mut() else {
                 return Answer::Unexplained { deepest: positions(&deepest) };
             };
-            let Some(&next) = frame.candidates.get(frame.tried) else {
+            let Some(next) = self.next_candidate(frame) else {
                 if self.order.len() > deepest.len() {
                     deepest.clone_from(&self.order);
                 }
+                self.words_held -= frame.candidates.len() as u64;
                 self.undo_to(frame.placed_before);
                 self.state = frame.state_before.clone();
                 stack.pop();
                 continue;
             };
-            frame.tried += 1;
             let (state_before, placed_before) = (self.state.clone(), self.order.len());
             if !self.try_to_place(next as usize) {
                 continue;
             }
             self.settle();
-            let configuration = (self.placed.words(), self.state.clone());
-            if self.remembered.insert(configuration) {
+            if self.is_new() {
                 stack.push(self.frame(state_before, placed_before));
                 let configurations = self.remembered.len() as u64;
-                if configurations > configurations_max {
+                let words_max = configurations_max.saturating_mul(WORDS_PER_CONFIGURATION);
+                if configurations > configurations_max || self.words_held > words_max {
                     return Answer::Undecided { configurations };
                 }
             } else {
@@ -290,6 +299,27 @@ impl<'a, M: Model> Walk<'a, M> {
                 self.state = state_before;
             }
         }
+    }
+
+    /// Remembers the configuration. Whether it was never there before.
+    fn is_new(&mut self) -> bool {
+        let words = self.placed.words();
+        let held = words.len() as u64;
+        let is_new = self.remembered.insert((words, self.state.clone()));
+        self.words_held += if is_new { held } else { 0 };
+        is_new
+    }
+
+    /// What is to be tried next in a configuration, which must be the current one.
+    fn next_candidate(&mut self, frame: &mut Frame<M::State>) -> Option<u32> {
+        if frame.tried == frame.candidates.len() && !frame.is_of_lost {
+            self.words_held -= frame.candidates.len() as u64;
+            (frame.candidates, frame.tried, frame.is_of_lost) = (self.candidates(true), 0, true);
+            self.words_held += frame.candidates.len() as u64;
+        }
+        let next = frame.candidates.get(frame.tried).copied();
+        frame.tried += 1;
+        next
     }
 
     fn try_to_place(&mut self, position: usize) -> bool {
@@ -327,21 +357,39 @@ impl<'a, M: Model> Walk<'a, M> {
         }
     }
 
-    /// What may be next, of equal calls the one that must end first; what must end first stands first.
     fn frame(&mut self, state_before: M::State, placed_before: usize) -> Frame<M::State> {
-        let mut candidates = Vec::new();
+        let candidates = self.candidates(false);
+        self.words_held += candidates.len() as u64;
+        Frame { candidates, tried: 0, is_of_lost: false, state_before, placed_before }
+    }
+
+    /// What may be next, of equal calls the one that must end first. Those with an outcome come first, the one that
+    /// must end first before the others; where none of them leads on, those without one, which are many on some keys
+    /// and seldom asked for.
+    fn candidates(&mut self, of_lost: bool) -> Box<[u32]> {
+        let (mut answered, mut lost) = (Vec::new(), Vec::new());
         let mut node = self.list.first();
         while let Some(position) = self.list.call_at(node) {
-            candidates.push(position as u32);
+            match self.entries[position].completed {
+                Some(completed) => answered.push((completed, position as u32)),
+                None if of_lost => lost.push(position as u32),
+                None => {}
+            }
             node = self.list.after(node);
         }
-        candidates.sort_by_key(|&position| (self.entries[position as usize].completed.unwrap_or(u64::MAX), position));
+        answered.sort_unstable();
+        lost.sort_unstable();
         self.round += 1;
-        candidates.retain(|&position| {
+        let mut is_first = |&position: &u32| {
             let round = &mut self.class_round[self.class[position as usize] as usize];
             std::mem::replace(round, self.round) != self.round
-        });
-        Frame { candidates, tried: 0, state_before, placed_before }
+        };
+        let answered: Vec<u32> = answered.into_iter().map(|(_, position)| position).filter(&mut is_first).collect();
+        if of_lost {
+            lost.into_iter().filter(is_first).collect()
+        } else {
+            answered.into_boxed_slice()
+        }
     }
 
     fn place(&mut self, position: usize) {

@@ -118,6 +118,15 @@ fn the_last_instants_of_the_clock_are_like_others() {
 }
 
 #[test]
+fn an_answer_at_the_last_instant_is_an_answer() {
+    // The search takes one of equal calls: the one that was answered, also if that was as late as it can be.
+    let end = u64::MAX;
+    let write = |process, from, to| done(process, from, to, Call::Write(5), Reply::Acknowledged);
+    let operations = vec![write(1, 0, 10), lost(2, 11, Call::Write(5)), write(3, 20, end)];
+    assert_eq!(report(operations).verdict(), Verdict::Linearizable);
+}
+
+#[test]
 fn a_violation_that_the_search_found_says_where_the_longest_order_ends() {
     let report = report(vec![
         done(1, 0, 10, Call::Increment(1), Reply::Number(1)),
@@ -146,6 +155,31 @@ fn a_search_over_its_budget_is_undecided_and_says_so() {
     assert_eq!((report.verdict(), report.violations.len()), (Verdict::Undecided, 0));
     assert_eq!(report.undecided, [Undecided { key: Key(7), configurations: 1_001 }]);
     assert!(report.to_string().contains("key 7 is undecided after 1001 configurations"), "{report}");
+}
+
+#[test]
+fn a_search_over_its_bytes_is_undecided_however_few_its_configurations() {
+    // The set of placed operations has a bit for each lost one up to the last that is placed, which all sums show.
+    let lost_last = lost(0, 5, Call::Increment(1_000_000));
+    let others = (1..6_000).map(|process| lost(process, 0, Call::Increment(i64::from(process) * 10_000_000)));
+    let told = (1..2_000_u32).map(|step| {
+        let (from, sum) = (u64::from(step) * 10, 1_000_000 + i64::from(step));
+        done(10_000, from, from + 5, Call::Increment(1), Reply::Number(sum))
+    });
+    let history = History::new([lost_last].into_iter().chain(others).chain(told).collect()).expect("a history");
+    assert_eq!(check(&history, Limits::default()).verdict(), Verdict::Linearizable);
+    let report = check(&history, Limits { configurations_max: 5_000 });
+    let [Undecided { configurations, .. }] = report.undecided[..] else { panic!("{report}") };
+    assert!(configurations < 2_000, "{report}");
+}
+
+#[test]
+fn an_operation_that_is_open_all_the_time_makes_no_configuration_long() {
+    let stalled = done(1, 0, 1_000_000, Call::Increment(5), Reply::Number(10_005));
+    let told =
+        (1..=10_000_u64).map(|step| done(2, step * 10, step * 10 + 5, Call::Increment(1), Reply::Number(step as i64)));
+    let history = History::new([stalled].into_iter().chain(told).collect()).expect("a history");
+    assert_eq!(check(&history, Limits { configurations_max: 12_000 }).verdict(), Verdict::Linearizable);
 }
 
 #[test]
@@ -315,6 +349,85 @@ fn small_correct_histories_pass_all_three_and_small_faults_fail_all_three() {
         }
     }
     assert!(planted > 1_000, "only {planted} faults were planted");
+}
+
+/// Changes one thing in a history, so that it often still has an order, and often has none.
+fn disturb(operations: &mut [Operation], random: &mut Random) {
+    let count = operations.len() as u64;
+    let (one, other) = (random.below(count) as usize, random.below(count) as usize);
+    let beside = operations[other].clone();
+    let shift = random.below(3) as i64 - 1;
+    let operation = &mut operations[one];
+    match random.below(7) {
+        // Another's reply, at another's time, or the reply of a store that is a step off.
+        0 => {
+            if let (Outcome::Done { reply, .. }, Outcome::Done { reply: shown, .. }) =
+                (&mut operation.outcome, beside.outcome)
+            {
+                if operation.call.allows(&shown) {
+                    *reply = shown;
+                }
+            }
+        }
+        1 => {
+            if let (Outcome::Done { at, .. }, Some(ended)) = (&mut operation.outcome, beside.outcome.at()) {
+                (operation.invoked, *at) = (beside.invoked, ended);
+            }
+        }
+        2 => match &mut operation.outcome {
+            Outcome::Done { reply: Reply::Value(Some(Value::Int(number))) | Reply::Number(number), .. } => {
+                *number += shift;
+            }
+            Outcome::Done { reply: Reply::Length(length), .. } => *length = length.saturating_add_signed(shift),
+            Outcome::Done { reply: Reply::Value(Some(Value::List(list))), .. } => drop(list.pop()),
+            _ => {}
+        },
+        3 => operation.outcome = Outcome::Unknown,
+        4 => {
+            if let Some(at) = operation.outcome.at() {
+                operation.outcome = Outcome::Failed { at };
+            }
+        }
+        5 => {
+            if let Outcome::Done { reply: shown @ Reply::Value(None), .. } = &mut operation.outcome {
+                *shown = Reply::Value(Some(Value::List(Vec::new())));
+            }
+        }
+        // The same call again, with its reply.
+        _ => (operation.call, operation.outcome) = (beside.call, beside.outcome),
+    }
+    if operation.outcome.at().is_some_and(|at| at < operation.invoked) {
+        operation.invoked = operation.outcome.at().expect("it has one");
+    }
+}
+
+#[test]
+fn search_zones_and_definition_agree_on_disturbed_small_histories() {
+    for mix in [Mix::Registers, Mix::Conditions, Mix::Counters, Mix::Lists, Mix::Everything] {
+        let mut verdicts = [0_u32; 2];
+        for seed in 0..3_000 {
+            let workload =
+                Workload { clients: 3, operations: 8, keys: 1, mix, unknown_permille: 80, failed_permille: 40 };
+            let mut operations = generate(&workload, seed).history.into_operations();
+            let mut random = Random::new(!seed);
+            // A coarse clock, by which many times are equal.
+            let tick = [1, 300, 900][random.below(3) as usize];
+            for (position, operation) in operations.iter_mut().enumerate() {
+                operation.process = Process(position as u32);
+                operation.invoked.0 /= tick;
+                if let Outcome::Done { at, .. } | Outcome::Failed { at } = &mut operation.outcome {
+                    at.0 /= tick;
+                }
+            }
+            for _ in 0..random.below(4) {
+                disturb(&mut operations, &mut random);
+            }
+            let explained = agree(operations.clone());
+            let explained = explained.unwrap_or_else(|error| panic!("{mix:?}, seed {seed}: {error}\n{operations:#?}"));
+            verdicts[usize::from(explained)] += 1;
+        }
+        assert!(verdicts.iter().all(|&count| count > 300), "{mix:?}: too few of one kind: {verdicts:?}");
+    }
 }
 
 #[test]

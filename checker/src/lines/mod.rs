@@ -37,6 +37,9 @@ pub const VERSION: u64 = 1;
 /// Bytes of a line without its newline: a list of some ten thousand elements fits.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
 
+/// Bytes of what is said about a line: a line of a mebibyte is not quoted whole.
+const PROBLEM_BYTES_MAX: usize = 600;
+
 /// Why lines are no history.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LinesError {
@@ -55,10 +58,10 @@ pub enum LinesError {
         of: &'static str,
     },
     /// The lines are fine, what they say together is not.
-    #[error("no history: {0}; operations are counted from 0, behind the header")]
+    #[error("no history: {0}; operation 0 stands in line 2, operation 1 in line 3")]
     History(#[from] HistoryError),
     /// The same, of transactions.
-    #[error("no history: {0}; transactions are counted from 0, behind the header")]
+    #[error("no history: {0}; transaction 0 stands in line 2, transaction 1 in line 3")]
     Transactions(#[from] TransactionsError),
 }
 
@@ -152,7 +155,7 @@ impl<R: Record> Decoder<R> {
         if self.records.len() == OPERATIONS_MAX {
             return Err(LineProblem::TooMany);
         }
-        self.records.push(R::parse(line).map_err(LineProblem::Form)?);
+        self.records.push(R::parse(line).map_err(|problem| LineProblem::Form(shortened(problem)))?);
         Ok(())
     }
 
@@ -171,13 +174,13 @@ impl<R: Record> Decoder<R> {
 fn read_header<R: Record>(line: &[u8]) -> Result<(), LineProblem> {
     let of = R::OF;
     let header: Header<'_> =
-        serde_json::from_slice(line).map_err(|error| LineProblem::Header { of, found: error.to_string() })?;
+        parse_json(line).map_err(|problem| LineProblem::Header { of, found: shortened(problem) })?;
     if header.eyot_history != VERSION {
         let found = format!("it is of version {}, which this program does not know", header.eyot_history);
         return Err(LineProblem::Header { of, found });
     }
     if header.of != of {
-        return Err(LineProblem::Header { of, found: format!("its lines are {:?}", header.of) });
+        return Err(LineProblem::Header { of, found: shortened(format!("its lines are {:?}", header.of)) });
     }
     Ok(())
 }
@@ -272,6 +275,18 @@ fn write_json(line: &mut Vec<u8>, record: &impl Serialize) {
 
 fn parse_json<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, String> {
     serde_json::from_slice(line).map_err(|error| error.to_string())
+}
+
+/// A problem that quotes a line, without the middle of a long quotation.
+fn shortened(problem: String) -> String {
+    if problem.len() <= PROBLEM_BYTES_MAX {
+        return problem;
+    }
+    // The nearest ends of characters that leave out more; 0 and the whole length are such ends.
+    let is_end = |at: &usize| problem.is_char_boundary(*at);
+    let begin = (0..=PROBLEM_BYTES_MAX * 2 / 3).rev().find(is_end).unwrap_or(0);
+    let end = (problem.len() - PROBLEM_BYTES_MAX / 3..problem.len()).find(is_end).unwrap_or(problem.len());
+    format!("{} ({} bytes left out) {}", &problem[..begin], end - begin, &problem[end..])
 }
 
 fn misfit(what: &str, got: impl fmt::Debug) -> String {

@@ -88,6 +88,10 @@ fn a_bad_line_is_named_with_its_number_and_its_fault() {
         (r#"{"p":1,"k":7,"f":"append","a":1,"t":[1,2],"v":-3}"#, "a length is not negative"),
         (r#"{"p":1,"k":7,"f":"incr","a":1,"t":[1,2],"v":true}"#, "the reply must fit: add 1, not Flag(true)"),
         (r#"{"p":1,"k":7,"f":"read","t":[1,2,3],"v":3}"#, "not a line of this format"),
+        (r#"{"p":1,"k":7,"f":"read","t":[1,2],"v":{}}"#, "not a line of this format"),
+        (r#"{"p":1,"k":7,"f":"read","t":[1,2],"v":1.5}"#, "not a line of this format"),
+        (r#"{"p":1,"p":2,"k":7,"f":"read","t":[1,2],"v":1}"#, "duplicate field `p`"),
+        (r#"{"p":1,"k":7,"f":"cas","a":[1,2,3],"t":[1,2],"v":true}"#, "not a line of this format"),
         (r#"{"p":1,"k":7,"f":"read","t":[1,2],"v":3,"x":1}"#, "unknown field `x`"),
         (r#"{"p":-1,"k":7,"f":"read","t":[1,2],"v":3}"#, "not a line of this format"),
         (r#"{"p":1,"k":7,"f":"rename","t":[1,2]}"#, "unknown variant `rename`"),
@@ -97,6 +101,31 @@ fn a_bad_line_is_named_with_its_number_and_its_fault() {
         let error = line_error(line);
         assert!(error.contains(problem) && error.starts_with("line 2: "), "{line}: {error}");
     }
+}
+
+#[test]
+fn a_bad_line_is_told_in_a_few_words_however_long_it_is() {
+    let list = format!("[{}0]", "1,".repeat(400_000));
+    let member = "x".repeat(900_000);
+    let long = [
+        format!(r#"{{"p":1,"k":7,"f":"incr","a":1,"t":[1,2],"v":{list}}}"#),
+        format!(r#"{{"p":1,"k":7,"f":"read","t":[1],"v":{list}}}"#),
+        format!(r#"{{"p":1,"k":7,"f":"read","t":[1,2],"v":1,"{member}":1}}"#),
+        format!(r#"{{"p":1,"k":7,"f":"{member}","t":[1,2]}}"#),
+        format!(r#"{{"p":1,"k":7,"f":"read","t":[1,2],"v":{}"#, "[".repeat(900_000)),
+    ];
+    for line in long {
+        let error = line_error(&line);
+        assert!(error.starts_with("line 2: ") && error.len() < 1_000, "{} bytes: {:.200}", error.len(), error);
+    }
+    let header = format!("{{\"eyot_history\":1,\"of\":\"{member}\"}}\n");
+    let error = decode::<Operation>(header.as_bytes()).expect_err("no history").to_string();
+    assert!(error.starts_with("line 1: ") && error.len() < 1_000, "{} bytes: {:.200}", error.len(), error);
+    let steps = format!(
+        "{{\"eyot_history\":1,\"of\":\"transactions\"}}\n{{\"p\":1,\"t\":[5],\"x\":[[\"append\",7,{list}]]}}\n"
+    );
+    let error = decode::<Transaction>(steps.as_bytes()).expect_err("no history").to_string();
+    assert!(error.starts_with("line 2: ") && error.len() < 1_000, "{} bytes: {:.200}", error.len(), error);
 }
 
 #[test]
@@ -128,7 +157,9 @@ fn a_line_beyond_the_bound_is_refused_before_it_is_read() {
 fn a_broken_rule_of_recording_is_refused() {
     let text = "{\"eyot_history\":1,\"of\":\"operations\"}\n{\"p\":1,\"k\":7,\"f\":\"delete\",\"t\":[5,4]}\n";
     let error = decode_history(text.as_bytes()).expect_err("no history");
-    assert!(error.to_string().starts_with("no history: operation 0 of process 1 ended at 4"), "{error}");
+    let error = error.to_string();
+    assert!(error.starts_with("no history: operation 0 of process 1 ended at 4"), "{error}");
+    assert!(error.ends_with("; operation 0 stands in line 2, operation 1 in line 3"), "{error}");
 }
 
 #[test]

@@ -92,7 +92,7 @@ pub fn search(transactions: &[Transaction], orders: &Orders<'_>, graph: &Graph, 
                     continue;
                 }
                 let Some(way) = ways.shortest(starts, back, reach.as_ref().unwrap_or(&whole)) else { continue };
-                let edges: Vec<Edge> = way.into_iter().map(|number| graph.edges[number]).collect();
+                let edges = without_instants(way.into_iter().map(|number| graph.edges[number]), transactions.len());
                 let nodes: Vec<usize> = edges.iter().map(|edge| edge.from as usize).collect();
                 found.push((nodes[0], timed));
                 collected.add(kind, timed, nodes, || cycle(&edges, transactions, orders));
@@ -103,6 +103,21 @@ pub fn search(transactions: &[Transaction], orders: &Orders<'_>, graph: &Graph, 
         }
     }
     ways.left > 0
+}
+
+/// A cycle with one edge for each way through instants; the first edge leads from a transaction to another.
+fn without_instants(edges: impl Iterator<Item = Edge>, transactions: usize) -> Vec<Edge> {
+    let mut told = Vec::new();
+    let mut ended = None;
+    for edge in edges {
+        let from = ended.take().unwrap_or(edge.from);
+        if edge.to as usize >= transactions {
+            ended = Some(from);
+        } else {
+            told.push(Edge { from, ..edge });
+        }
+    }
+    told
 }
 
 /// The edges of each part that a cycle of the kind may begin with.

@@ -14,6 +14,8 @@
 //!   further elements have no edge of their own.
 //! - Edges of time are as few as say the same (the transitive reduction over the transactions that are open at once):
 //!   a transaction gets one from each of those that ended before it and after which none has begun and ended since.
+//!   Where these are many, they lead to a node of its own, an instant, and on from there: else the edges of many
+//!   clients would be as many as the square of their transactions.
 //! - What no read shows comes behind everything that one shows. It is not ordered among itself.
 
 use super::orders::{Append, Order, Orders};
@@ -22,6 +24,10 @@ use super::{Guarantee, Transaction};
 /// Edges of a key to appends that no read shows, for each of its last readers and writers: those that were committed
 /// first. Were all appends of a long history lost, the edges would be as many as its square.
 const UNSEEN_EDGES_MAX: usize = 64;
+
+/// Transactions that each get an edge of time of their own to whatever begins next; with one more they get an instant.
+/// Up to so many clients at a time have none, and so the shortest cycles.
+const ENDED_EDGES_MAX: usize = 64;
 
 /// What an edge says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,7 +57,7 @@ pub struct Edge {
     pub element: i64,
 }
 
-/// All edges.
+/// All edges. The nodes are the transactions, by their positions, and behind them the instants.
 #[derive(Debug)]
 pub struct Graph {
     /// By `from`, and then in the order of their fields.
@@ -78,12 +84,12 @@ impl Graph {
         Graph { edges, starts }
     }
 
-    /// Transactions that it has.
+    /// Transactions and instants that it has.
     pub fn nodes(&self) -> usize {
         self.starts.len() - 1
     }
 
-    /// The numbers of the edges of a transaction.
+    /// The numbers of the edges of a node.
     pub fn edges_of(&self, node: usize) -> std::ops::Range<usize> {
         self.starts[node] as usize..self.starts[node + 1] as usize
     }
@@ -95,10 +101,11 @@ pub fn build(transactions: &[Transaction], orders: &Orders<'_>, guarantee: Guara
     for (key, (_, order)) in orders.keys.iter().enumerate() {
         of_key(key as u32, order, &mut edges);
     }
-    if guarantee == Guarantee::StrictSerializable {
-        of_time(transactions, &orders.happened, &mut edges);
-    }
-    Graph::new(transactions.len(), edges)
+    let instants = match guarantee {
+        Guarantee::StrictSerializable => of_time(transactions, &orders.happened, &mut edges),
+        Guarantee::Serializable => 0,
+    };
+    Graph::new(transactions.len() + instants, edges)
 }
 
 fn of_key(key: u32, order: &Order<'_>, edges: &mut Vec<Edge>) {
@@ -135,8 +142,8 @@ fn of_key(key: u32, order: &Order<'_>, edges: &mut Vec<Edge>) {
     }
 }
 
-/// Edges from those that ended to those that began later.
-fn of_time(transactions: &[Transaction], happened: &[bool], edges: &mut Vec<Edge>) {
+/// Edges from those that ended to those that began later; how many instants they lead through.
+fn of_time(transactions: &[Transaction], happened: &[bool], edges: &mut Vec<Edge>) -> usize {
     // Beginnings stand before ends of the same time: such transactions are concurrent.
     let mut events: Vec<(u64, bool, usize)> = Vec::with_capacity(2 * transactions.len());
     for (position, transaction) in transactions.iter().enumerate().filter(|(position, _)| happened[*position]) {
@@ -146,21 +153,29 @@ fn of_time(transactions: &[Transaction], happened: &[bool], edges: &mut Vec<Edge
         }
     }
     events.sort_unstable();
-    // Those that ended, and after whose end none has begun and ended.
-    let mut ended: Vec<usize> = Vec::new();
-    for (_, is_end, position) in events {
+    let time = |from: usize, to: usize| {
+        let (from, to) = (from as u32, to as u32);
+        Edge { from, to, reason: Reason::RealTime, key: 0, element: 0 }
+    };
+    let mut instants = 0;
+    // Those that ended, and after whose end none has begun and ended, with their ends; an instant has the last of its
+    // ends.
+    let mut ended: Vec<(usize, u64)> = Vec::new();
+    for (at, is_end, position) in events {
         if is_end {
-            let began = transactions[position].invoked;
-            ended.retain(|&earlier| transactions[earlier].end.at().is_some_and(|at| at >= began));
-            ended.push(position);
+            let began = transactions[position].invoked.0;
+            ended.retain(|&(_, at)| at >= began);
+            ended.push((position, at));
+            if ended.len() > ENDED_EDGES_MAX {
+                // Whatever begins from here on, begins after all of these.
+                let instant = transactions.len() + instants;
+                instants += 1;
+                edges.extend(ended.drain(..).map(|(earlier, _)| time(earlier, instant)));
+                ended.push((instant, at));
+            }
         } else {
-            edges.extend(ended.iter().map(|&earlier| Edge {
-                from: earlier as u32,
-                to: position as u32,
-                reason: Reason::RealTime,
-                key: 0,
-                element: 0,
-            }));
+            edges.extend(ended.iter().map(|&(earlier, _)| time(earlier, position)));
         }
     }
+    instants
 }

@@ -11,10 +11,10 @@
 //!
 //! | finding | what happened | not allowed under |
 //! |---|---|---|
-//! | internal | a transaction contradicts its own reads and appends | any |
+//! | internal | a transaction contradicts its own reads and appends | read atomicity |
 //! | unknown element | a read has an element that nobody appended | any |
 //! | duplicate | a read has an element twice | any |
-//! | incompatible orders | reads of a key that do not begin each other, or against a transaction's own order | any |
+//! | incompatible orders | reads of a key that do not begin each other, or against a writer's order | read committed |
 //! | lost append | an append that was committed before a read began, and that no read shows | strict serializability |
 //! | G1a | a read has an element of a transaction that aborted | read committed |
 //! | G1b | a read ends in the midst of another transaction's appends | read committed |
@@ -292,7 +292,8 @@ fn validate(position: usize, transaction: &Transaction) -> Result<(), Transactio
 }
 
 fn one_at_a_time(transactions: &[Transaction]) -> Result<(), TransactionsError> {
-    let end = |transaction: &Transaction| transaction.end.at().map_or(u64::MAX, |at| at.0);
+    // A transaction without an end is its process's last.
+    let end = |transaction: &Transaction| (transaction.end.at().is_none(), transaction.end.at());
     let mut order: Vec<usize> = (0..transactions.len()).collect();
     order.sort_by_key(|&at| (transactions[at].process, transactions[at].invoked, end(&transactions[at]), at));
     for pair in order.windows(2) {

@@ -120,6 +120,7 @@ fn inside<'a>(
     collected: &mut Collected,
 ) {
     let mut own: BTreeMap<Key, Vec<i64>> = BTreeMap::new();
+    let all_own = own_elements(transaction);
     let mut first: BTreeMap<Key, &'a [i64]> = BTreeMap::new();
     for step in &transaction.steps {
         let (key, read) = match step {
@@ -137,7 +138,8 @@ fn inside<'a>(
             });
             continue;
         };
-        if let Some(element) = to_come(transaction, key, external) {
+        let is_own = |element: &i64| all_own.get(&key).is_some_and(|own| own.contains(element));
+        if let Some(&element) = external.iter().find(|element| is_own(element)) {
             collected.add(Kind::Internal, false, vec![position], || {
                 let read = list(read);
                 format!("transaction {position} read key {} with {element} before it appended that: {read}", key.0)
@@ -154,13 +156,15 @@ fn inside<'a>(
     }
 }
 
-/// An element of a read that the transaction itself appends, and had not appended yet.
-fn to_come(transaction: &Transaction, read: Key, list: &[i64]) -> Option<i64> {
-    let own = transaction.steps.iter().filter_map(|step| match *step {
-        Step::Append { key, element } if key == read => Some(element),
-        _ => None,
-    });
-    own.into_iter().find(|element| list.contains(element))
+/// What a transaction appends to each key, at any of its steps.
+fn own_elements(transaction: &Transaction) -> BTreeMap<Key, BTreeSet<i64>> {
+    let mut own: BTreeMap<Key, BTreeSet<i64>> = BTreeMap::new();
+    for step in &transaction.steps {
+        if let Step::Append { key, element } = *step {
+            own.entry(key).or_default().insert(element);
+        }
+    }
+    own
 }
 
 fn order_of<'a>(

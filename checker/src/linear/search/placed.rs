@@ -59,16 +59,79 @@ impl Placed {
         }
     }
 
-    /// The set: the number of full words, the number of words that follow, these, and the words of those without an
-    /// outcome. Equal sets have equal words.
+    /// The set, in as few words as say it: where the full words end, the words that follow, and those of operations
+    /// without an outcome. Equal sets have equal words.
+    ///
+    /// ```text
+    /// full << 32 | following      then the words that follow the full ones, if they are few
+    /// full << 32 | SPARSE | ...   then the number of each that is not full, and the word: an operation that stays
+    ///                             open for long leaves a hole behind, and full words after it
+    /// words of operations without an outcome, up to the last that is not 0
+    /// ```
     pub fn words(&self) -> Box<[u64]> {
         let window = &self.words[self.full..self.empty.max(self.full)];
         let unanswered = &self.words[self.answered_words..];
         let used = unanswered.iter().rposition(|&word| word != 0).map_or(0, |last| last + 1);
-        let mut words = Vec::with_capacity(1 + window.len() + used);
-        words.push((self.full as u64) << 32 | window.len() as u64);
-        words.extend_from_slice(window);
+        let head = (self.full as u64) << 32 | window.len() as u64;
+        let mut words = Vec::with_capacity(1 + window.len().min(DENSE_WORDS_MAX) + used);
+        if window.len() <= DENSE_WORDS_MAX {
+            words.push(head);
+            words.extend_from_slice(window);
+        } else {
+            let holes = || window.iter().enumerate().filter(|(_, &word)| word != u64::MAX);
+            words.push(head | SPARSE);
+            words.push(holes().count() as u64);
+            words.extend(holes().flat_map(|(at, &word)| [at as u64, word]));
+        }
         words.extend_from_slice(&unanswered[..used]);
         words.into_boxed_slice()
+    }
+}
+
+/// Words behind the full ones that are remembered as they are.
+const DENSE_WORDS_MAX: usize = 8;
+
+/// Marks the head of a set of which full words are left out. A history has fewer operations than would reach it.
+const SPARSE: u64 = 1 << 31;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::generate::Random;
+
+    #[test]
+    fn equal_sets_have_equal_words_and_others_have_others() {
+        // 14 words of operations with an outcome, of which one operation each comes and goes, and the others are placed
+        // or, behind the last word that matters, not; 3 operations without an outcome, far apart.
+        let entry = |invoked, completed| Entry { call: (), invoked, completed };
+        let answered = (0..14 * 64_u64).map(|at| entry(at, Some(at)));
+        let lost = (0..200).map(|at| entry(at, None));
+        let entries: Vec<Entry<()>> = answered.chain(lost).collect();
+        let turning: Vec<usize> =
+            (0..14).map(|word| word * 64 + 5).chain([14 * 64, 14 * 64 + 70, 14 * 64 + 199]).collect();
+        let mut random = Random::new(7);
+        let mut seen: HashMap<Box<[u64]>, (usize, u32)> = HashMap::new();
+        let mut sets: HashMap<(usize, u32), Box<[u64]>> = HashMap::new();
+        for full_words in [3, 12, 14] {
+            let mut placed = Placed::new(&entries);
+            let is_still = |position: &usize| !turning.contains(position);
+            (0..full_words * 64).filter(is_still).for_each(|position| placed.insert(position));
+            let mut turned = 0_u32;
+            for _ in 0..20_000 {
+                let choice = random.below(turning.len() as u64) as usize;
+                turned ^= 1 << choice;
+                if turned & 1 << choice == 0 {
+                    placed.remove(turning[choice]);
+                } else {
+                    placed.insert(turning[choice]);
+                }
+                let (words, set) = (placed.words(), (full_words, turned));
+                assert_eq!(*seen.entry(words.clone()).or_insert(set), set, "{words:x?}");
+                assert_eq!(*sets.entry(set).or_insert_with(|| words.clone()), words, "{set:x?}");
+            }
+        }
+        assert!(seen.len() > 10_000, "only {} sets", seen.len());
     }
 }
