@@ -17,7 +17,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::admin::figures::NodeFacts;
 use crate::config::{ServerTunables, Settings, Tunables};
-use crate::core::{recovery_stop, spawn, CoreStart, Ready, Shared};
+use crate::core::{recovery_stop, snapshot_stop, spawn, CoreStart, Ready, Shared};
 use crate::disk::{is_full, DataDir, DataDirError, NewIdentity, RealDisk};
 use crate::error::{Stop, StopReason};
 use crate::memory::large_values::prepare_directory;
@@ -28,7 +28,7 @@ use crate::net::session::Wire;
 use crate::preflight;
 use crate::router::mesh::{Message, INBOX_MESSAGES};
 use crate::router::Routes;
-use crate::snapshot::SnapshotBoard;
+use crate::snapshot::{store, SnapshotBoard};
 use crate::wal;
 
 /// What this version offers of the protocol's optional parts.
@@ -56,6 +56,7 @@ pub fn run(settings: Settings) -> Result<(), Stop> {
     let identity = data_dir.identity().clone();
     let epoch = wal::next_epoch(&RealDisk, &data_dir.wal_directory(), identity.node_uuid)
         .map_err(|error| recovery_stop(&error))?;
+    store::remove_spares(&RealDisk, &data_dir.snapshots_directory()).map_err(|error| snapshot_stop(&error))?;
 
     let large_values = match settings.mmap_threshold_bytes {
         Some(threshold_bytes) => Some((open_values_directory(&settings)?, threshold_bytes)),

@@ -364,13 +364,17 @@ impl State {
         Ok(())
     }
 
-    /// # Panics
-    /// When the two are in different directories: nothing here needs that, and its halves could be lost apart.
+    /// Within a directory it is one change. Between two it is one of each, which are lost apart: file systems with a
+    /// journal do not, but nobody promises it.
     pub(super) fn rename(&mut self, old: &Path, new: &Path) -> io::Result<()> {
         let node = self.find(old)?;
         let ((parent, from), (new_parent, to)) = (self.find_parent(old)?, self.find_parent(new)?);
-        assert_eq!(parent, new_parent, "the simulated disk renames within a directory");
-        self.directory_mut(parent)?.push(NameChange::Rename { from, to, node });
+        if parent == new_parent {
+            self.directory_mut(parent)?.push(NameChange::Rename { from, to, node });
+        } else {
+            self.directory_mut(new_parent)?.push(NameChange::Link { name: to, node });
+            self.directory_mut(parent)?.push(NameChange::Unlink { name: from });
+        }
         Ok(())
     }
 

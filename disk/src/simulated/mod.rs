@@ -19,7 +19,7 @@
 //! - It promises no more than the seam does. Sectors of [`SECTOR_BYTES`] are written in any order; each name's change
 //!   stands for itself, whatever else is synced.
 //!
-//! Deliberately not here: permissions, symbolic links, renames between directories, and sparse accounting.
+//! Deliberately not here: permissions, symbolic links, and sparse accounting.
 
 mod contents;
 mod faults;

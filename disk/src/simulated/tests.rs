@@ -121,6 +121,25 @@ fn a_name_is_durable_when_its_directory_is_synced_and_not_before() {
 }
 
 #[test]
+fn a_rename_between_directories_may_be_lost_by_halves() {
+    let disk = SimulatedDisk::new();
+    disk.create_directory(Path::new("/d")).unwrap();
+    durable_file(&disk, "/a", b"x");
+    disk.rename(Path::new("/a"), Path::new("/d/b")).unwrap();
+    let found = |disk: &SimulatedDisk| {
+        let paths = ["/a", "/d/b"].map(Path::new);
+        paths.map(|path| disk.metadata(path).is_ok())
+    };
+    assert_eq!(found(&disk), [false, true], "it is seen whole");
+    let mut images: Vec<[bool; 2]> = images(&disk).iter().map(found).collect();
+    images.sort_unstable();
+    assert_eq!(images, [[false, false], [false, true], [true, false], [true, true]]);
+    disk.sync_directory(Path::new("/")).unwrap();
+    let after: Vec<[bool; 2]> = self::images(&disk).iter().map(found).collect();
+    assert!(after.iter().all(|[old, _]| !old), "the old name is gone durably: {after:?}");
+}
+
+#[test]
 fn a_directory_that_is_lost_takes_what_is_in_it() {
     let disk = SimulatedDisk::new();
     disk.create_directory(Path::new("/d")).unwrap();

@@ -54,7 +54,7 @@ mod uploads;
 mod walks;
 
 pub use shared::Shared;
-pub use startup::{recovery_stop, spawn, CoreStart, Ready};
+pub use startup::{recovery_stop, snapshot_stop, spawn, CoreStart, Ready};
 
 use std::collections::VecDeque;
 use std::sync::Arc;

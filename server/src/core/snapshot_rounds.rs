@@ -17,6 +17,13 @@ use super::Work;
 /// After a round that failed, none begins by itself for so long.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 
+/// What one turn gives to a snapshot.
+const SLICE_MAX: Duration = Duration::from_micros(200);
+/// The same, while what is kept for it has outgrown its share: as long as a turn takes requests in.
+const HURRIED_SLICE_MAX: Duration = Duration::from_millis(1);
+/// While there are requests: after a slice, so many times as long is theirs alone.
+const BUSY_SHARE: u32 = 3;
+
 /// A pass over the core's shards.
 #[derive(Debug)]
 pub(super) struct Round {
@@ -24,12 +31,57 @@ pub(super) struct Round {
     pub serves: u64,
     pub queue: VecDeque<u16>,
     pub started: Instant,
+    /// So much log makes it time for the next round; `None`: none does.
+    pub log_bytes_max: Option<u64>,
     pub entries: u64,
     pub bytes: u64,
     pub failure: Option<String>,
 }
 
+/// What a snapshot takes of the core's time while there are requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pace {
+    /// What one turn gives to it.
+    pub slice_max: Duration,
+    /// How many times as long as a slice the requests then have for themselves.
+    pub pause_share: u32,
+}
+
+impl Pace {
+    /// Nothing hurries.
+    const CALM: Self = Self { slice_max: SLICE_MAX, pause_share: BUSY_SHARE };
+
+    /// Of a round since whose beginning the log has grown by `since_bytes`, where `log_bytes_max` make it time for the
+    /// next one.
+    ///
+    /// The log is kept until the round is over, so a round that is slower than the writes has the disk fill up: it takes
+    /// what it needs of the core to end before the next one should begin, and at last more than the requests.
+    fn of_round(since_bytes: u64, log_bytes_max: Option<u64>) -> Self {
+        let eighth = log_bytes_max.map_or(u64::MAX, |max| (max / 8).max(1));
+        match since_bytes / eighth {
+            0 => Self::CALM,
+            1 => Self { pause_share: 1, ..Self::CALM },
+            2 | 3 => Self { pause_share: 0, ..Self::CALM },
+            _ => Self::HURRIED,
+        }
+    }
+
+    /// Something outgrows the round.
+    pub const HURRIED: Self = Self { slice_max: HURRIED_SLICE_MAX, pause_share: 0 };
+
+    /// Whether it leaves no time of their own to the requests.
+    pub fn hurries(self) -> bool {
+        self.pause_share == 0
+    }
+}
+
 impl Work {
+    /// That of the round that is under way.
+    pub(super) fn snapshot_pace(&self) -> Pace {
+        let log_bytes_max = self.snapshots.round.as_ref().and_then(|round| round.log_bytes_max);
+        Pace::of_round(self.metrics.log_bytes - self.snapshots.log_bytes_then, log_bytes_max)
+    }
+
     /// Begins a round, if it is time for one.
     pub(super) fn begin_round(&mut self) {
         let asked = self.shared.snapshots.requested();
@@ -38,13 +90,11 @@ impl Work {
         let since_bytes = log_bytes - snapshots.log_bytes_then + snapshots.recovered_bytes;
         let settings = &self.shared.settings.snapshots;
         let data_bytes: usize = self.shards.iter().map(|driver| driver.shard().entry_bytes()).sum();
+        let log_bytes_max = settings.log_bytes(data_bytes as u64);
         let is_late = settings.interval.is_some_and(|interval| now - snapshots.last_round_at >= interval);
         let due = match snapshots.retry_at {
             Some(retry_at) => now >= retry_at,
-            None => {
-                settings.log_bytes(data_bytes as u64).is_some_and(|limit| since_bytes >= limit)
-                    || (is_late && since_bytes > 0)
-            }
+            None => log_bytes_max.is_some_and(|limit| since_bytes >= limit) || (is_late && since_bytes > 0),
         };
         if is_late {
             // Or it is time again at once, although nothing was written.
@@ -58,7 +108,9 @@ impl Work {
         (snapshots.log_bytes_then, snapshots.recovered_bytes) = (log_bytes, 0);
         snapshots.last_round_at = now;
         snapshots.retry_at = None;
-        snapshots.round = Some(Round { serves: asked, queue, started: now, entries: 0, bytes: 0, failure: None });
+        self.log.note_snapshot_interval(log_bytes_max.unwrap_or(0));
+        snapshots.round =
+            Some(Round { serves: asked, queue, started: now, log_bytes_max, entries: 0, bytes: 0, failure: None });
         let keys = self.shards.iter().map(|driver| driver.shard().key_count() as u64).sum();
         self.shared.snapshots.of(self.core).begun(self.clock.wall_us(), keys);
     }
@@ -84,5 +136,21 @@ impl Work {
         self.shared.snapshots.ended(self.core, round.serves, self.clock.wall_us(), elapsed, round.failure);
         // Who waits may wait on another core.
         self.shared.wakers.iter().for_each(Waker::wake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_that_the_log_outgrows_takes_more_of_the_core() {
+        let pace = |since_bytes| Pace::of_round(since_bytes, Some(800));
+        assert_eq!([0, 99].map(pace), [Pace::CALM; 2]);
+        assert_eq!([100, 199].map(|since| (pace(since).pause_share, pace(since).slice_max)), [(1, SLICE_MAX); 2]);
+        assert_eq!([200, 399].map(|since| (pace(since).pause_share, pace(since).slice_max)), [(0, SLICE_MAX); 2]);
+        assert_eq!([400, u64::MAX].map(pace), [Pace::HURRIED; 2]);
+        assert_eq!(Pace::of_round(u64::MAX - 1, None), Pace::CALM, "without a bound nothing is outgrown");
+        assert_eq!(Pace::of_round(3, Some(0)), Pace { pause_share: 0, ..Pace::CALM }, "every byte is an eighth of it");
     }
 }

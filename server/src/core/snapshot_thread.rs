@@ -4,6 +4,7 @@
 //!
 //! Invariants:
 //! - Each job brings one answer. At most [`BUFFERS_MAX`] buffers of a snapshot and [`READS_MAX`] reads are under way.
+//! - A superseded file is written over by the next snapshot, unless a client reads from one of that shard.
 //! - The first error of a snapshot is its last: what was written is thrown away, and whatever more comes of it is taken
 //!   and forgotten.
 //!
@@ -18,7 +19,8 @@ use eyot_ring::{MappedBytes, Waker};
 
 use super::job_thread::{JobThread, Worker, IDLE_AFTER};
 use crate::disk::RealDisk;
-use crate::snapshot::{OpenSnapshot, Published, SnapshotError, SnapshotFile, Space, WRITE_BYTES};
+use crate::snapshot::store::spare_path;
+use crate::snapshot::{OpenSnapshot, Published, SnapshotError, SnapshotFile, Space, SpareFile, WRITE_BYTES};
 
 /// Buffers of a snapshot on their way to the disk: one that is written, and one that waits; a third is filled
 /// meanwhile.
@@ -103,7 +105,7 @@ pub(super) type SnapshotThread = JobThread<Job, Done>;
 /// # Errors
 /// The system has no thread left.
 pub(super) fn start(core: u16, snapshots_directory: PathBuf, waker: Waker) -> std::io::Result<SnapshotThread> {
-    let worker = SnapshotWorker { snapshots_directory, file: None, open: Vec::new() };
+    let worker = SnapshotWorker { core, snapshots_directory, file: None, spare: None, open: Vec::new() };
     JobThread::start(format!("snapshot-{core}"), BUFFERS_MAX + READS_MAX + OTHER_JOBS_MAX, waker, worker)
 }
 
@@ -115,9 +117,12 @@ struct OpenFile {
 }
 
 struct SnapshotWorker {
+    core: u16,
     snapshots_directory: PathBuf,
-    /// `None`: no snapshot is being written, or it has failed.
-    file: Option<SnapshotFile<RealDisk>>,
+    /// The one that is being written, and whose it is. `None`: there is none, or it has failed.
+    file: Option<(ShardId, SnapshotFile<RealDisk>)>,
+    /// What the next one is written over.
+    spare: Option<SpareFile>,
     open: Vec<OpenFile>,
 }
 
@@ -131,11 +136,12 @@ impl Worker for SnapshotWorker {
                 // What is read no more need not hold its space while another one is written.
                 self.close_unused();
                 let directory = &self.snapshots_directory;
-                let created = SnapshotFile::create(&RealDisk, directory, shard, index, space, WRITE_BYTES);
-                Done::Begun(created.map(|file| self.file = Some(file)))
+                let spare = &mut self.spare;
+                let created = SnapshotFile::create(&RealDisk, directory, shard, index, space, spare, WRITE_BYTES);
+                Done::Begun(created.map(|file| self.file = Some((shard, file))))
             }
             Job::Append(bytes, piece_bytes) => {
-                let appended = self.file.as_mut().map_or(Ok(()), |file| {
+                let appended = self.file.as_mut().map_or(Ok(()), |(_, file)| {
                     file.write_in_pieces_of(piece_bytes);
                     file.append(&bytes)
                 });
@@ -145,8 +151,12 @@ impl Worker for SnapshotWorker {
                 Done::Appended(bytes, appended)
             }
             Job::Publish(beside) => {
-                let file = self.file.take().expect("the core publishes what it knows to be written");
-                Done::Published(file.publish(beside))
+                let (shard, file) = self.file.take().expect("the core publishes what it knows to be written");
+                let spare = self.may_recycle(shard).then(|| spare_path(&self.snapshots_directory, self.core));
+                Done::Published(file.publish(beside, spare).map(|(published, spare)| {
+                    self.spare = spare.or_else(|| self.spare.take());
+                    published
+                }))
             }
             Job::Discard => {
                 self.discard();
@@ -170,9 +180,16 @@ impl Worker for SnapshotWorker {
 
 impl SnapshotWorker {
     fn discard(&mut self) {
-        if let Some(file) = self.file.take() {
+        if let Some((_, file)) = self.file.take() {
             file.discard();
         }
+    }
+
+    /// Whether a snapshot of `shard` that is superseded may be written over: nobody reads from one, and there is no
+    /// other file for that.
+    fn may_recycle(&mut self, shard: ShardId) -> bool {
+        self.close_unused();
+        self.spare.is_none() && self.open.iter().all(|open| open.shard != shard)
     }
 
     /// Whether there is such a snapshot: then its bytes are in `bytes`.

@@ -12,8 +12,8 @@
 //! ```
 //!
 //! Invariants:
-//! - A slice is some hundred microseconds, and while the core has requests a quarter of its time at most: what
-//!   [`BUSY_SHARE`] says.
+//! - A slice is some hundred microseconds, and while the core has requests a quarter of its time at most, unless the log
+//!   outgrows the round ([`Pace`]).
 //! - A snapshot is published only when the log has made durable all that is in it: it never knows more than the log.
 //! - A snapshot that fails is told and tried again later; nothing else ends by it.
 //!
@@ -28,7 +28,7 @@ use eyot_raft_glue::{Index, ShardId};
 use eyot_ring::Waker;
 
 use super::snapshot_encoder::{SnapshotEncoder, BUFFER_BYTES};
-use super::snapshot_rounds::Round;
+use super::snapshot_rounds::{Pace, Round};
 use super::snapshot_thread::{self, Done, Job, ReadRequest, SnapshotPlan, SnapshotThread, BUFFERS_MAX, READS_MAX};
 use super::Work;
 use crate::error::{Stop, StopReason};
@@ -38,12 +38,6 @@ use crate::snapshot::{Kept, KeptSnapshots, Published, ShardSnapshot, SnapshotErr
 use crate::snapshot::{BUSY_WRITE_BYTES, WRITE_BYTES};
 use crate::wal::Sequence;
 
-/// What one turn gives to a snapshot.
-const SLICE_MAX: Duration = Duration::from_micros(200);
-/// The same, while what is kept for it has outgrown its share: as long as a turn takes requests in.
-const HURRIED_SLICE_MAX: Duration = Duration::from_millis(1);
-/// While there are requests: after a slice, so many times as long is theirs alone.
-const BUSY_SHARE: u32 = 3;
 /// Beyond this part of a shard's data, what is kept for its snapshot makes the snapshot hurry, and where memory is
 /// short ends it.
 const KEPT_SHARE: usize = 20;
@@ -256,11 +250,12 @@ impl Work {
             tracing::warn!(core = self.core, "snapshot given up: {failure}; it will be tried again");
             self.fail_snapshot(failure.to_owned());
         }
-        if self.snapshots.may_walk() && (is_idle || hurries || now >= self.snapshots.next_slice_at) {
-            let piece_bytes = if is_idle || hurries { WRITE_BYTES } else { BUSY_WRITE_BYTES };
-            self.walk_snapshot(now, if hurries { HURRIED_SLICE_MAX } else { SLICE_MAX }, piece_bytes);
+        let pace = if hurries { Pace::HURRIED } else { self.snapshot_pace() };
+        if self.snapshots.may_walk() && (is_idle || pace.hurries() || now >= self.snapshots.next_slice_at) {
+            let piece_bytes = if is_idle || pace.hurries() { WRITE_BYTES } else { BUSY_WRITE_BYTES };
+            self.walk_snapshot(now, pace.slice_max, piece_bytes);
             let took = now.elapsed();
-            self.snapshots.next_slice_at = now + took * (1 + BUSY_SHARE);
+            self.snapshots.next_slice_at = now + took * (1 + pace.pause_share);
         }
         self.publish_snapshot();
     }

@@ -400,7 +400,7 @@ fn replay(
 }
 
 /// How the node ends over a directory of snapshots that cannot be read.
-fn snapshot_stop(error: &SnapshotError) -> Stop {
+pub fn snapshot_stop(error: &SnapshotError) -> Stop {
     let (reason, remedy) = match error {
         SnapshotError::NoSpace { .. } | SnapshotError::TooLittleSpace { .. } => (StopReason::DiskFull, FREE_SPACE),
         SnapshotError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {

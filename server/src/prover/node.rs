@@ -21,7 +21,7 @@ use rand::Rng;
 use super::truth::{self, Counts, Entry, Restored, Truth, NODE_ID, SHARDS, SNAPSHOTS, WAL};
 use crate::disk::{Disk, SimulatedDisk, SimulatedFile, StartedWrite};
 use crate::shard::{Shard, SnapshotStep};
-use crate::snapshot::{Kept, KeptSnapshots, SnapshotError, SnapshotFile, Space};
+use crate::snapshot::{store, Kept, KeptSnapshots, SnapshotError, SnapshotFile, Space, SpareFile};
 use crate::wal::segment::{self, SegmentError, SegmentFile};
 use crate::wal::{LogIdentity, LogOptions, LogWrite, LogWriter, OpenUploads, Retention, SegmentEnd, Sequence};
 
@@ -98,6 +98,7 @@ pub(super) struct Node {
     /// The shards of entries that are not applied, in the order of the log.
     unapplied: VecDeque<(Sequence, u16)>,
     snapshot: Option<Making>,
+    spare: Option<SpareFile>,
     old_tail: Option<SegmentEnd>,
     first_sequence: Sequence,
     upload_count: u32,
@@ -145,6 +146,7 @@ impl Node {
             shards: hosted.collect(),
             unapplied: VecDeque::new(),
             snapshot: None,
+            spare: None,
             old_tail: recovered.start.previous_end,
             first_sequence: recovered.start.next_sequence,
             upload_count: 0,
@@ -385,6 +387,7 @@ impl Node {
             ShardId(shard),
             index,
             Space { stream_bytes: 1, spared_bytes: 1 },
+            &mut self.spare,
             SNAPSHOT_WRITE_BYTES,
         );
         let mut file = match created {
@@ -446,9 +449,14 @@ impl Node {
             self.keep(shard, kept);
         }
         let beside = self.shards[usize::from(shard)].kept.beside(kept.index);
-        match file.publish(beside) {
-            Ok(_) if is_early => {}
-            Ok(_) => self.keep(shard, kept),
+        let spare = self.spare.is_none().then(|| store::spare_path(Path::new(SNAPSHOTS), 0));
+        match file.publish(beside, spare) {
+            Ok((_, spare)) => {
+                self.spare = spare.or_else(|| self.spare.take());
+                if !is_early {
+                    self.keep(shard, kept);
+                }
+            }
             Err(error) => self.troubles.snapshots.push(error),
         }
     }

@@ -163,6 +163,7 @@ pub(super) enum Refused {
 pub(super) fn restore(disk: &SimulatedDisk) -> Result<Restored, Refused> {
     let (wal, snapshots) = (Path::new(WAL), Path::new(SNAPSHOTS));
     let epoch = wal::next_epoch(disk, wal, NODE_ID)?;
+    store::remove_spares(disk, snapshots)?;
     let (mut shards, mut kept, mut positions, mut rejected) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for number in 0..SHARDS {
         let shard = ShardId(number);

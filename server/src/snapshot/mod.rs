@@ -7,6 +7,7 @@
 //! ```text
 //! <data>/snapshots/shard-<shard>/<index, 20 digits>.snap      whole, durable
 //! <data>/snapshots/shard-<shard>/<index, 20 digits>.snap.tmp  being written; removed at the next start
+//! <data>/snapshots/spare-<core>.tmp                           superseded; the next is written over it; removed likewise
 //! ```
 //!
 //! | file | what it holds |
@@ -35,5 +36,5 @@ pub mod store;
 pub use board::{ShardSnapshot, SnapshotBoard, SnapshotFigures};
 pub use kept::{Kept, KeptSnapshots};
 pub use load::{load_newest, LoadError, Loaded, Rejected};
-pub use store::{OpenSnapshot, Published, SnapshotError, SnapshotFile, Space};
+pub use store::{OpenSnapshot, Published, SnapshotError, SnapshotFile, Space, SpareFile};
 pub use store::{BUSY_WRITE_BYTES, SNAPSHOTS_KEPT, WRITE_BYTES};

@@ -2,8 +2,14 @@
 //!
 //! Place in the flow: a core's snapshot thread writes here; start-up lists.
 //!
-//! Invariant: a sound snapshot is removed only when two newer sound ones are durable. Which are sound their reader
-//! knows: whoever publishes names the one that is kept beside the new one.
+//! Invariants:
+//! - A sound snapshot is removed or written over only when two newer sound ones are durable. Which are sound their
+//!   reader knows: whoever publishes names the one that is kept beside the new one.
+//! - What is written over has no snapshot's name any more, durably.
+//!
+//! A superseded file is not removed but written over by the next snapshot ([`SpareFile`]): its blocks are there, so
+//! the file system has nothing to put into its journal while it is written, and a disk that is told of free blocks
+//! (the mount option `discard`) hears of none. Both would have the log's writes wait.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -22,6 +28,8 @@ pub const WRITE_BYTES: usize = 512 << 10;
 pub const BUSY_WRITE_BYTES: usize = 128 << 10;
 const SUFFIX: &str = ".snap";
 const TEMPORARY_SUFFIX: &str = ".snap.tmp";
+const SPARE_PREFIX: &str = "spare-";
+const SPARE_SUFFIX: &str = ".tmp";
 
 /// Why a snapshot could not be written, or the directory not read.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +104,35 @@ fn index_of(name: &str) -> Option<Index> {
     digits.parse().ok().filter(|_| is_number).map(Index)
 }
 
+/// A superseded snapshot's file, for the next one to be written over.
+#[derive(Debug)]
+pub struct SpareFile {
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl SpareFile {
+    /// Its bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+/// The name of the spare file of a core.
+pub fn spare_path(snapshots_directory: &Path, core: u16) -> PathBuf {
+    snapshots_directory.join(format!("{SPARE_PREFIX}{core}{SPARE_SUFFIX}"))
+}
+
+/// Removes the spare files that earlier starts have left: after a power cut such a name may lead to a file that has
+/// another one, a snapshot's. Before any core begins a snapshot.
+///
+/// # Errors
+/// The directory cannot be read, or the file not removed.
+pub fn remove_spares<D: Disk>(disk: &D, snapshots_directory: &Path) -> Result<(), SnapshotError> {
+    let is_spare = |name: &str| name.starts_with(SPARE_PREFIX) && name.ends_with(SPARE_SUFFIX);
+    remove_named(disk, snapshots_directory, is_spare)
+}
+
 /// The snapshots of a shard, newest first. A shard that has none has no directory either.
 ///
 /// # Errors
@@ -121,13 +158,18 @@ pub fn list<D: Disk>(disk: &D, shard_directory: &Path) -> Result<Vec<Published>,
 /// # Errors
 /// The directory cannot be read, or the file not removed.
 pub fn remove_leftovers<D: Disk>(disk: &D, shard_directory: &Path) -> Result<(), SnapshotError> {
-    let names = match disk.list(shard_directory) {
+    remove_named(disk, shard_directory, |name| name.ends_with(TEMPORARY_SUFFIX))
+}
+
+/// Removes the files with names that `is_wanted` says, if there is such a directory.
+fn remove_named<D: Disk>(disk: &D, directory: &Path, is_wanted: impl Fn(&str) -> bool) -> Result<(), SnapshotError> {
+    let names = match disk.list(directory) {
         Ok(names) => names,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(io_error("list", shard_directory)(error)),
+        Err(error) => return Err(io_error("list", directory)(error)),
     };
-    for name in names.iter().filter(|name| name.ends_with(TEMPORARY_SUFFIX)) {
-        let path = shard_directory.join(name);
+    for name in names.iter().filter(|name| is_wanted(name)) {
+        let path = directory.join(name);
         disk.remove_file(&path).map_err(io_error("remove", &path))?;
     }
     Ok(())
@@ -175,8 +217,8 @@ pub struct SnapshotFile<D: Disk> {
 }
 
 impl<D: Disk> SnapshotFile<D> {
-    /// Begins a snapshot of `shard` at `index`, if there is `space`. `write_bytes`: [`WRITE_BYTES`], but for tests that
-    /// want several writes of a short file.
+    /// Begins a snapshot of `shard` at `index`, if there is `space`: over the spare file, which is taken then, if there
+    /// is one. `write_bytes`: [`WRITE_BYTES`], but for tests that want several writes of a short file.
     ///
     /// # Errors
     /// See [`SnapshotError`].
@@ -186,16 +228,24 @@ impl<D: Disk> SnapshotFile<D> {
         shard: ShardId,
         index: Index,
         space: Space,
+        spare: &mut Option<SpareFile>,
         write_bytes: usize,
     ) -> Result<Self, SnapshotError> {
         let directory = create_shard_directory(disk, snapshots_directory, shard)?;
         let free_bytes = disk.free_bytes(&directory).map_err(io_error("ask for the free space of", &directory))?;
+        let free_bytes = free_bytes.saturating_add(spare.as_ref().map_or(0, SpareFile::bytes));
         if free_bytes < space.stream_bytes.saturating_add(space.spared_bytes) {
             let path = snapshot_path(&directory, index);
             return Err(SnapshotError::TooLittleSpace { path, space, free_bytes });
         }
         let temporary = directory.join(format!("{:020}{TEMPORARY_SUFFIX}", index.0));
-        let mode = OpenMode::WRITE.creating(Creation::Emptied);
+        let mode = match spare.take() {
+            Some(SpareFile { path, .. }) => {
+                disk.rename(&path, &temporary).map_err(refusal("rename", &path, 0))?;
+                OpenMode::WRITE
+            }
+            None => OpenMode::WRITE.creating(Creation::Emptied),
+        };
         // Past the page cache: a snapshot is not read soon, and must push nothing out.
         let file = match disk.open(&temporary, mode.direct()) {
             Err(error) if refuses_direct(&error) => disk.open(&temporary, mode),
@@ -259,18 +309,23 @@ impl<D: Disk> SnapshotFile<D> {
         self.buffer.chunks(self.piece_bytes).zip(offsets).try_for_each(|(piece, at)| self.file.write_all_at(piece, at))
     }
 
-    /// Makes the snapshot durable under its name, and removes all others but the one at `beside`.
+    /// Makes the snapshot durable under its name, and gives all others up but the one at `beside`: one of them becomes
+    /// the spare file at `spare`, if that is given, and the others are removed.
     ///
     /// # Errors
     /// See [`SnapshotError`].
-    pub fn publish(mut self, beside: Option<Index>) -> Result<Published, SnapshotError> {
+    pub fn publish(
+        mut self,
+        beside: Option<Index>,
+        spare: Option<PathBuf>,
+    ) -> Result<(Published, Option<SpareFile>), SnapshotError> {
         if let Err(error) = self.finish() {
             self.discard();
             return Err(error);
         }
         self.disk.sync_directory(&self.directory).map_err(io_error("sync", &self.directory))?;
-        prune(&self.disk, &self.directory, &[Some(self.index), beside])?;
-        Ok(Published { index: self.index, bytes: self.written_bytes })
+        let spare = prune(&self.disk, &self.directory, &[Some(self.index), beside], spare)?;
+        Ok((Published { index: self.index, bytes: self.written_bytes }, spare))
     }
 
     /// Everything up to the name.
@@ -291,13 +346,29 @@ impl<D: Disk> SnapshotFile<D> {
     }
 }
 
-/// Removes all snapshots but those at the indexes of `kept`.
-fn prune<D: Disk>(disk: &D, shard_directory: &Path, kept: &[Option<Index>]) -> Result<(), SnapshotError> {
+/// Gives up all snapshots but those at the indexes of `kept`. The first of them becomes the `spare` file, which has lost
+/// its old name when this returns.
+fn prune<D: Disk>(
+    disk: &D,
+    shard_directory: &Path,
+    kept: &[Option<Index>],
+    mut spare: Option<PathBuf>,
+) -> Result<Option<SpareFile>, SnapshotError> {
+    let mut made = None;
     for old in list(disk, shard_directory)?.iter().filter(|old| !kept.contains(&Some(old.index))) {
         let path = snapshot_path(shard_directory, old.index);
-        disk.remove_file(&path).map_err(io_error("remove", &path))?;
+        match spare.take() {
+            Some(spare) => {
+                disk.rename(&path, &spare).map_err(io_error("rename", &path))?;
+                made = Some(SpareFile { path: spare, bytes: old.bytes });
+            }
+            None => disk.remove_file(&path).map_err(io_error("remove", &path))?,
+        }
     }
-    Ok(())
+    if made.is_some() {
+        disk.sync_directory(shard_directory).map_err(io_error("sync", shard_directory))?;
+    }
+    Ok(made)
 }
 
 /// A published snapshot that is being read, by clients that save it: its bytes stay while it is open, although its name
@@ -366,7 +437,7 @@ mod tests {
     const INDEX: Index = Index(7);
 
     fn begin(disk: &SimulatedDisk, space: Space) -> Result<SnapshotFile<SimulatedDisk>, SnapshotError> {
-        SnapshotFile::create(disk, Path::new("/snapshots"), SHARD, INDEX, space, BLOCK_BYTES)
+        SnapshotFile::create(disk, Path::new("/snapshots"), SHARD, INDEX, space, &mut None, BLOCK_BYTES)
     }
 
     #[test]
@@ -384,19 +455,72 @@ mod tests {
         assert_eq!(disk.list(&shard_directory(Path::new("/snapshots"), SHARD)).unwrap(), [""; 0]);
         let mut file = begin(&disk, Space { stream_bytes: 60_000, spared_bytes: 40_000 }).unwrap();
         file.append(&[7; 10_000]).unwrap();
-        assert_eq!(file.publish(None).unwrap(), Published { index: INDEX, bytes: 10_000 });
+        assert_eq!(file.publish(None, None).unwrap().0, Published { index: INDEX, bytes: 10_000 });
     }
+
+    /// A snapshot of `bytes` at `index`, over the spare file.
+    fn write(disk: &SimulatedDisk, index: u64, bytes: &[u8], spare: &mut Option<SpareFile>) -> Vec<u64> {
+        let (path, any) = (Path::new("/snapshots"), Space { stream_bytes: 0, spared_bytes: 0 });
+        let mut file = SnapshotFile::create(disk, path, SHARD, Index(index), any, spare, BLOCK_BYTES).unwrap();
+        file.append(bytes).unwrap();
+        let beside = list(disk, &shard_directory(path, SHARD)).unwrap().first().map(|newest| newest.index);
+        let spare_path = spare.is_none().then(|| spare_path(path, 0));
+        let (published, made) = file.publish(beside, spare_path).unwrap();
+        assert_eq!(published, Published { index: Index(index), bytes: bytes.len() as u64 });
+        *spare = made;
+        list(disk, &shard_directory(path, SHARD)).unwrap().iter().map(|kept| kept.index.0).collect()
+    }
+
+    #[test]
+    fn a_superseded_snapshot_is_written_over_by_the_next_one() {
+        let (disk, path) = (SimulatedDisk::new(), Path::new("/snapshots"));
+        let mut spare = None;
+        assert_eq!(write(&disk, 1, &[1; 50_000], &mut spare), [1]);
+        assert_eq!(write(&disk, 2, &[2; 50_000], &mut spare), [2, 1]);
+        assert!(spare.is_none(), "two are kept");
+        assert_eq!(write(&disk, 3, &[3; 50_000], &mut spare), [3, 2]);
+        assert_eq!(spare.as_ref().map(SpareFile::bytes), Some(50_000));
+        // A shorter and a longer one: the file is as long as they are.
+        for (index, bytes) in [(4, vec![4; 20_001]), (5, vec![5; 90_000])] {
+            assert_eq!(write(&disk, index, &bytes, &mut spare), [index, index - 1]);
+            let file = disk.contents(&snapshot_path(&shard_directory(path, SHARD), Index(index)));
+            assert!(file == bytes, "{index}");
+        }
+        // What there is room for counts the spare file, which is not taken before.
+        disk.set_capacity(300_000);
+        let free_bytes = disk.free_bytes(path).unwrap();
+        let space = |bytes| Space { stream_bytes: bytes, spared_bytes: 0 };
+        let mut begin = |bytes| SnapshotFile::create(&disk, path, SHARD, INDEX, space(bytes), &mut spare, BLOCK_BYTES);
+        assert!(begin(free_bytes + 50_001).is_err());
+        begin(free_bytes + 50_000).unwrap().discard();
+        assert!(spare.is_none());
+        assert_eq!(disk.list(path).unwrap(), ["shard-3"]);
+    }
+
+    #[test]
+    fn spare_files_of_earlier_starts_are_removed_and_nothing_else() {
+        let (disk, path) = (SimulatedDisk::new(), Path::new("/snapshots"));
+        remove_spares(&disk, path).unwrap();
+        disk.create_directory(path).unwrap();
+        for name in ["spare-0.tmp", "spare-17.tmp", "spare", "other.tmp"] {
+            disk.open(&path.join(name), OpenMode::WRITE.creating(Creation::IfMissing)).unwrap();
+        }
+        remove_spares(&disk, path).unwrap();
+        assert_eq!(disk.list(path).unwrap(), ["other.tmp", "spare"]);
+    }
+
     #[test]
     fn however_long_the_writes_are_the_file_is_the_same() {
         let bytes: Vec<u8> = (0..150_001_u32).map(|number| (number % 251) as u8).collect();
         for (write_bytes, piece_bytes) in [(16, 16), (16, 4), (16, 1), (2, 1)] {
             let disk = SimulatedDisk::new();
             let (path, any) = (Path::new("/snapshots"), Space { stream_bytes: 0, spared_bytes: 0 });
-            let mut file = SnapshotFile::create(&disk, path, SHARD, INDEX, any, write_bytes * BLOCK_BYTES).unwrap();
+            let mut file =
+                SnapshotFile::create(&disk, path, SHARD, INDEX, any, &mut None, write_bytes * BLOCK_BYTES).unwrap();
             file.append(&bytes[..70_000]).unwrap();
             file.write_in_pieces_of(piece_bytes * BLOCK_BYTES);
             file.append(&bytes[70_000..]).unwrap();
-            assert_eq!(file.publish(None).unwrap().bytes, bytes.len() as u64);
+            assert_eq!(file.publish(None, None).unwrap().0.bytes, bytes.len() as u64);
             let open = OpenSnapshot::open(&disk, path, SHARD, INDEX).unwrap().unwrap();
             let mut read = Vec::new();
             open.read(0, bytes.len() + 1, &mut read).unwrap();

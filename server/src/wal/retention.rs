@@ -12,8 +12,9 @@
 //! - One segment is cut off at a time; the next one when it is known to be gone. After a failure nobody knows what a
 //!   restart would find, so nothing more is cut until the next start, which looks.
 //!
-//! What is superfluous is also what is recycled: up to [`RECYCLABLE_SEGMENTS_MAX`] such segments stay as they are,
-//! under their own names, until the writer wants one. There is no other pool.
+//! What is superfluous is also what is recycled: some such segments stay as they are, under their own names, until the
+//! writer wants one ([`Retention::recycle_up_to`]). There is no other pool. Snapshots make segments superfluous many at
+//! a time: to remove them all would mean to write zeros for as many before the next snapshots.
 //!
 //! Deliberately not here: snapshots, when they are made and which are kept; and files (segment.rs).
 
@@ -23,9 +24,9 @@ use eyot_raft_glue::{Index, ShardId};
 
 use super::{SegmentRequest, Sequence};
 
-/// Superfluous segments of a log that stay, to be recycled: one for the segment that is wanted next and one for when
-/// that comes soon; more would only hold disk space.
-pub const RECYCLABLE_SEGMENTS_MAX: usize = 2;
+/// Superfluous segments of a log that stay at least, to be recycled: one for the segment that is wanted next and one for
+/// when that comes soon.
+pub const RECYCLABLE_SEGMENTS_MIN: usize = 2;
 
 /// A segment that is not written to any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,15 +72,29 @@ pub struct Retention {
     /// What is being cut off: the first segment of this log.
     cutting: Option<u16>,
     has_failed: bool,
+    /// Superfluous segments of the own log that stay.
+    recyclable_max: usize,
 }
 
 impl Retention {
     /// Of the core whose log is `own_log`, with the segments that recovery found
     /// ([`Recovered::segments`](super::Recovered)).
     pub fn new(own_log: u16, recovered: &[KeptSegment]) -> Self {
-        let mut retention = Self { own_log, logs: BTreeMap::new(), cutting: None, has_failed: false };
+        let mut retention = Self {
+            own_log,
+            logs: BTreeMap::new(),
+            cutting: None,
+            has_failed: false,
+            recyclable_max: RECYCLABLE_SEGMENTS_MIN,
+        };
         recovered.iter().for_each(|segment| retention.keep(segment.clone()));
         retention
+    }
+
+    /// From now on so many superfluous segments of the own log stay, or [`RECYCLABLE_SEGMENTS_MIN`] if that is more:
+    /// about as many as are wanted until the next snapshots, so that the log holds no more than it does before those.
+    pub fn recycle_up_to(&mut self, segments: usize) {
+        self.recyclable_max = segments.max(RECYCLABLE_SEGMENTS_MIN);
     }
 
     /// The writer has left a segment.
@@ -106,7 +121,7 @@ impl Retention {
             return None;
         }
         let log_id = *self.logs.keys().find(|log_id| {
-            let kept = if **log_id == self.own_log { RECYCLABLE_SEGMENTS_MAX } else { 0 };
+            let kept = if **log_id == self.own_log { self.recyclable_max } else { 0 };
             self.superfluous(**log_id, durable, needed_after).nth(kept).is_some()
         })?;
         self.cutting = Some(log_id);

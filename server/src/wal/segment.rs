@@ -260,7 +260,7 @@ fn blank<D: Disk>(disk: &D, path: &Path, bytes: u64) -> io::Result<()> {
     file.sync()
 }
 
-/// A new file of `bytes` zeros. Written with `O_DIRECT`, so that 64 MiB of zeros do not push other pages out of the
+/// A new file of `bytes` zeros. Written with `O_DIRECT`, so that its zeros do not push other pages out of the
 /// cache.
 fn write_zeros<D: Disk>(disk: &D, path: &Path, bytes: u64) -> io::Result<D::File> {
     let emptied = OpenMode::WRITE.creating(Creation::Emptied);

@@ -107,8 +107,10 @@ proptest! {
     #[test]
     fn any_history_cuts_only_what_is_superfluous(
         steps in proptest::collection::vec((0_u8..4, 0_u64..4, 0_u64..4), 1..80),
+        recyclable in 0_usize..6,
     ) {
         let mut retention = Retention::new(0, &[]);
+        retention.recycle_up_to(recyclable);
         let (mut number, mut next_left, mut newest, mut covered) = (0, 1, [0; 2], [0; 2]);
         let mut tops = vec![[0; 2]];
         for (what, left, right) in steps {
@@ -141,10 +143,11 @@ proptest! {
             prop_assert_eq!(retention.count() as u64, number + 1 - next_left);
         }
         // With everything covered, a bounded number stays.
+        let there = retention.count();
         let all = |_: ShardId| Index(u64::MAX);
         while let Some(removal) = retention.next_removal(Sequence(u64::MAX), &all) {
             retention.removed(removal);
         }
-        prop_assert!(retention.count() <= RECYCLABLE_SEGMENTS_MAX);
+        prop_assert_eq!(retention.count(), there.min(recyclable.max(RECYCLABLE_SEGMENTS_MIN)));
     }
 }

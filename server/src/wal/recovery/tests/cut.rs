@@ -6,7 +6,7 @@ use std::fs;
 use eyot_raft_glue::{EntryPosition, Index, ShardId, Term};
 
 use super::super::super::simulation::{Core, Node};
-use super::super::super::{Sequence, SnapshotPosition, RECYCLABLE_SEGMENTS_MAX};
+use super::super::super::{Sequence, SnapshotPosition, RECYCLABLE_SEGMENTS_MIN};
 use super::super::{Proof, RecoveryError};
 use super::*;
 
@@ -62,7 +62,7 @@ fn what_snapshots_hold_is_cut_off_and_what_is_left_goes_on_from_them() {
     core.append(1, &long(1, 1));
     core.flush();
     core.needed_after.extend([(0, 5), (1, 0)]);
-    assert_eq!(core.cut(), 5 - RECYCLABLE_SEGMENTS_MAX);
+    assert_eq!(core.cut(), 5 - RECYCLABLE_SEGMENTS_MIN);
     // Segment 9 is the spare.
     assert_eq!(numbers(&node, 0), [4, 5, 6, 7, 8, 9]);
     for snapshot in 3..=7 {
