@@ -177,6 +177,9 @@ impl Group {
     /// A change of membership is applied.
     pub(super) fn change_takes_effect(&mut self, index: Index, change: &ConfChangeV2) {
         // Every replica decides alike from the same log: a change that does not fit is refused by all of them.
+        if self.membership.peers().len() + change.changes.len() > PEERS_MAX {
+            return;
+        }
         let Ok(state) = self.raw.apply_conf_change(change) else { return };
         let unsorted = self.settings.plants(PlantedBug::UnsortedMembership);
         let membership = if unsorted { Membership::from_raft_unsorted(&state) } else { Membership::from_raft(&state) };

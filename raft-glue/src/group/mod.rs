@@ -223,11 +223,24 @@ impl Group {
     /// A replica that alone decides would be elected in the same step, and the library then demands that its log is on
     /// disk to the last entry.
     fn sole_voter_must_wait(&self) -> bool {
+        self.raw.raft.state != StateRole::Leader && self.is_sole_voter() && !self.all_on_disk()
+    }
+
+    fn is_sole_voter(&self) -> bool {
         let voters = self.raw.raft.prs().conf().voters().ids();
-        let sole = voters.contains(self.identity.peer.0) && voters.iter().all(|voter| voter == self.identity.peer.0);
+        voters.contains(self.identity.peer.0) && voters.iter().all(|voter| voter == self.identity.peer.0)
+    }
+
+    /// Whether the caller has said that the whole log is durable.
+    fn all_on_disk(&self) -> bool {
         let log = &self.raw.raft.raft_log;
-        let all_on_disk = self.pipeline.is_empty() && log.persisted == log.last_index();
-        sole && self.raw.raft.state != StateRole::Leader && !all_on_disk
+        self.pipeline.is_empty() && log.persisted == log.last_index()
+    }
+
+    /// Whether term and vote as the library has them are durable.
+    fn vote_is_on_disk(&self) -> bool {
+        let HardState { term, vote, .. } = self.hard_state();
+        self.pipeline.holds_vote(term, vote)
     }
 
     /// Who this is.

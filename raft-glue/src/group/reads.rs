@@ -257,8 +257,16 @@ impl Group {
         self.reads.waiting.push(Waiter::Remote { peer, context });
     }
 
-    /// The leader answers.
-    pub(super) fn read_is_answered(&mut self, context: ReadContext, index: Option<Index>) -> Result<(), Dropped> {
+    /// The leader answers. Nobody else was asked: what is asked is forgotten when the leader changes.
+    pub(super) fn read_is_answered(
+        &mut self,
+        from: PeerId,
+        context: ReadContext,
+        index: Option<Index>,
+    ) -> Result<(), Dropped> {
+        if self.leader() != Some(from) {
+            return Err(Dropped::Stale);
+        }
         let place = self.reads.asked.iter().position(|round| round.context == context);
         let Some(round) = place.and_then(|place| self.reads.asked.remove(place)) else { return Err(Dropped::Stale) };
         match index {

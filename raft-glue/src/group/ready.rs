@@ -21,7 +21,8 @@ use crate::membership::decode_change;
 use crate::output::{Apply, Install, Output};
 use crate::record::PersistRecord;
 use crate::{
-    EntryBody, GroupId, HardState, Index, LogEntry, MessageKind, PeerMessage, PlantedBug, ReadyNumber, SnapshotMeta,
+    EntryBody, GroupId, HardState, Index, LogEntry, MessageKind, PeerId, PeerMessage, PlantedBug, ReadyNumber,
+    SnapshotMeta, Term,
 };
 
 /// A ready that waits for the disk, or for one that does.
@@ -68,9 +69,14 @@ impl Pipeline {
         }
     }
 
-    /// Whether disk and memory agree on term and vote.
+    /// Whether what was given out and what is on disk agree on term and vote.
     fn vote_is_durable(&self) -> bool {
-        (self.given.term, self.given.vote) == (self.durable.term, self.durable.vote)
+        self.holds_vote(self.given.term, self.given.vote)
+    }
+
+    /// Whether this term and this vote are what is on disk.
+    pub(super) fn holds_vote(&self, term: Term, vote: Option<PeerId>) -> bool {
+        (term, vote) == (self.durable.term, self.durable.vote)
     }
 
     fn give(&mut self, state: HardState) {

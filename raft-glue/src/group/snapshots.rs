@@ -161,8 +161,12 @@ impl Group {
         }
         let offered = self.snapshots.offered.take_if(|(meta, _)| meta.id == id);
         let (_, message) = offered.ok_or(SnapshotError::NotOffered)?;
-        // The sender may have been removed meanwhile; the library takes a snapshot from anyone who leads.
-        let _ = self.step(message);
+        // What was committed since then may contradict it, as it may have when it was offered.
+        if self.check_snapshot(&message).is_err() {
+            return Ok(Staged::NotNeeded);
+        }
+        // Only answers are refused, when their sender was removed; this is none.
+        self.step(message).expect("the library takes a snapshot from anyone who leads");
         Ok(if self.raw.snap().is_some() { Staged::Install } else { Staged::NotNeeded })
     }
 
