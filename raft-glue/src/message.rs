@@ -209,6 +209,17 @@ impl PeerMessage {
         }
     }
 
+    /// The vote that it gives, or that its sender gave itself to send it: candidates and leaders vote for themselves.
+    pub(crate) fn speaks_for_vote(&self) -> Option<PeerId> {
+        match (&self.body, self.kind) {
+            (_, MessageKind::Vote | MessageKind::Append | MessageKind::Heartbeat | MessageKind::TimeoutNow) => {
+                Some(self.from)
+            }
+            (MessageBody::Raft(message), MessageKind::VoteResponse) if !message.reject => Some(self.to),
+            _ => None,
+        }
+    }
+
     /// How many entries it carries.
     pub fn entry_count(&self) -> usize {
         match &self.body {

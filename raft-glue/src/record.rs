@@ -30,8 +30,11 @@ use crate::{EntryKind, EntryPosition, GroupId, Index, PeerId, ReadyNumber, Snaps
 /// at most 1 MiB.
 pub const ENTRY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// The most entries of one record or message.
+/// The most entries of one message.
 pub const ENTRIES_MAX: usize = 65_536;
+
+/// The most entries of one record: those of all messages that come between two polls.
+pub const RECORD_ENTRIES_MAX: usize = 1 << 20;
 
 /// The body number of a change of membership; data has the numbers of [`EntryKind`] below it.
 const MEMBERSHIP_BODY: u8 = 128;
@@ -288,7 +291,7 @@ fn encode_entries(entries: &[LogEntry], out: &mut Vec<u8>) {
 }
 
 fn decode_entries(reader: &mut Reader) -> Result<Vec<LogEntry>, DecodeError> {
-    let count = reader.count(ENTRIES_MAX, 2, "a list of entries")?;
+    let count = reader.count(RECORD_ENTRIES_MAX, 2, "a list of entries")?;
     let first = index(reader, "an entry's index")?;
     if count == 0 || first.0 == 0 || first.0 + count as u64 > Index::MAX.0 {
         return Err(DecodeError::OutOfRange("a list of entries"));

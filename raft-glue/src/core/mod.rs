@@ -181,6 +181,8 @@ impl Core {
     /// Gives a group away. What it had given out to be persisted is not told to it any more.
     pub fn remove(&mut self, id: GroupId) -> Option<Group> {
         self.routes.retain(|(group, _), _| *group != id);
+        // Another replica of the group may come in its place, which counts its records from the start.
+        self.unsynced.iter_mut().for_each(|(_, numbers)| numbers.retain(|(group, _)| *group != id));
         self.groups.remove(&id).map(|slot| slot.group)
     }
 

@@ -185,6 +185,9 @@ impl Group {
         let membership = if unsorted { Membership::from_raft_unsorted(&state) } else { Membership::from_raft(&state) };
         self.set_membership(index, membership);
         self.end_lease();
+        if !self.membership.contains(self.identity.peer) {
+            self.proposals.give_up();
+        }
         // The library goes on: as a leader it would drop every proposal, as a candidate panic when it wins.
         if self.raw.raft.state != StateRole::Follower && !self.membership.is_voter(self.identity.peer) {
             let term = self.raw.raft.term;
@@ -204,7 +207,7 @@ impl Group {
             && raft.commit_to_current_term()
             && raft.apply_to_current_term();
         if due && !self.settings.plants(PlantedBug::JointForgotten) && self.may_propose().is_ok() {
-            // Refused, it is due again at the next tick.
+            // Refused for a backlog, it is due again at the next tick; taken, its effect is told like any change's.
             let _ = self.append_change(&[]);
         }
     }

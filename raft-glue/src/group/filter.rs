@@ -14,7 +14,8 @@ use raft::StateRole;
 
 use super::Group;
 use crate::message::MessageBody;
-use crate::{EntryPosition, Index, MessageKind, PeerId, PeerMessage, PlantedBug, Settings, SnapshotMeta};
+use crate::record::RECORD_ENTRIES_MAX;
+use crate::{EntryPosition, Index, MessageKind, PeerId, PeerMessage, PlantedBug, SnapshotMeta};
 
 /// The last place that a message may name as part of a log: a leader has room beyond it for entries of its own, 136
 /// years of them at a thousand a second.
@@ -42,8 +43,8 @@ pub enum Dropped {
     /// It would make this replica lead, whose log or vote is not on disk yet.
     #[error("the log is not on disk yet")]
     NotOnDisk,
-    /// A vote that might break a lease that this replica supported before it was restarted.
-    #[error("a lease from before the restart may hold")]
+    /// A vote that might break a lease that rests on this replica, or did before it was restarted.
+    #[error("a lease may hold that rests on this replica")]
     LeaseMayHold,
     /// An old rejection that would set the leader's knowledge back.
     #[error("it rejects what its sender has confirmed")]
@@ -52,6 +53,9 @@ pub enum Dropped {
     /// committed.
     #[error("no sound replica would send it")]
     Impossible,
+    /// More entries came than one record takes, and nobody polled.
+    #[error("too many entries wait for a poll")]
+    Backlog,
     /// Its term is over.
     #[error("its term is over")]
     Stale,
@@ -82,6 +86,7 @@ impl Group {
                 if kind == MessageKind::Snapshot {
                     return self.snapshot_is_offered(from, message);
                 }
+                self.note_promise(kind, &message);
                 self.step(message)?;
             }
         }
@@ -106,7 +111,7 @@ impl Group {
             }
             MessageKind::TimeoutNow if self.is_sole_voter() && !self.all_on_disk() => Err(Dropped::NotOnDisk),
             MessageKind::VoteResponse => self.check_vote_response(),
-            MessageKind::Append => Self::check_append(message),
+            MessageKind::Append => self.check_append(message),
             MessageKind::AppendResponse => self.check_append_response(message),
             MessageKind::Heartbeat => self.check_heartbeat(message),
             MessageKind::Snapshot => self.check_snapshot(message),
@@ -114,14 +119,17 @@ impl Group {
         }
     }
 
-    /// A restarted replica no longer knows whom it supported. Where leases are given it keeps out of elections until
-    /// any lease it may have supported is over; a leader that transfers gave its lease up itself.
+    /// Where leases are given, a replica keeps out of elections until any lease that may rest on it is over; a leader
+    /// that transfers gave its lease up itself.
     fn lease_may_hold(&self, message: &Message) -> bool {
-        let Settings { lease, election_ticks, .. } = &self.settings;
-        lease.is_some()
-            && self.ticks < *election_ticks as u64
-            && message.context != raft::CAMPAIGN_TRANSFER
-            && !self.settings.plants(PlantedBug::NoVoteGuardAfterBoot)
+        self.supports_lease() && message.context != raft::CAMPAIGN_TRANSFER
+    }
+
+    /// What is answered to a leader supports its lease from now on.
+    fn note_promise(&mut self, kind: MessageKind, message: &Message) {
+        if kind == MessageKind::Heartbeat && message.term >= self.raw.raft.term {
+            self.promised_until_tick = self.ticks + self.settings.election_ticks as u64;
+        }
     }
 
     /// A candidate asks for votes when its own vote and its whole log are durable: an answer that comes before that
@@ -136,7 +144,7 @@ impl Group {
 
     /// Entries have terms from 1 on, and only the place before all of them has none. For a place beyond its log the
     /// library gives the term 0, and would take an append there for one that fits.
-    fn check_append(message: &Message) -> Result<(), Dropped> {
+    fn check_append(&self, message: &Message) -> Result<(), Dropped> {
         let before = (message.index, message.log_term);
         let first = message.entries.first().map_or(u64::MAX, |entry| entry.term);
         if (before.0 == 0) != (before.1 == 0) || before.1 > message.term || first == 0 {
@@ -144,6 +152,10 @@ impl Group {
         }
         if message.index + message.entries.len() as u64 > INDEX_TAKEN_MAX.0 {
             return Err(Dropped::Impossible);
+        }
+        // All that is not given out goes into one record.
+        if self.raw.raft.raft_log.unstable_entries().len() + message.entries.len() > RECORD_ENTRIES_MAX {
+            return Err(Dropped::Backlog);
         }
         Ok(())
     }

@@ -199,9 +199,10 @@ impl Group {
 
     /// These reads, all of this replica, are confirmed.
     fn confirm_own(&mut self, waiters: Vec<Waiter>, index: Index) {
+        let early = self.settings.plants(PlantedBug::GrantBeforeOwnCommit);
         for waiter in waiters {
-            // Only reads of others would have to be answered.
-            let _ = self.reads.confirm(waiter, index);
+            let other = self.reads.confirm(waiter, index);
+            assert!(other.is_none() || early, "only a leader has reads of others, and it answered them");
         }
     }
 
