@@ -66,8 +66,8 @@ pub enum Fate {
     Done,
     /// Another entry is committed in its place: it will never be applied.
     Lost,
-    /// This replica cannot tell any more: a snapshot came over the place, or it was removed from the group, or it stopped
-    /// leading and waited too long.
+    /// This replica cannot tell any more: a snapshot came over the place, or it was removed from the group, or it
+    /// stopped leading and waited too long.
     Unknown,
 }
 

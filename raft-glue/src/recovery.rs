@@ -29,7 +29,7 @@ pub enum RecoveryError {
         after: Index,
     },
     /// The snapshot stands at a place that no log has.
-    #[error("the snapshot stands at index {} of term {}, which no log has; rebuild this replica", .0.index.0, .0.term.0)]
+    #[error("the snapshot stands at index {} of term {}, which no log has; rebuild it", .0.index.0, .0.term.0)]
     SnapshotOfNothing(EntryPosition),
     /// Terms decrease along the log.
     #[error("the term of entry {} is below that of the one before it; rebuild this replica", .0.0)]

@@ -23,8 +23,9 @@
 //! and may answer by itself. **This holds only while no clock of another replica runs faster than the leader's by more
 //! than [`LeaseSettings::max_drift_ppm`](crate::LeaseSettings)**: a leader whose clock stands still, as in a suspended
 //! or migrated machine, answers stale reads. Therefore it is off unless asked for. It also needs that all replicas run
-//! with the same ticks and honour leases; that a restarted replica keeps out of elections for an election timeout; and
-//! it ends when leadership is about to be transferred, for the rest of the term, and when the membership changes.
+//! with the same ticks and honour leases; that a replica which answered a round, or was restarted, keeps out of
+//! elections for an election timeout, its own and those of later terms included; and it ends when leadership is about
+//! to be transferred, for the rest of the term, and when the membership changes.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -274,8 +274,8 @@ impl Group {
         self.say_memberships();
     }
 
-    /// That no message speaks for a term or a vote that could still be lost. A pre-vote, and the consent to it, name a term that
-    /// nobody is in.
+    /// That no message speaks for a term or a vote that could still be lost. A pre-vote, and the consent to it, name a
+    /// term that nobody is in.
     fn assert_may_leave(&self, message: &PeerMessage) {
         if self.settings.plants(PlantedBug::MessagesBeforeSync) {
             return;
