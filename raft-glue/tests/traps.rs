@@ -369,6 +369,16 @@ fn p13_uncommitted_bytes_are_bounded_across_leaders() {
 }
 
 #[test]
+fn p13_proposals_without_a_byte_are_bounded_by_their_number() {
+    let mut cluster = Cluster::new(3, 0, &Settings { pending_proposals_max: 10, ..settings() });
+    let leader = cluster.elect();
+    cluster.isolate(&[leader]);
+    let taken = (0..100).take_while(|_| cluster.propose(leader, "").is_ok()).count();
+    assert_eq!(taken, 10);
+    assert_eq!(cluster.propose(leader, ""), Err(ProposeError::Backlog));
+}
+
+#[test]
 fn p14_a_log_that_the_library_would_panic_on_is_refused_with_an_error() {
     let start = |recovered: Recovered| {
         let identity = Identity { group: GROUP, peer: PeerId(1), incarnation: 1, seed: 1 };
