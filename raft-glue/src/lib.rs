@@ -39,6 +39,7 @@
 //!    process.
 //! 6. **Install** what [`Output::install`] names, before anything is applied that stands behind it: the record that
 //!    names the snapshot is durable first, then the state is replaced, durably; then [`Group::snapshot_installed`].
+//!    Entries that were given out before it and are not applied are in it, and never applied.
 //! 7. **Apply** [`Output::apply`] in its order, each entry once, and say [`Group::applied`]. The state machine must be
 //!    a function of these entries alone.
 //! 8. **Answer** the reads and proposals whose outcome is told. A read is answered from the state as it is when its
@@ -49,6 +50,11 @@
 //!    [`Group::snapshot_staged`] when all of it is here, checked and durable; or [`Group::snapshot_refused`].
 //! 10. **Drop** old records of the log only below the newest durable snapshot of each group, and after writing
 //!     [`Group::checkpoint`] of each behind them.
+//! 11. **Switch off** a removed replica only when every voter that remains has given out
+//!     [`Event::MembershipChanged`] without it. Each does when it cannot forget the change any more; until then, after
+//!     a crash, it may need the removed one for a majority.
+//! 12. **Replace** a replica whose [`Group::receive`] says [`Dropped::LostLog`]: remove it from the group, and add it
+//!     under another [`PeerId`].
 //!
 //! For [`Standalone`] three of these remain: write what was proposed, say `persisted`, apply up to `committed`.
 //!
@@ -181,7 +187,9 @@ pub use output::{Apply, Event, Fate, Install, Output, ProposalOutcome, ReadFailu
 pub(crate) use planted::PlantedBug;
 #[cfg(feature = "planted-bugs")]
 pub use planted::PlantedBug;
-pub use record::{EntryBody, HardState, LogEntry, PersistRecord, SnapshotMeta, ENTRIES_MAX, ENTRY_BYTES_MAX};
+pub use record::{
+    EntryBody, HardState, LogEntry, PersistRecord, SnapshotMeta, ENTRIES_MAX, ENTRY_BYTES_MAX, RECORD_ENTRIES_MAX,
+};
 pub use recovery::{Recovered, RecoveryError, FOUNDING_POSITION};
 pub use settings::{
     Identity, LeaseSettings, Settings, OUTSTANDING_READIES_DEFAULT, PENDING_PROPOSALS_MAX_DEFAULT,

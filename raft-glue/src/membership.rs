@@ -187,8 +187,14 @@ pub(crate) fn encode_change(changes: &[MembershipChange]) -> Bytes {
     to_conf_change(changes).encode_to_vec().into()
 }
 
+/// The longest membership entry that is read; the longest that is written has less than half of it.
+const CHANGE_BYTES_MAX: usize = 32 * PEERS_MAX;
+
 /// Reads a membership entry of the log. Every number is checked: the library panics on those it does not know.
 pub(crate) fn decode_change(bytes: &Bytes) -> Result<ConfChangeV2, DecodeError> {
+    if bytes.len() > CHANGE_BYTES_MAX {
+        return Err(DecodeError::OutOfRange("a membership entry"));
+    }
     let change = ConfChangeV2::decode(bytes.clone()).map_err(|_| DecodeError::OutOfRange("a membership entry"))?;
     let known = |single: &ConfChangeSingle| single.node_id != 0 && ConfChangeType::try_from(single.change_type).is_ok();
     let transition = raft::eraftpb::ConfChangeTransition::try_from(change.transition);

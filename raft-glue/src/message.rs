@@ -36,6 +36,9 @@ use crate::{GroupId, Index, LogEntry, PeerId, Term};
 /// The longest message that is read: the largest entry, and a full message beside it.
 pub const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// The last term that a message may name: who takes it counts on from there, and its disk takes as many again.
+const TERM_TAKEN_MAX: Term = Term(Term::MAX.0 / 2);
+
 /// How the consensus library marks a vote that comes from a transfer.
 const TRANSFER_CONTEXT: &[u8] = raft::CAMPAIGN_TRANSFER;
 
@@ -206,6 +209,17 @@ impl PeerMessage {
         }
     }
 
+    /// The vote that it gives, or that its sender gave itself to send it: candidates and leaders vote for themselves.
+    pub(crate) fn speaks_for_vote(&self) -> Option<PeerId> {
+        match (&self.body, self.kind) {
+            (_, MessageKind::Vote | MessageKind::Append | MessageKind::Heartbeat | MessageKind::TimeoutNow) => {
+                Some(self.from)
+            }
+            (MessageBody::Raft(message), MessageKind::VoteResponse) if !message.reject => Some(self.to),
+            _ => None,
+        }
+    }
+
     /// How many entries it carries.
     pub fn entry_count(&self) -> usize {
         match &self.body {
@@ -349,12 +363,12 @@ fn encode_raft(kind: MessageKind, message: &Message, out: &mut Vec<u8>) {
 fn decode_raft(kind: MessageKind, (from, to): (PeerId, PeerId), reader: &mut Reader) -> Result<Message, DecodeError> {
     let mut message = Message { from: from.0, to: to.0, ..Message::default() };
     message.set_msg_type(kind.to_raft().ok_or(DecodeError::OutOfRange("a message's kind"))?);
-    message.term = reader.number("a message's term")?;
-    // A message without a term would count as the replica's own; the last term leaves no room for the next.
-    if message.term == 0 || message.term >= u64::MAX - 1 {
+    message.term = reader.number_up_to(TERM_TAKEN_MAX.0, "a message's term")?;
+    // A message without a term would count as the replica's own.
+    if message.term == 0 {
         return Err(DecodeError::OutOfRange("a message's term"));
     }
-    let term = |reader: &mut Reader| reader.number("a message's log term");
+    let term = |reader: &mut Reader| reader.number_up_to(TERM_TAKEN_MAX.0, "a message's log term");
     let place = |reader: &mut Reader| index(reader, "a message's index").map(|index| index.0);
     match kind {
         MessageKind::Append => {

@@ -66,7 +66,8 @@ pub enum Fate {
     Done,
     /// Another entry is committed in its place: it will never be applied.
     Lost,
-    /// This replica cannot tell any more: a snapshot came over the place, or it waited too long.
+    /// This replica cannot tell any more: a snapshot came over the place, or it was removed from the group, or it
+    /// stopped leading and waited too long.
     Unknown,
 }
 
@@ -119,7 +120,7 @@ pub enum Event {
         /// What it is.
         meta: SnapshotMeta,
     },
-    /// A change of membership took effect.
+    /// A change of membership took effect, and this replica will not forget it: its record is durable.
     MembershipChanged {
         /// The entry that made it.
         index: Index,

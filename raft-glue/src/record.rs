@@ -30,8 +30,11 @@ use crate::{EntryKind, EntryPosition, GroupId, Index, PeerId, ReadyNumber, Snaps
 /// at most 1 MiB.
 pub const ENTRY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// The most entries of one record or message.
+/// The most entries of one message.
 pub const ENTRIES_MAX: usize = 65_536;
+
+/// The most entries of one record: those of all messages that come between two polls.
+pub const RECORD_ENTRIES_MAX: usize = 1 << 20;
 
 /// The body number of a change of membership; data has the numbers of [`EntryKind`] below it.
 const MEMBERSHIP_BODY: u8 = 128;
@@ -104,7 +107,7 @@ impl SnapshotMeta {
 
     pub(crate) fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
         let index = index(reader, "a snapshot's index")?;
-        let term = Term(reader.number("a snapshot's term")?);
+        let term = Term(reader.number_up_to(Term::MAX.0, "a snapshot's term")?);
         let id = SnapshotId(reader.number("a snapshot's id")?);
         Ok(Self { position: EntryPosition { term, index }, id, membership: Membership::decode(reader)? })
     }
@@ -190,7 +193,7 @@ impl LogEntry {
     }
 
     pub(crate) fn decode(reader: &mut Reader, index: Index) -> Result<Self, DecodeError> {
-        let term = Term(reader.number("an entry's term")?);
+        let term = Term(reader.number_up_to(Term::MAX.0, "an entry's term")?);
         let body = match reader.byte("an entry's body")? {
             0 => EntryBody::Empty,
             MEMBERSHIP_BODY => {
@@ -273,7 +276,7 @@ impl PersistRecord {
 }
 
 fn decode_hard_state(reader: &mut Reader) -> Result<HardState, DecodeError> {
-    let term = Term(reader.number("a hard state's term")?);
+    let term = Term(reader.number_up_to(Term::MAX.0, "a hard state's term")?);
     let vote = PeerId(reader.number("a hard state's vote")?);
     let commit = index(reader, "a hard state's commit")?;
     Ok(HardState { term, vote: (vote.0 != 0).then_some(vote), commit })
@@ -288,7 +291,7 @@ fn encode_entries(entries: &[LogEntry], out: &mut Vec<u8>) {
 }
 
 fn decode_entries(reader: &mut Reader) -> Result<Vec<LogEntry>, DecodeError> {
-    let count = reader.count(ENTRIES_MAX, 2, "a list of entries")?;
+    let count = reader.count(RECORD_ENTRIES_MAX, 2, "a list of entries")?;
     let first = index(reader, "an entry's index")?;
     if count == 0 || first.0 == 0 || first.0 + count as u64 > Index::MAX.0 {
         return Err(DecodeError::OutOfRange("a list of entries"));
@@ -340,9 +343,9 @@ mod tests {
             group in any::<u32>(),
             number in any::<u64>(),
             must_sync in any::<bool>(),
-            hard_state in prop::option::of((any::<u64>(), 0..5_u64, 0..1000_u64)),
+            hard_state in prop::option::of((0..=Term::MAX.0, 0..5_u64, 0..1000_u64)),
             snapshot in
-                prop::option::of((1..1000_u64, any::<u64>(), any::<u64>(), prop::collection::vec(1..99_u64, 0..5))),
+                prop::option::of((1..1000_u64, 0..=Term::MAX.0, any::<u64>(), prop::collection::vec(1..99_u64, 0..5))),
             first in 1..1_000_000_u64,
             bodies in prop::collection::vec((0..3_u64, body()), 0..6),
         ) -> PersistRecord {

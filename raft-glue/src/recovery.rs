@@ -28,6 +28,9 @@ pub enum RecoveryError {
         /// The first after it.
         after: Index,
     },
+    /// The snapshot stands at a place that no log has.
+    #[error("the snapshot stands at index {} of term {}, which no log has; rebuild it", .0.index.0, .0.term.0)]
+    SnapshotOfNothing(EntryPosition),
     /// Terms decrease along the log.
     #[error("the term of entry {} is below that of the one before it; rebuild this replica", .0.0)]
     TermDecreases(Index),
@@ -126,6 +129,10 @@ impl Recovered {
     /// That the parts fit together; raises the commit index to the snapshot's, unless a test asks not to.
     pub(crate) fn check(&mut self, keep_commit: bool) -> Result<(), RecoveryError> {
         let mut before = self.snapshot.position;
+        // There is no entry before the first place, so it has no term; and the first term is 1.
+        if (before.index.0 == 0) != (before.term.0 == 0) {
+            return Err(RecoveryError::SnapshotOfNothing(before));
+        }
         for entry in &self.entries {
             if entry.position.index.0 != before.index.0 + 1 {
                 return Err(RecoveryError::Gap { before: before.index, after: entry.position.index });

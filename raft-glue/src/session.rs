@@ -177,7 +177,7 @@ impl SessionTable {
         self.by_use.insert((session.last_use, id));
         if acknowledged > session.acknowledged {
             session.acknowledged = acknowledged;
-            session.replies = session.replies.split_off(&acknowledged.saturating_add(1));
+            session.replies.retain(|sequence, _| *sequence > acknowledged);
         }
         if skipped {
             return Admission::Execute;
@@ -292,6 +292,18 @@ mod tests {
         assert_eq!(table.admit(at(6), id, 1, 0), Admission::Execute);
         table.complete(id, 1, &reply("one"));
         assert_eq!(table.admit(at(7), id, 1, 0), Admission::Repeated(Some(reply("one"))));
+    }
+
+    #[test]
+    fn the_last_sequence_of_all_leaves_a_table_that_can_be_read() {
+        let mut table = SessionTable::default();
+        let id = table.open(at(5));
+        assert_eq!(table.admit(at(6), id, u64::MAX, u64::MAX - 1), Admission::Execute);
+        table.complete(id, u64::MAX, &reply("last"));
+        assert_eq!(table.admit(at(7), id, u64::MAX, u64::MAX), Admission::Stale);
+        let mut bytes = Vec::new();
+        table.encode(&mut bytes);
+        assert_eq!(SessionTable::decode(&bytes.into()), Ok(table));
     }
 
     #[test]

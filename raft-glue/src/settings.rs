@@ -5,7 +5,7 @@
 //! Invariant: ticks are the only time a group knows; a tick is [`Settings::tick_interval_us`] long on every node, and
 //! all replicas of a group run with the same numbers of ticks.
 
-use crate::{GroupId, PeerId, PlantedBug};
+use crate::{GroupId, PeerId, PlantedBug, ENTRIES_MAX, MESSAGE_BYTES_MAX};
 
 /// Readies that wait for the disk at most; the pipeline of the log. More hide no more latency of the disk than this
 /// many writes, and each holds its messages in memory.
@@ -72,6 +72,9 @@ pub struct Settings {
     pub pending_reads_max: usize,
     /// Proposals whose fate is not known.
     pub pending_proposals_max: usize,
+    /// Proposals of a replica that stopped leading are told [`Fate::Unknown`](crate::Fate) after so many ticks without
+    /// news of them.
+    pub proposal_ticks_max: u64,
     /// A read that is not granted after so many ticks fails.
     pub read_ticks_max: u64,
     /// A snapshot on its way to a peer counts as failed after so many ticks without a word from the caller.
@@ -100,6 +103,7 @@ impl Default for Settings {
             outstanding_readies_max: OUTSTANDING_READIES_DEFAULT,
             pending_reads_max: PENDING_READS_MAX_DEFAULT,
             pending_proposals_max: PENDING_PROPOSALS_MAX_DEFAULT,
+            proposal_ticks_max: 200,
             read_ticks_max: 40,
             snapshot_ticks_max: 72_000,
             lag_entries_max: 128,
@@ -112,6 +116,18 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// That what a replica sends by these bounds is what others read.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        // A message has a full append or one entry beside the fields, and is read up to twice that.
+        if self.append_bytes_max > MESSAGE_BYTES_MAX as u64 / 2 {
+            return Err(format!("appends of {} bytes are not read", self.append_bytes_max));
+        }
+        if self.pending_proposals_max > ENTRIES_MAX / 2 {
+            return Err(format!("{} proposals at once fit into no append", self.pending_proposals_max));
+        }
+        Ok(())
+    }
+
     /// Whether `bug` is to be made. Never, without the feature of the tests.
     #[cfg(feature = "planted-bugs")]
     pub(crate) fn plants(&self, bug: PlantedBug) -> bool {

@@ -6,6 +6,12 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Term(pub u64);
 
+impl Term {
+    /// The last term that a disk may name. A replica counts on from there by itself, once in an election: the room
+    /// beyond it is never used up, and neither is that between what a message may name and this.
+    pub const MAX: Self = Self(1 << 63);
+}
+
 /// A place in one shard's log, counted from 1; 0 stands for "before the first entry". At most [`Index::MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Index(pub u64);

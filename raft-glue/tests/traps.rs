@@ -16,21 +16,7 @@ use eyot_raft_glue::{
     LogEntry, Membership, MembershipChange, MembershipError, MessageKind, PeerId, PeerMessage, ProposeError, ReadId,
     ReadKind, Recovered, RecoveryError, Role, Settings, Term,
 };
-use harness::{peers, settings, Cluster, GROUP};
-
-/// A message from its bytes: group, from, to, kind, and the fields that the format names.
-fn message(from: u64, to: u64, kind: MessageKind, fields: &[u64]) -> PeerMessage {
-    let mut bytes = Vec::new();
-    let numbers = [u64::from(GROUP.0), from, to, kind as u64];
-    for mut number in numbers.into_iter().chain(fields.iter().copied()) {
-        while number >= 0x80 {
-            bytes.push(number as u8 | 0x80);
-            number >>= 7;
-        }
-        bytes.push(number as u8);
-    }
-    PeerMessage::decode(&bytes.into()).expect("a message")
-}
+use harness::{message, peers, settings, Cluster, GROUP};
 
 #[cfg(feature = "planted-bugs")]
 fn planted(bug: eyot_raft_glue::PlantedBug) -> Settings {
@@ -250,7 +236,8 @@ fn p08_a_stale_rejection_does_not_set_the_leader_back() {
     cluster.write(leader, "a");
     let term = cluster.term(leader).0;
     let matched = cluster.group(leader).matched(PeerId(follower)).expect("a member").0;
-    let rejection = |index| message(follower, leader, MessageKind::AppendResponse, &[term, index, 1, 1, 1, 1, 0]);
+    let rejection =
+        |index| message(follower, leader, MessageKind::AppendResponse, &[term, index, 1, 1, term, matched, 0]);
     assert_eq!(cluster.group(leader).receive(rejection(matched)), Err(Dropped::StaleRejection));
     assert_eq!(cluster.group(leader).receive(rejection(matched - 1)), Err(Dropped::StaleRejection));
     assert_eq!(cluster.group(leader).receive(rejection(matched + 1)), Ok(()));
@@ -379,6 +366,16 @@ fn p13_uncommitted_bytes_are_bounded_across_leaders() {
     cluster.isolate(&[leader]);
     let taken = fill(&mut cluster);
     assert!((9..=11).contains(&taken), "{taken} proposals of 1,000 bytes");
+}
+
+#[test]
+fn p13_proposals_without_a_byte_are_bounded_by_their_number() {
+    let mut cluster = Cluster::new(3, 0, &Settings { pending_proposals_max: 10, ..settings() });
+    let leader = cluster.elect();
+    cluster.isolate(&[leader]);
+    let taken = (0..100).take_while(|_| cluster.propose(leader, "").is_ok()).count();
+    assert_eq!(taken, 10);
+    assert_eq!(cluster.propose(leader, ""), Err(ProposeError::Backlog));
 }
 
 #[test]

@@ -178,9 +178,12 @@ impl Core {
         self.mark(id);
     }
 
-    /// Gives a group away. What it had given out to be persisted is not told to it any more.
+    /// Gives a group away. What it had given out to be persisted is not told to it any more, and the proposals and
+    /// reads that wait in it are told nothing more, unless it is polled on.
     pub fn remove(&mut self, id: GroupId) -> Option<Group> {
         self.routes.retain(|(group, _), _| *group != id);
+        // Another replica of the group may come in its place, which counts its records from the start.
+        self.unsynced.iter_mut().for_each(|(_, numbers)| numbers.retain(|(group, _)| *group != id));
         self.groups.remove(&id).map(|slot| slot.group)
     }
 

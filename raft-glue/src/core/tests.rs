@@ -110,6 +110,31 @@ fn many_groups_elect_commit_and_read_in_shared_batches_and_frames() {
 }
 
 #[test]
+fn what_is_synced_of_a_group_that_left_is_not_told_to_the_one_in_its_place() {
+    let group = GroupId(1);
+    let mut core = Core::new(CoreSettings::new(NodeId(1)));
+    let mut turn = Turn::default();
+    let mut batches = Vec::new();
+    for peer in [PeerId(1), PeerId(2)] {
+        drop(core.remove(group));
+        let identity = Identity { group, peer, incarnation: 1, seed: 5 };
+        let recovered = Recovered::founding(Membership::new([peer], []));
+        core.add(Group::new(identity, Settings::default(), recovered).expect("a sound log"));
+        core.with(group, Group::campaign);
+        while core.turn(&mut turn) {}
+        batches.push(turn.batch.take().expect("a vote").number);
+    }
+    let mut applies = |core: &mut Core| {
+        while core.turn(&mut turn) {}
+        std::mem::take(&mut turn.apply).len()
+    };
+    core.synced(batches[0]);
+    assert_eq!(applies(&mut core), 0, "nothing of the second group is durable");
+    core.synced(batches[1]);
+    assert_eq!(applies(&mut core), 1, "its first entry");
+}
+
+#[test]
 fn a_node_starts_again_from_its_batches() {
     let mut nodes: Vec<Node> =
         (1..=NODES).map(|number| node(number, |_| Recovered::founding(membership()), 1)).collect();

@@ -177,11 +177,17 @@ impl Group {
     /// A change of membership is applied.
     pub(super) fn change_takes_effect(&mut self, index: Index, change: &ConfChangeV2) {
         // Every replica decides alike from the same log: a change that does not fit is refused by all of them.
+        if self.membership.peers().len() + change.changes.len() > PEERS_MAX {
+            return;
+        }
         let Ok(state) = self.raw.apply_conf_change(change) else { return };
         let unsorted = self.settings.plants(PlantedBug::UnsortedMembership);
         let membership = if unsorted { Membership::from_raft_unsorted(&state) } else { Membership::from_raft(&state) };
         self.set_membership(index, membership);
         self.end_lease();
+        if !self.membership.contains(self.identity.peer) {
+            self.proposals.give_up();
+        }
         // The library goes on: as a leader it would drop every proposal, as a candidate panic when it wins.
         if self.raw.raft.state != StateRole::Follower && !self.membership.is_voter(self.identity.peer) {
             let term = self.raw.raft.term;
@@ -201,7 +207,7 @@ impl Group {
             && raft.commit_to_current_term()
             && raft.apply_to_current_term();
         if due && !self.settings.plants(PlantedBug::JointForgotten) && self.may_propose().is_ok() {
-            // Refused, it is due again at the next tick.
+            // Refused for a backlog, it is due again at the next tick; taken, its effect is told like any change's.
             let _ = self.append_change(&[]);
         }
     }

@@ -78,6 +78,8 @@ pub struct Group {
     ticks: u64,
     /// The newest time that anyone told.
     now_us: u64,
+    /// Until this tick a lease may rest on this replica; counts where leases are given.
+    promised_until_tick: u64,
     seen: Seen,
     pipeline: Pipeline,
     /// The last entry that was given out to be applied.
@@ -88,12 +90,15 @@ pub struct Group {
     membership: Membership,
     /// As of the start of this life.
     first_membership: Membership,
+    /// In effect, and not durable yet: a change has to be both before the next is proposed.
+    unsaid_memberships: VecDeque<(Index, Membership)>,
     former_peers: VecDeque<PeerId>,
     transferring: Option<PeerId>,
     proposals: Proposals,
     reads: Reads,
     snapshots: Snapshots,
-    /// Committed, and not given out while a snapshot is installed below it.
+    /// Committed, and not given out while a snapshot is installed below it. The payloads are those of the log in
+    /// memory, which has all of these entries anyway.
     held_back: Vec<Apply>,
     outbox: Vec<PeerMessage>,
     events: Vec<Event>,
@@ -112,6 +117,7 @@ impl Group {
         mut recovered: Recovered,
         hook: Option<Arc<dyn TraceHook>>,
     ) -> Result<Self, RecoveryError> {
+        settings.check().map_err(RecoveryError::Settings)?;
         recovered.check(settings.plants(PlantedBug::CommitBelowSnapshot))?;
         let config = library_config(identity, &settings, recovered.applied);
         config.validate().map_err(|error| RecoveryError::Settings(error.to_string()))?;
@@ -122,17 +128,21 @@ impl Group {
         let raw = RawNode::new(&config, log, &trace_hook::logger(hook))
             .map_err(|error| RecoveryError::Settings(error.to_string()))?;
         let role = raw.raft.state;
+        let forgets = settings.plants(PlantedBug::NoVoteGuardAfterBoot);
         let mut group = Self {
             identity,
             raw,
             ticks: 0,
             now_us: 0,
+            // Before it was restarted, it may have supported one.
+            promised_until_tick: if forgets { 0 } else { settings.election_ticks as u64 },
             seen: Seen { term: hard_state.term.0, role, leader: INVALID_ID },
             pipeline: Pipeline::new(hard_state, last),
             given: applied,
             pending_changes: VecDeque::new(),
             first_membership: membership.clone(),
             membership,
+            unsaid_memberships: VecDeque::new(),
             former_peers: VecDeque::new(),
             transferring: None,
             proposals: Proposals::default(),
@@ -152,6 +162,7 @@ impl Group {
     pub fn tick(&mut self, now_us: u64) {
         self.now_us = self.now_us.max(now_us);
         self.ticks += 1;
+        self.expire_proposals();
         self.expire_reads();
         self.expire_snapshot_streams();
         if self.is_installing() && !self.settings.plants(PlantedBug::NoInstallGate) {
@@ -165,14 +176,20 @@ impl Group {
         self.leave_joint_membership();
     }
 
-    /// Starts an election at once, if this replica may lead.
+    /// Starts an election at once, if this replica may lead, and no lease may rest on it.
     pub fn campaign(&mut self) {
         // The library would let a replica campaign that does not vote, and panic when it wins.
-        if self.raw.raft.promotable() && !self.is_installing() && !self.sole_voter_must_wait() {
-            // The only error is that of a message that the library does not take from itself; this one it takes.
-            let _ = self.raw.campaign();
+        let may_lead = self.raw.raft.promotable() && !self.is_installing() && !self.sole_voter_must_wait();
+        if may_lead && !self.supports_lease() {
+            self.raw.campaign().expect("a replica takes its own order to start an election");
             self.look();
         }
+    }
+
+    /// Whether a lease may rest on this replica: it answered a leader less than an election timeout ago, or may have
+    /// before it was restarted. What the library keeps of that, it forgets when it hears of a later term.
+    fn supports_lease(&self) -> bool {
+        self.settings.lease.is_some() && self.ticks < self.promised_until_tick
     }
 
     /// A message to `peer` was lost on the way out, or the connection to it broke.
@@ -223,11 +240,24 @@ impl Group {
     /// A replica that alone decides would be elected in the same step, and the library then demands that its log is on
     /// disk to the last entry.
     fn sole_voter_must_wait(&self) -> bool {
+        self.raw.raft.state != StateRole::Leader && self.is_sole_voter() && !self.all_on_disk()
+    }
+
+    fn is_sole_voter(&self) -> bool {
         let voters = self.raw.raft.prs().conf().voters().ids();
-        let sole = voters.contains(self.identity.peer.0) && voters.iter().all(|voter| voter == self.identity.peer.0);
+        voters.contains(self.identity.peer.0) && voters.iter().all(|voter| voter == self.identity.peer.0)
+    }
+
+    /// Whether the caller has said that the whole log is durable.
+    fn all_on_disk(&self) -> bool {
         let log = &self.raw.raft.raft_log;
-        let all_on_disk = self.pipeline.is_empty() && log.persisted == log.last_index();
-        sole && self.raw.raft.state != StateRole::Leader && !all_on_disk
+        self.pipeline.is_empty() && log.persisted == log.last_index()
+    }
+
+    /// Whether term and vote as the library has them are durable.
+    fn vote_is_on_disk(&self) -> bool {
+        let HardState { term, vote, .. } = self.hard_state();
+        self.pipeline.holds_vote(term, vote)
     }
 
     /// Who this is.

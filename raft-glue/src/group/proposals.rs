@@ -49,9 +49,24 @@ pub enum ProposeError {
 pub(super) struct Proposals {
     pending: BTreeMap<(Index, Term), usize>,
     byte_length: usize,
+    /// Given up, and not told.
+    unknown: Vec<EntryPosition>,
+    /// The last tick at which this replica led.
+    led_at_tick: u64,
 }
 
 impl Proposals {
+    pub(super) fn have_news(&self) -> bool {
+        !self.unknown.is_empty()
+    }
+
+    /// What is not decided will not be decided here.
+    pub(super) fn give_up(&mut self) {
+        let pending = std::mem::take(&mut self.pending);
+        self.unknown.extend(pending.into_keys().map(|(index, term)| EntryPosition { term, index }));
+        self.byte_length = 0;
+    }
+
     /// `entry` is committed at its place.
     pub(super) fn decide(&mut self, group: GroupId, entry: &LogEntry, out: &mut Output) {
         while let Some(first) = self.pending.first_entry() {
@@ -82,6 +97,7 @@ impl Group {
         let position = self.append(entry)?;
         self.proposals.pending.insert((position.index, position.term), byte_length);
         self.proposals.byte_length += byte_length;
+        self.proposals.led_at_tick = self.ticks;
         Ok(position)
     }
 
@@ -121,6 +137,22 @@ impl Group {
             let position = EntryPosition { term, index };
             out.proposals.push(ProposalOutcome { group: self.identity.group, position, fate: Fate::Unknown });
         }
+    }
+
+    /// A replica that stopped leading, and heard nothing since, may never hear: it was removed, or is cut off.
+    pub(super) fn expire_proposals(&mut self) {
+        if self.is_leader() {
+            self.proposals.led_at_tick = self.ticks;
+        } else if self.ticks >= self.proposals.led_at_tick + self.settings.proposal_ticks_max {
+            self.proposals.give_up();
+        }
+    }
+
+    /// Tells of the proposals that were given up.
+    pub(super) fn tell_unknown(&mut self, out: &mut Output) {
+        let (group, fate) = (self.identity.group, Fate::Unknown);
+        let unknown = self.proposals.unknown.drain(..);
+        out.proposals.extend(unknown.map(|position| ProposalOutcome { group, position, fate }));
     }
 
     /// A mistake: what is in this leader's log counts as done.

@@ -23,8 +23,9 @@
 //! and may answer by itself. **This holds only while no clock of another replica runs faster than the leader's by more
 //! than [`LeaseSettings::max_drift_ppm`](crate::LeaseSettings)**: a leader whose clock stands still, as in a suspended
 //! or migrated machine, answers stale reads. Therefore it is off unless asked for. It also needs that all replicas run
-//! with the same ticks and honour leases; that a restarted replica keeps out of elections for an election timeout; and
-//! it ends when leadership is about to be transferred, for the rest of the term, and when the membership changes.
+//! with the same ticks and honour leases; that a replica which answered a round, or was restarted, keeps out of
+//! elections for an election timeout, its own and those of later terms included; and it ends when leadership is about
+//! to be transferred, for the rest of the term, and when the membership changes.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -199,9 +200,10 @@ impl Group {
 
     /// These reads, all of this replica, are confirmed.
     fn confirm_own(&mut self, waiters: Vec<Waiter>, index: Index) {
+        let early = self.settings.plants(PlantedBug::GrantBeforeOwnCommit);
         for waiter in waiters {
-            // Only reads of others would have to be answered.
-            let _ = self.reads.confirm(waiter, index);
+            let other = self.reads.confirm(waiter, index);
+            assert!(other.is_none() || early, "only a leader has reads of others, and it answered them");
         }
     }
 
@@ -257,8 +259,16 @@ impl Group {
         self.reads.waiting.push(Waiter::Remote { peer, context });
     }
 
-    /// The leader answers.
-    pub(super) fn read_is_answered(&mut self, context: ReadContext, index: Option<Index>) -> Result<(), Dropped> {
+    /// The leader answers. Nobody else was asked: what is asked is forgotten when the leader changes.
+    pub(super) fn read_is_answered(
+        &mut self,
+        from: PeerId,
+        context: ReadContext,
+        index: Option<Index>,
+    ) -> Result<(), Dropped> {
+        if self.leader() != Some(from) {
+            return Err(Dropped::Stale);
+        }
         let place = self.reads.asked.iter().position(|round| round.context == context);
         let Some(round) = place.and_then(|place| self.reads.asked.remove(place)) else { return Err(Dropped::Stale) };
         match index {

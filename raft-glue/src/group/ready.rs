@@ -21,7 +21,8 @@ use crate::membership::decode_change;
 use crate::output::{Apply, Install, Output};
 use crate::record::PersistRecord;
 use crate::{
-    EntryBody, GroupId, HardState, Index, LogEntry, MessageKind, PeerMessage, PlantedBug, ReadyNumber, SnapshotMeta,
+    EntryBody, GroupId, HardState, Index, LogEntry, MessageKind, PeerId, PeerMessage, PlantedBug, ReadyNumber,
+    SnapshotMeta, Term,
 };
 
 /// A ready that waits for the disk, or for one that does.
@@ -53,6 +54,11 @@ impl Pipeline {
         self.outstanding.is_empty()
     }
 
+    /// The commit index on disk.
+    pub(super) fn durable_commit(&self) -> Index {
+        self.durable.commit
+    }
+
     pub(super) fn len(&self) -> usize {
         self.outstanding.len()
     }
@@ -68,9 +74,14 @@ impl Pipeline {
         }
     }
 
-    /// Whether disk and memory agree on term and vote.
+    /// Whether what was given out and what is on disk agree on term and vote.
     fn vote_is_durable(&self) -> bool {
-        (self.given.term, self.given.vote) == (self.durable.term, self.durable.vote)
+        self.holds_vote(self.given.term, self.given.vote)
+    }
+
+    /// Whether this term and this vote are what is on disk.
+    pub(super) fn holds_vote(&self, term: Term, vote: Option<PeerId>) -> bool {
+        (term, vote) == (self.durable.term, self.durable.vote)
     }
 
     fn give(&mut self, state: HardState) {
@@ -104,21 +115,25 @@ impl Group {
         let room = self.pipeline.len() < self.settings.outstanding_readies_max;
         let held_back = !self.held_back.is_empty() && !self.is_installing();
         let waiting = !self.outbox.is_empty() || !self.events.is_empty();
-        room && self.raw.has_ready() || held_back || waiting || self.reads_have_work()
+        let news = self.proposals.have_news() || self.reads_have_work();
+        room && self.raw.has_ready() || held_back || waiting || news
     }
 
     fn handle(&mut self, mut ready: Ready, out: &mut Output) {
         let number = ready.number();
         assert!(number > self.pipeline.last_number, "ready {number} came after {}", self.pipeline.last_number);
         self.pipeline.last_number = number;
+        let commit_before = self.pipeline.given.commit;
         if let Some(state) = ready.hs() {
             self.pipeline.give(HardState::from_raft(state));
         }
         let (now, later) = self.divide_messages(&mut ready);
         self.outbox.extend(now);
         self.remember(&ready);
-        let must_sync = ready.must_sync();
-        self.give_record(&ready, out);
+        // Who left the group may be switched off when this replica says that it left: it must not forget that again.
+        let changes = self.raw.store().has_change(commit_before, self.pipeline.given.commit);
+        let must_sync = ready.must_sync() || changes;
+        self.give_record(&ready, must_sync, out);
         let read_states = ready.take_read_states();
         let committed = ready.take_committed_entries();
         self.raw.advance_append_async(ready);
@@ -133,6 +148,7 @@ impl Group {
             hard_state: self.pipeline.given,
             messages: later,
         });
+        assert!(self.pipeline.len() <= self.settings.outstanding_readies_max, "the pipeline is longer than its bound");
         self.release(0);
     }
 
@@ -170,7 +186,7 @@ impl Group {
         self.raw.mut_store().append(ready.entries());
     }
 
-    fn give_record(&mut self, ready: &Ready, out: &mut Output) {
+    fn give_record(&mut self, ready: &Ready, must_sync: bool, out: &mut Output) {
         let (group, number) = (self.identity.group, ReadyNumber(ready.number()));
         let snapshot = (!ready.snapshot().is_empty()).then(|| self.begin_install(ready.snapshot()));
         let entries: Vec<LogEntry> = ready.entries().iter().cloned().map(LogEntry::from_raft).collect();
@@ -182,7 +198,6 @@ impl Group {
         if hard_state.is_none() && snapshot.is_none() && entries.is_empty() {
             return;
         }
-        let must_sync = ready.must_sync();
         let mut record = PersistRecord { group, number, must_sync, hard_state, snapshot, entries };
         self.plant_in_record(&mut record, out);
         out.persist.push(record);
@@ -256,10 +271,11 @@ impl Group {
         self.raw.on_persist_ready(last);
         released.iter().for_each(|message| self.assert_may_leave(message));
         self.outbox.append(&mut released);
+        self.say_memberships();
     }
 
-    /// That no message speaks for a term that could still be lost. A pre-vote, and the consent to it, name a term that
-    /// nobody is in.
+    /// That no message speaks for a term or a vote that could still be lost. A pre-vote, and the consent to it, name a
+    /// term that nobody is in.
     fn assert_may_leave(&self, message: &PeerMessage) {
         if self.settings.plants(PlantedBug::MessagesBeforeSync) {
             return;
@@ -268,6 +284,10 @@ impl Group {
         let durable = self.pipeline.durable.term;
         let term = message.term().unwrap_or_default();
         assert!(term <= durable || future, "{:?} of {term:?} leaves, and {durable:?} is durable", message.kind);
+        let vote = self.pipeline.durable.vote;
+        if let Some(promised) = message.speaks_for_vote().filter(|_| term == durable) {
+            assert_eq!(vote, Some(promised), "{:?} of {term:?} leaves, and another vote is durable", message.kind);
+        }
     }
 
     /// Everything up to `index` is applied. Changes of membership take effect now.
@@ -295,6 +315,7 @@ impl Group {
         let group = self.identity.group;
         self.want_snapshot();
         self.done_at_append(out);
+        self.tell_unknown(out);
         self.give_reads(out);
         // What follows a snapshot waits until its state is there.
         if !self.is_installing() {

@@ -146,7 +146,8 @@ impl Group {
             self.snapshots.offered.as_ref().is_some_and(|(known, old)| *known == meta && old.from == message.from);
         self.snapshots.offered = Some((meta.clone(), message));
         if self.settings.plants(PlantedBug::StagedBeforeComplete) {
-            // The mistake stands for a stream that ends early and is taken for complete.
+            // The mistake stands for a stream that ends early and is taken for complete; where it is refused because
+            // another snapshot is being installed, nothing is lost.
             let _ = self.snapshot_staged(meta.id);
         } else if !same {
             self.events.push(Event::SnapshotOffered { from, meta });
@@ -161,8 +162,12 @@ impl Group {
         }
         let offered = self.snapshots.offered.take_if(|(meta, _)| meta.id == id);
         let (_, message) = offered.ok_or(SnapshotError::NotOffered)?;
-        // The sender may have been removed meanwhile; the library takes a snapshot from anyone who leads.
-        let _ = self.step(message);
+        // What was committed since then may contradict it, as it may have when it was offered.
+        if self.check_snapshot(&message).is_err() {
+            return Ok(Staged::NotNeeded);
+        }
+        // Only answers are refused, when their sender was removed; this is none.
+        self.step(message).expect("the library takes a snapshot from anyone who leads");
         Ok(if self.raw.snap().is_some() { Staged::Install } else { Staged::NotNeeded })
     }
 
@@ -206,7 +211,16 @@ impl Group {
     pub(super) fn set_membership(&mut self, index: Index, membership: Membership) {
         let before = std::mem::replace(&mut self.membership, membership.clone()).peers();
         self.forget_members(&before);
-        self.events.push(Event::MembershipChanged { index, membership });
+        self.unsaid_memberships.push_back((index, membership));
+        self.say_memberships();
+    }
+
+    /// Tells of the memberships that this replica cannot forget any more: its commit index is durable up to there.
+    pub(super) fn say_memberships(&mut self) {
+        let durable = self.pipeline.durable_commit();
+        let said = self.unsaid_memberships.iter().take_while(|(index, _)| *index <= durable).count();
+        let said = self.unsaid_memberships.drain(..said);
+        self.events.extend(said.map(|(index, membership)| Event::MembershipChanged { index, membership }));
     }
 
     /// Drops the log in memory up to `index`, or up to the newest durable snapshot if that is before it. Returns the

@@ -12,11 +12,14 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 
-use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
-use crate::record::SnapshotMeta;
+use crate::record::{SnapshotMeta, ENTRIES_MAX};
 use crate::{EntryPosition, Index, PeerId, Term};
+
+/// The most entries of the log that go into one append: as many again may join that are not given out yet.
+const APPEND_ENTRIES_MAX: usize = ENTRIES_MAX / 2;
 
 /// What a follower needs and the log no longer has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +74,8 @@ impl MemLog {
 
     /// Appends, and cuts off what stands where the new entries begin.
     pub(super) fn append(&mut self, entries: &[Entry]) {
-        let Some(first) = entries.first() else { return };
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
+        assert_eq!(last.index - first.index + 1, entries.len() as u64, "entries stand one after the other");
         let keep = first.index.checked_sub(self.floor.index.0 + 1).expect("entries never reach below the floor");
         assert!(keep <= self.entries.len() as u64, "entry {} leaves a gap after {:?}", first.index, self.last());
         for cut in self.entries.drain(keep as usize..) {
@@ -106,6 +110,14 @@ impl MemLog {
         self.wanted.take()
     }
 
+    /// Whether an entry after `after` and up to `up_to` changes the membership.
+    pub(super) fn has_change(&self, after: Index, up_to: Index) -> bool {
+        let skip = after.0.saturating_sub(self.floor.index.0) as usize;
+        let count = up_to.0.saturating_sub(after.0.max(self.floor.index.0)) as usize;
+        let mut entries = self.entries.iter().skip(skip).take(count);
+        entries.any(|entry| entry.entry_type != EntryType::EntryNormal as i32)
+    }
+
     fn term_of(&self, index: Index) -> Result<u64, StorageError> {
         match index.0.checked_sub(self.floor.index.0) {
             None => Err(StorageError::Compacted),
@@ -130,12 +142,15 @@ impl Storage for MemLog {
         _: GetEntriesContext,
     ) -> raft::Result<Vec<Entry>> {
         let skip = low.checked_sub(self.floor.index.0 + 1).ok_or(StorageError::Compacted)? as usize;
-        let mut left = max_size.into().unwrap_or(u64::MAX);
+        // Who names no size needs all of them: the library looks for changes of membership.
+        let max_size = max_size.into();
+        let count_max = if max_size.is_some() { APPEND_ENTRIES_MAX } else { usize::MAX };
+        let mut left = max_size.unwrap_or(u64::MAX);
         let mut entries = Vec::new();
         for entry in self.entries.range(skip..skip + (high - low) as usize) {
             // What an entry takes on the wire, with room for its numbers; the first is given in any case.
             let size = entry.data.len() as u64 + 24;
-            if size > left && !entries.is_empty() {
+            if (size > left || entries.len() >= count_max) && !entries.is_empty() {
                 break;
             }
             left = left.saturating_sub(size);

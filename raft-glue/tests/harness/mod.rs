@@ -96,6 +96,25 @@ pub fn settings() -> Settings {
     Settings { tick_interval_us: TICK_US, lag_entries_max: 5, ..Settings::default() }
 }
 
+/// The bytes of a message: group, from, to, kind, and the fields that the format names.
+pub fn message_bytes(from: u64, to: u64, kind: MessageKind, fields: &[u64]) -> Bytes {
+    let mut bytes = Vec::new();
+    let numbers = [u64::from(GROUP.0), from, to, kind as u64];
+    for mut number in numbers.into_iter().chain(fields.iter().copied()) {
+        while number >= 0x80 {
+            bytes.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        bytes.push(number as u8);
+    }
+    bytes.into()
+}
+
+/// A message of these fields.
+pub fn message(from: u64, to: u64, kind: MessageKind, fields: &[u64]) -> PeerMessage {
+    PeerMessage::decode(&message_bytes(from, to, kind, fields)).expect("a message")
+}
+
 impl Cluster {
     /// Replicas `1..=voters`, and learners after them.
     pub fn new(voters: u64, learners: u64, settings: &Settings) -> Self {
