@@ -143,17 +143,21 @@ await_free() {
     fail "port $1 is not free after $start_patience_s s"
 }
 
-# create_and_save NAME CORES: a snapshot of all shards, which have changed since the last one; sets `took_ms`.
+# create_and_save NAME CORES: a snapshot of all shards, which have changed since the last one, and a file of them in
+# memory; sets `took_ms` and `saved_ms`.
 create_and_save() {
+    local began
     "$bin/eyot" --address "127.0.0.1:$eyot_port" snapshot create >/dev/null 2>&1
     took_ms=$(last_round "$work/$1.log" "$2")
-    "$bin/eyot" --address "127.0.0.1:$eyot_port" snapshot save "$work/$1.eyot" >/dev/null 2>&1
+    began=$(now_ms)
+    "$bin/eyot" --address "127.0.0.1:$eyot_port" snapshot save "$memory/$1.eyot" >/dev/null 2>&1
+    saved_ms=$(($(now_ms) - began))
     stop_all
     await_free "$eyot_port"
 }
 
 restart_and_cores() {
-    local began one two line
+    local began one two line exported
     kill -KILL "$started"
     wait "$started" 2>/dev/null || true
     await_free "$eyot_port"
@@ -178,9 +182,19 @@ restart_and_cores() {
     two=$took_ms
     echo "snapshots of all shards: one core $one ms, two cores $two ms"
     goal "one core's time by that of two" "$(awk -v a="$one" -v b="$two" 'BEGIN { printf "%.2f", a / b }')" "at least" 1.7
-    echo "SHA-256 of the file: one core $(sha256sum "$work/one.eyot" | cut -c1-16), two $(sha256sum "$work/two.eyot" | cut -c1-16)"
-    cmp "$work/one.eyot" "$work/two.eyot" && echo "goal: the same bytes from one core and two: met"
-    rm -rf "${memory:?}"/* "$work/one" "$work/two" "$work/two.eyot"
+    began=$(now_ms)
+    "$bin/eyot" snapshot export --format jsonl -o "$memory/db.jsonl" "$memory/two.eyot" >/dev/null 2>&1
+    exported=$(($(now_ms) - began))
+    echo "in memory: JSON lines of the saved file $exported ms, saving it $saved_ms ms"
+    goal "in memory, time of the JSON lines (of a file) by that of the snapshot, one core" \
+        "$(awk -v a="$exported" -v b="$one" 'BEGIN { printf "%.2f", a / b }')" "at least" 8
+    goal "the same, two cores" "$(awk -v a="$exported" -v b="$two" 'BEGIN { printf "%.2f", a / b }')" "at least" 8
+    goal "the same, two cores, from the running node (save and export)" \
+        "$(awk -v a="$exported" -v s="$saved_ms" -v b="$two" 'BEGIN { printf "%.2f", (a + s) / b }')" "at least" 8
+    echo "SHA-256 of the file: one core $(sha256sum "$memory/one.eyot" | cut -c1-16), two $(sha256sum "$memory/two.eyot" | cut -c1-16)"
+    cmp "$memory/one.eyot" "$memory/two.eyot" && echo "goal: the same bytes from one core and two: met"
+    mv "$memory/one.eyot" "$work/"
+    rm -rf "${memory:?}"/* "$work/one" "$work/two"
 }
 
 restore_and_compare() {
