@@ -178,6 +178,17 @@ impl Disk {
         Ok(self.batches.iter().flatten().map(|stored| stored.record.clone()).collect())
     }
 
+    /// The mistake that a recovery must not make: damage is taken for the torn end of the log, which goes on there.
+    pub fn cut_at_damage(&mut self) {
+        let damaged = |batch: &Vec<Stored>| batch.iter().position(|stored| stored.is_damaged);
+        let Some((batch, record)) = self.batches.iter().enumerate().find_map(|(at, batch)| Some((at, damaged(batch)?)))
+        else {
+            return;
+        };
+        self.batches.truncate(batch + 1);
+        self.batches[batch].truncate(record);
+    }
+
     /// The newest finished snapshot of a group.
     pub fn newest_snapshot(&self, group: GroupId) -> Option<&Rc<Snapshot>> {
         let of_group = self.finished.values().filter(|snapshot| snapshot.machine.group() == group);

@@ -45,6 +45,8 @@ impl World {
             }
             (Kind::Membership, _) => self.change_by_chance(&mut dice),
             (Kind::Transfer, _) => self.transfer_by_chance(&mut dice),
+            (Kind::HandoverCut, _) => self.cut_at_handover(item, fault.lasts, &mut dice),
+            (Kind::LeaseTrap, _) => self.set_lease_trap(item, &mut dice),
             (_, None) => {}
             (Kind::Crash, Some(place)) => {
                 self.counts.one(Count::Crashes);

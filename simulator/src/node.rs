@@ -12,6 +12,7 @@ use eyot_raft_glue::{
     Settings, SnapshotId, SnapshotMeta,
 };
 
+use crate::bugs::cuts_damaged_log;
 use crate::client::Request;
 use crate::clock::Time;
 use crate::command::{Answer, Command};
@@ -204,6 +205,9 @@ impl Node {
 
     /// Starts the process from what the disk has.
     pub fn start(&mut self, start: &Start<'_>, dice: &mut Dice) -> Result<(), Refusal> {
+        if cuts_damaged_log(start.recipe.bug) {
+            self.disk.cut_at_damage();
+        }
         self.disk.rewrite(start.groups, start.records_kept_max);
         let mut records = self.disk.recover().map_err(Refusal::Damaged)?;
         if start.encodes {

@@ -227,7 +227,8 @@ impl World {
         }
     }
 
-    fn transfer_somewhere(&mut self, leader: Place, group: u32) {
+    /// Hands a group over to any other voter.
+    pub(crate) fn transfer_somewhere(&mut self, leader: Place, group: u32) {
         let node = &mut self.nodes[leader as usize];
         let own = node.peer;
         let replica = &mut node.process[group as usize];

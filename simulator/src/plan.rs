@@ -75,11 +75,15 @@ pub enum Kind {
     Transfer,
     /// Snapshot streams break.
     BrokenStream,
+    /// Leadership is handed over, and the leader cut off from the other nodes at that moment: it does not hear of it.
+    HandoverCut,
+    /// Everything that a lease must survive, one after the other; see `traps.rs`.
+    LeaseTrap,
 }
 
 impl Kind {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::Loss,
         Self::Duplicates,
         Self::Delays,
@@ -104,6 +108,8 @@ impl Kind {
         Self::Membership,
         Self::Transfer,
         Self::BrokenStream,
+        Self::HandoverCut,
+        Self::LeaseTrap,
     ];
 
     /// Whether it is a habit of the whole world, not something that happens at a time.
@@ -117,7 +123,7 @@ impl Kind {
             Self::Crash | Self::PowerCut | Self::Partition | Self::Isolation | Self::Membership | Self::Transfer => 6,
             Self::Pause | Self::OneWay | Self::BrokenStream => 4,
             Self::DiskStall | Self::SyncFailure | Self::PowerCutAll => 3,
-            Self::BitFlip | Self::DiskLoss => 2,
+            Self::BitFlip | Self::DiskLoss | Self::HandoverCut | Self::LeaseTrap => 2,
             _ => 0,
         }
     }
@@ -126,7 +132,7 @@ impl Kind {
     const fn lasts_max(self) -> Time {
         match self {
             Self::Crash | Self::PowerCut | Self::SyncFailure => 6 * SECOND,
-            Self::PowerCutAll => 2 * SECOND,
+            Self::PowerCutAll | Self::HandoverCut => 2 * SECOND,
             Self::Pause | Self::DiskStall => 5 * SECOND,
             Self::Partition | Self::OneWay | Self::Isolation => 8 * SECOND,
             _ => 0,

@@ -11,6 +11,7 @@
 //! | nothing acknowledged is missing | a new leader's log is compared with what was acknowledged in earlier terms |
 //! | reads are fresh | a read is granted at no less than anybody had applied when it was asked |
 //! | exactly once | an operation is executed at one index, with one answer |
+//! | memberships agree | what takes effect at an index is noted, and every snapshot must carry it |
 //! | fates are true | what was called lost, or not applied, is never executed |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +36,7 @@ pub enum Check {
     WrongFate,
     MembershipDiffers,
     StartRefused,
+    DamageBelieved,
     SecondChange,
     TakenByStranger,
     SnapshotNotStaged,
@@ -192,6 +194,17 @@ impl Truth {
         }
     }
 
+    /// A replica starts from a snapshot that stands at `index`: it must carry the membership that was decided by then.
+    pub fn membership_as_of(&mut self, group: GroupId, index: Index, membership: &Membership) {
+        let decided = self.group(group).memberships.range(..=index).next_back();
+        let Some((since, decided)) = decided.map(|(since, decided)| (*since, decided.clone())) else { return };
+        if decided != *membership {
+            self.fail(Check::MembershipDiffers, || {
+                format!("{group:?}: a snapshot at {index:?} has {membership:?}, decided was {decided:?} at {since:?}")
+            });
+        }
+    }
+
     /// The newest membership that took effect anywhere, and where.
     pub fn newest_membership(&self, group: GroupId) -> (Index, &Membership) {
         let (index, membership) =
@@ -328,6 +341,13 @@ mod tests {
             [one, two].iter().for_each(|peer| truth.membership(GROUP, Index(9), &Membership::new([*peer], [])));
         };
         assert_eq!(found(memberships), Some(Check::MembershipDiffers));
+        let in_snapshot = |truth: &mut Truth, index, peer| {
+            truth.membership(GROUP, Index(9), &Membership::new([two], []));
+            truth.membership_as_of(GROUP, Index(index), &Membership::new([peer], []));
+        };
+        for (index, peer, expected) in [(8, one, None), (9, two, None), (9, one, Some(Check::MembershipDiffers))] {
+            assert_eq!(found(|truth| in_snapshot(truth, index, peer)), expected, "{index} {peer:?}");
+        }
     }
 
     #[test]

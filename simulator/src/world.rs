@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `turn` | a node's turn: messages, disk, applying, replies |
 //! | `streams` | snapshots: built, streamed, staged, installed |
-//! | `mischief` | faults begin and end |
+//! | `mischief`, `traps` | faults begin and end |
 //! | `operator` | nodes are added, removed and replaced |
 //! | `judgement` | after the faults: progress, agreement, histories |
 //!
@@ -35,11 +35,16 @@ use crate::operator::Operator;
 use crate::plan::{Kind, Plan, NODES_MAX};
 use crate::streams::Stream;
 use crate::trace::Trace;
-use crate::truth::{Truth, Violation};
+use crate::traps::Stage;
+use crate::truth::{Check, Truth, Violation};
 use crate::Bug;
 
 /// Steps of one world at most: far above what any world takes, so one that reaches it runs in a circle.
 pub const STEPS_MAX: u64 = 3_000_000;
+
+/// Events to come of one world at most: some thousand times what a busy one has. What has more makes events out of
+/// events, and would end with the machine's memory, without a word.
+pub const EVENTS_MAX: usize = 500_000;
 
 /// How long a tick is on a clock that is right.
 pub const TICK: Time = 50 * MILLISECOND;
@@ -84,6 +89,8 @@ pub(crate) enum Event {
     StreamEnded { place: Place, incarnation: u64, group: u32, to: PeerId, is_ok: bool },
     /// A fault of the plan begins.
     Fault { item: usize },
+    /// The next part of a trap.
+    Trap { item: usize, stage: Stage },
     /// It ends.
     Mend { item: usize },
     /// A process starts.
@@ -148,6 +155,8 @@ pub struct World {
     pub(crate) next_operation: Operation,
     pub(crate) next_stream: u64,
     pub(crate) next_snapshot: u64,
+    /// Until when clients only read.
+    pub(crate) only_reads_until: Time,
     pub(crate) is_healed: bool,
     pub(crate) is_over: bool,
 }
@@ -158,10 +167,16 @@ pub fn run(plan: Plan, options: Options) -> Report {
     world.begin();
     let mut steps = 0;
     while !world.is_over && world.truth.violation.is_none() && steps < STEPS_MAX {
-        let Some(event) = world.clock.next_event() else { break };
+        let Some(event) = world.clock.next_event() else {
+            world.truth.fail(Check::NoProgress, || "nothing is to come, and the world is not judged".to_owned());
+            break;
+        };
         world.truth.now = world.clock.now();
         world.happen(event);
         steps += 1;
+        if world.clock.len() > EVENTS_MAX {
+            world.truth.fail(Check::NoProgress, || format!("more than {EVENTS_MAX} events are to come"));
+        }
     }
     world.counts.add(Count::Steps, steps);
     world.conclude(steps)
@@ -200,6 +215,7 @@ impl World {
             next_operation: 1,
             next_stream: 0,
             next_snapshot: 0,
+            only_reads_until: 0,
             is_healed: false,
             is_over: false,
             plan,
@@ -265,6 +281,7 @@ impl World {
                 self.stream_ended(place, incarnation, group, to, is_ok);
             }
             Event::Fault { item } => self.fault_begins(item),
+            Event::Trap { item, stage } => self.trap(item, stage),
             Event::Mend { item } => self.fault_ends(item),
             Event::Start { place } => self.starts(place),
             Event::Operate => self.operate(),
@@ -311,6 +328,14 @@ impl World {
             self.refuses(place, &refusal);
             return;
         }
+        if node.is_doomed {
+            self.truth.fail(Check::DamageBelieved, || format!("node {place} starts from a log that is damaged"));
+            return;
+        }
+        for replica in &node.process {
+            let (group, index) = (replica.group.identity().group, replica.group.last_applied());
+            self.truth.membership_as_of(group, index, replica.group.membership());
+        }
         let incarnation = node.incarnation;
         let first = self.node_dice.below(TICK);
         self.clock.after(first, Event::Tick { place, incarnation });
@@ -324,7 +349,8 @@ impl World {
         let operation = self.next_operation;
         self.next_operation += 1;
         let now = self.clock.now();
-        let next = self.clients[client].ask(operation, now, &mut self.history);
+        let only_reads = now < self.only_reads_until;
+        let next = self.clients[client].ask(operation, only_reads, now, &mut self.history);
         self.client_does(client, next);
     }
 
