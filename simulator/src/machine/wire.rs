@@ -156,7 +156,9 @@ mod tests {
         let mut machine = Machine::new(GroupId(3), Index(17), RECIPE);
         machine.sessions.open(eyot_raft_glue::Version::new(Index(9), 0));
         machine.chain = 77;
-        (1..=5).for_each(|key| drop(machine.execute(Action::Put(key, i64::from(key) * 10))));
+        for key in 1..=5 {
+            let _ = machine.execute(Action::Put(key, i64::from(key) * 10));
+        }
         machine
     }
 
@@ -197,6 +199,6 @@ mod tests {
         let stream = machine().to_stream();
         let cut = boundary_before(&stream, stream.len() - 20);
         assert!(Machine::from_stream(GroupId(3), recipe, &stream[..cut]).is_ok());
-        assert_eq!(Machine::from_stream(GroupId(3), recipe, &stream[..cut + 1]).err(), Some(Broken::Truncated));
+        assert_eq!(Machine::from_stream(GroupId(3), recipe, &stream[..=cut]).err(), Some(Broken::Truncated));
     }
 }
