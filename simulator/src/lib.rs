@@ -18,7 +18,7 @@
 //! - The same seed gives the same trace, on every machine and in every build.
 //! - Nothing of what a check knows helps the cluster.
 //!
-//! Deliberately not here: real bytes on disks and wires, which have tests of their own, and the server's code around
+//! Deliberately not here: the format of the server's log, which has tests of its own, and the server's code around
 //! consensus.
 
 #![forbid(unsafe_code)]

@@ -97,8 +97,8 @@ impl World {
     /// The node that leads a group, of those that think so the one with the newest term.
     pub(crate) fn leader_of(&self, group: u32) -> Option<Place> {
         let leads = |place: &Place| {
-            let replica = self.nodes[*place as usize].process.get(group as usize)?;
-            replica.group.is_leader().then(|| replica.group.term())
+            let group = self.nodes[*place as usize].core.group(GroupId(group))?;
+            group.is_leader().then(|| group.term())
         };
         let places = self.nodes.iter().map(|node| node.place);
         places.filter_map(|place| Some((leads(&place)?, place))).max().map(|(_, place)| place)
@@ -107,7 +107,7 @@ impl World {
     /// A process ends, and is started again after a while.
     pub(crate) fn end_process(&mut self, place: Place, down: Time) {
         let torn = self.nodes[place as usize].end(&mut self.disk_dice);
-        self.counts.add(Count::TornBatches, u64::from(torn > 0));
+        self.counts.add(Count::TornBatches, u64::from(torn));
         let node = &mut self.nodes[place as usize];
         (node.paused_until, node.stalled_until, node.sync_fails) = (0, 0, None);
         self.clock.after(down, Event::Start { place });

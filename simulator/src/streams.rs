@@ -22,6 +22,7 @@ use crate::counts::Count;
 use crate::disk::Snapshot;
 use crate::machine::{boundary_before, Machine};
 use crate::network::Place;
+use crate::node::Node;
 use crate::truth::{Applied, Check};
 use crate::world::{Event, World};
 
@@ -45,15 +46,16 @@ impl World {
     pub(crate) fn build_snapshot(&mut self, place: Place, group: u32) {
         let node = &mut self.nodes[place as usize];
         let incarnation = node.incarnation;
-        let replica = &mut node.process[group as usize];
-        if replica.is_building || replica.installing.is_some() || replica.group.is_installing() {
+        let Node { core, process, .. } = node;
+        let (replica, consensus) = (&mut process[group as usize], core.group(GroupId(group)).expect("it runs"));
+        if replica.is_building || replica.installing.is_some() || consensus.is_installing() {
             return;
         }
-        if replica.group.last_applied() != replica.machine.applied() {
+        if consensus.last_applied() != replica.machine.applied() {
             return;
         }
         self.next_snapshot += 1;
-        let meta = replica.group.snapshot_point(SnapshotId(self.next_snapshot));
+        let meta = consensus.snapshot_point(SnapshotId(self.next_snapshot));
         replica.is_building = true;
         replica.newest_built = meta.position.index;
         let snapshot = Rc::new(Snapshot { meta, machine: replica.machine.clone() });
@@ -72,11 +74,10 @@ impl World {
         self.trace.note(self.clock.now(), 10, [u64::from(place), u64::from(group.0), index.0]);
         let kept = self.node_dice.below(self.snapshot_every + 1);
         let node = &mut self.nodes[place as usize];
-        let replica = &mut node.process[group.0 as usize];
-        replica.is_building = false;
+        node.process[group.0 as usize].is_building = false;
         node.disk.finished.insert(snapshot.meta.id, Rc::clone(snapshot));
         node.disk.drop_old_snapshots(group);
-        replica.group.snapshot_built(snapshot.meta.clone());
+        node.with(group.0, |group| group.snapshot_built(snapshot.meta.clone()));
         self.compact(place, group.0, kept);
         self.turn(place);
     }
@@ -84,9 +85,8 @@ impl World {
     /// Drops the log up to `kept` entries below what is applied, or as far as the group allows; the disk follows.
     pub(crate) fn compact(&mut self, place: Place, group: u32, kept: u64) {
         let node = &mut self.nodes[place as usize];
-        let replica = &mut node.process[group as usize];
-        let wanted = Index(replica.machine.applied().0.saturating_sub(kept));
-        let gone = replica.group.compact(wanted);
+        let wanted = Index(node.process[group as usize].machine.applied().0.saturating_sub(kept));
+        let gone = node.with(group, |group| group.compact(wanted));
         node.disk.compact(GroupId(group), gone);
     }
 
@@ -219,7 +219,7 @@ impl World {
         node.disk.staged.insert(id, Rc::clone(snapshot));
         if replica.offered.is_some_and(|(_, offered)| offered == id) {
             replica.offered = None;
-            if replica.group.snapshot_staged(id) == Ok(Staged::NotNeeded) {
+            if node.with(group, |group| group.snapshot_staged(id)) == Ok(Staged::NotNeeded) {
                 node.disk.staged.remove(&id);
             }
         }
@@ -236,10 +236,11 @@ impl World {
         }) {
             return;
         }
-        let replica = &mut self.nodes[place as usize].process[group as usize];
+        let node = &mut self.nodes[place as usize];
+        let replica = &mut node.process[group as usize];
         if replica.offered.is_some_and(|(_, offered)| offered == meta.id) {
             replica.offered = None;
-            replica.group.snapshot_refused(meta.id);
+            node.with(group, |group| group.snapshot_refused(meta.id));
             self.turn(place);
         }
     }
@@ -247,7 +248,7 @@ impl World {
     /// The sender of a stream learns how it ended.
     pub(crate) fn stream_ended(&mut self, place: Place, incarnation: u64, group: u32, to: PeerId, is_ok: bool) {
         if self.awake(place, incarnation, || Event::StreamEnded { place, incarnation, group, to, is_ok }) {
-            self.nodes[place as usize].process[group as usize].group.snapshot_sent(to, is_ok);
+            self.nodes[place as usize].with(group, |group| group.snapshot_sent(to, is_ok));
             self.turn(place);
         }
     }
@@ -287,14 +288,14 @@ impl World {
         replica.newest_built = replica.newest_built.max(meta.position.index);
         replica.queue.retain(|entry| entry.position.index > meta.position.index);
         replica.installing = None;
-        replica.group.snapshot_installed(meta.position.index);
-        self.counts.one(Count::SnapshotInstalls);
         let index = meta.position.index;
         let state = Applied {
             term: meta.position.term,
             chain: replica.machine.chain(),
             content: replica.machine.content_from_scratch(),
         };
+        node.with(group, |group| group.snapshot_installed(index));
+        self.counts.one(Count::SnapshotInstalls);
         self.truth.applied(GroupId(group), peer, index, state);
         self.truth.membership_as_of(GroupId(group), index, &meta.membership);
         self.trace.note(self.clock.now(), 11, [u64::from(place), u64::from(group), index.0]);

@@ -18,7 +18,8 @@
 use std::rc::Rc;
 
 use eyot_raft_glue::{
-    GroupId, Index, LeaseSettings, Membership, Output, PeerId, PeerMessage, ReadyNumber, Recovered, Settings,
+    CoreSettings, GroupId, Index, LeaseSettings, Membership, NodeId, PeerId, PersistRecord, ReadyNumber, Recovered,
+    Settings, Turn as CoreTurn,
 };
 
 use crate::client::{Client, Next, Reply, Request};
@@ -37,6 +38,7 @@ use crate::streams::Stream;
 use crate::trace::Trace;
 use crate::traps::Stage;
 use crate::truth::{Check, Truth, Violation};
+use crate::turn::Sent;
 use crate::Bug;
 
 /// Steps of one world at most: far above what any world takes, so one that reaches it runs in a circle.
@@ -57,8 +59,10 @@ pub const CLIENTS_GO_ON: Time = 2 * SECOND;
 pub(crate) enum Event {
     /// A node's clock ticks.
     Tick { place: Place, incarnation: u64 },
-    /// Messages arrive, as they were sent together.
-    Frame { from: Place, to: Place, messages: Rc<Vec<PeerMessage>> },
+    /// A frame arrives.
+    Frame { from: Place, to: Place, frame: Rc<Sent> },
+    /// A frame has left the process that sent it.
+    Left { place: Place, incarnation: u64, to: Place, connection: u64, bytes: usize },
     /// A write to a disk is complete.
     Written { place: Place, incarnation: u64 },
     /// It is time to apply one more entry.
@@ -145,12 +149,14 @@ pub struct World {
     pub(crate) snapshot_every: u64,
     pub(crate) is_apply_slow: bool,
     pub(crate) slow_disks: Option<Time>,
-    /// Whether messages travel as bytes in this world.
-    pub(crate) encodes: bool,
+    /// How cores are run in this world.
+    pub(crate) core_settings: CoreSettings,
+    /// Whether frames need time to leave a process, so that what waits for one node meets its bound.
+    pub(crate) is_link_slow: bool,
     pub(crate) disk_dice: Dice,
     pub(crate) node_dice: Dice,
     pub(crate) client_dice: Dice,
-    pub(crate) output: Output,
+    pub(crate) output: CoreTurn,
     pub(crate) next_peer: u64,
     pub(crate) next_operation: Operation,
     pub(crate) next_stream: u64,
@@ -206,11 +212,12 @@ impl World {
             snapshot_every: if early { dice.between(3, 40) } else { dice.between(200, 1_500) },
             is_apply_slow: plan.habit(Kind::SlowApply).is_some(),
             slow_disks: habit_dice(Kind::SlowDisks).map(|mut dice| MILLISECOND << dice.below(9)),
-            encodes: dice.chance(250_000),
+            core_settings: core_settings_of(&mut dice),
+            is_link_slow: dice.chance(250_000),
             disk_dice: Dice::new(plan.seed, 4),
             node_dice: Dice::new(plan.seed, 5),
             client_dice: Dice::new(plan.seed, 6),
-            output: Output::default(),
+            output: CoreTurn::default(),
             next_peer: plan.voters as u64 + 1,
             next_operation: 1,
             next_stream: 0,
@@ -228,9 +235,10 @@ impl World {
         let founding = Recovered::founding(membership);
         for place in 0..self.plan.voters {
             let groups = 0..self.plan.groups;
-            let records = groups.map(|group| to_record(GroupId(group), ReadyNumber::default(), &founding)).collect();
+            let record = |group| to_record(GroupId(group), ReadyNumber::default(), &founding);
+            let records: Vec<PersistRecord> = groups.map(record).collect();
             self.nodes[place].peer = PeerId(place as u64 + 1);
-            self.nodes[place].disk.format(records);
+            self.nodes[place].disk.format(&records);
             self.nodes[place].life = Life::Down;
             let delay = self.node_dice.below(SECOND);
             self.clock.after(delay, Event::Start { place: place as Place });
@@ -261,7 +269,10 @@ impl World {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Tick { place, incarnation } => self.ticks(place, incarnation),
-            Event::Frame { from, to, messages } => self.frame_arrives(from, to, &messages),
+            Event::Frame { from, to, frame } => self.frame_arrives(from, to, &frame),
+            Event::Left { place, incarnation, to, connection, bytes } => {
+                self.frame_left(place, incarnation, to, connection, bytes);
+            }
             Event::Written { place, incarnation } => self.written(place, incarnation),
             Event::Apply { place, incarnation, group } => self.apply_is_due(place, incarnation, group),
             Event::Install { place, incarnation, group } => self.install(place, incarnation, group),
@@ -316,7 +327,8 @@ impl World {
             recipe: self.recipe,
             groups: self.plan.groups,
             records_kept_max: if self.snapshot_every < 100 { 20 } else { RECORDS_KEPT_MAX },
-            encodes: self.encodes,
+            core: self.core_settings,
+            places: &self.operator.places,
             seed: self.plan.seed,
         };
         let result = node.start(&start, &mut self.node_dice);
@@ -332,9 +344,8 @@ impl World {
             self.truth.fail(Check::DamageBelieved, || format!("node {place} starts from a log that is damaged"));
             return;
         }
-        for replica in &node.process {
-            let (group, index) = (replica.group.identity().group, replica.group.last_applied());
-            self.truth.membership_as_of(group, index, replica.group.membership());
+        for group in node.core.groups() {
+            self.truth.membership_as_of(group.identity().group, group.last_applied(), group.membership());
         }
         let incarnation = node.incarnation;
         let first = self.node_dice.below(TICK);
@@ -426,6 +437,16 @@ impl World {
         };
         let stall = self.nodes[place as usize].stalled_until.saturating_sub(self.clock.now());
         usual + slow + stall
+    }
+}
+
+/// Small numbers here too: a turn that ends before all groups had theirs, a node for which little may wait.
+fn core_settings_of(dice: &mut Dice) -> CoreSettings {
+    let usual = CoreSettings::new(NodeId::default());
+    CoreSettings {
+        polls_per_turn_max: *dice.pick(&[1, 2, usual.polls_per_turn_max]).expect("a choice"),
+        node_bytes_max: *dice.pick(&[500, 4_000, usual.node_bytes_max]).expect("a choice"),
+        ..usual
     }
 }
 

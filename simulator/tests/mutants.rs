@@ -8,7 +8,7 @@ use eyot_simulator::truth::Check;
 use eyot_simulator::{Bug, Options};
 
 /// Worlds for each mistake here: some times what the rarest needs.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 5_000;
 
 /// What a mistake may be found by first. A finding of another kind would be luck, or a mistake of the simulator's own.
 /// Where an assertion stands, it is one of the consensus library, which notices by itself what it was told too early.
@@ -31,7 +31,8 @@ fn expected(bug: Bug) -> &'static [Check] {
         | Bug::NoVoteGuardAfterBoot => &[StaleRead],
         // The library looks for entries that the snapshot took the place of.
         Bug::NoInstallGate | Bug::CommitBelowSnapshot => &[Panicked],
-        Bug::TruncatedMiddle => &[DamageBelieved],
+        // Where the cut is near the beginning, what is left is not believed.
+        Bug::TruncatedMiddle => &[DamageBelieved, StartRefused],
         Bug::ConflictNotRewritten => &[StateDiffers, AcknowledgedWriteMissing, StartRefused],
         Bug::SkippedSessionCheck | Bug::ExpiredSessionExecutes => &[ExecutedTwice],
         Bug::UnsortedMembership | Bug::AutoLeaveNotInSnapshot | Bug::StaleSnapshotMembership => &[MembershipDiffers],
