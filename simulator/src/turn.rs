@@ -12,8 +12,8 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use eyot_raft_glue::{
-    decode_frame, Apply, EntryKind, EntryPosition, Event as GroupEvent, Fate, Frame, GroupId, Index, LogEntry,
-    MessageKind, NodeId, PeerMessage, ProposalOutcome, ReadId, ReadKind, ReadOutcome, Role, Turn as CoreTurn,
+    decode_frame, Apply, EntryBody, EntryKind, EntryPosition, Event as GroupEvent, Fate, Frame, GroupId, Index,
+    LogEntry, MessageKind, NodeId, PeerMessage, ProposalOutcome, ReadId, ReadKind, ReadOutcome, Role, Turn as CoreTurn,
 };
 
 use crate::client::{Ask, Reply, Request, Told};
@@ -270,6 +270,11 @@ impl World {
             self.apply_one(place, group, &entry);
             let node = &mut self.nodes[place as usize];
             node.with(group, |group| group.applied(index));
+            // Once a snapshot is staged, the group takes no notice of what it contains.
+            let consensus = node.group(group);
+            if matches!(entry.body, EntryBody::Membership(_)) && consensus.last_applied() == index {
+                self.truth.decides(GroupId(group), index, consensus.membership());
+            }
             let since = index.0 - node.process[group as usize].newest_built.0.min(index.0);
             if since >= self.snapshot_every {
                 self.build_snapshot(place, group);

@@ -14,13 +14,15 @@ const SEEDS: u64 = 5_000;
 /// Where an assertion stands, it is one of the consensus library, which notices by itself what it was told too early.
 fn expected(bug: Bug) -> &'static [Check] {
     use Check::{
-        AcknowledgedWriteMissing, DamageBelieved, DoubleVote, ExecutedTwice, MembershipDiffers, Panicked, SecondChange,
-        SnapshotNotStaged, StaleRead, StartRefused, StateDiffers, TakenByStranger, TwoLeaders, WrongAnswer, WrongFate,
+        AcknowledgedWriteMissing, DamageBelieved, DoubleVote, ExecutedTwice, MembershipDiffers, NoProgress, Panicked,
+        SecondChange, SnapshotNotStaged, StaleRead, StartRefused, StateDiffers, TakenByStranger, TwoLeaders,
+        WrongAnswer, WrongFate,
     };
     match bug {
-        // What a vote or a log promised was not on disk: a second vote, a second leader, entries that are gone.
+        // What a vote or a log promised was not on disk: a second vote, a second leader, entries that are gone; or a
+        // replica that lost what it had confirmed, refuses its leader for it, and never catches up.
         Bug::MessagesBeforeSync | Bug::EarlyPersistence => {
-            &[AcknowledgedWriteMissing, DoubleVote, TwoLeaders, StateDiffers, Panicked]
+            &[AcknowledgedWriteMissing, DoubleVote, TwoLeaders, StateDiffers, NoProgress, Panicked]
         }
         Bug::LostVote => &[DoubleVote, TwoLeaders],
         Bug::ReusedReadContext
