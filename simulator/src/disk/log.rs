@@ -12,8 +12,8 @@
 //! Invariants, the promises of the real log (`docs/LOG.md`):
 //! - A record is there whole or not at all; after the first that is not, nothing of its write is.
 //! - Writes are numbered upwards, and one begins when the one before it is durable. So what cannot be read, and has a
-//!   record of a later write behind it, is damage: [`Log::recover`] refuses it. What cannot be read at the end is a torn
-//!   write: it is cut off.
+//!   record of a later write behind it, is damage: [`Log::recover`] refuses it. What cannot be read at the end is a
+//!   torn write: it is cut off.
 //!
 //! Deliberately not here: segments. What is not needed any more goes when the log is rewritten.
 
