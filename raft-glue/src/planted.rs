@@ -1,7 +1,8 @@
 //! Mistakes that tests plant on purpose.
 //!
 //! Place in the flow: nowhere in a build that serves; the feature `planted-bugs` is for tests alone. Each mistake is
-//! one that a real system has made around a correct consensus library; the simulator must find every one of them.
+//! one that a real system has made around a correct consensus library; the simulator must find every one of them. Two
+//! are mistakes of the caller: the simulator's nodes make those themselves.
 //!
 //! Invariant: without the feature, the question whether one is planted is `false` at compile time, and leaves no trace
 //! in the code.
@@ -21,8 +22,11 @@ pub enum PlantedBug {
     EarlyPersistence,
     /// A lease begins when its round is sent, not when a majority has answered it.
     LeaseWithoutQuorum,
-    /// Where new entries take the place of others, only those beyond them are written.
+    /// A log that is damaged in its middle is cut off there, as if that were a torn end. Made by whoever reads the log.
+    #[cfg(feature = "planted-bugs")]
     TruncatedMiddle,
+    /// Where new entries take the place of others, only those beyond them are written.
+    ConflictNotRewritten,
     /// A command is applied whatever its session says.
     SkippedSessionCheck,
     /// Memberships keep the order of the library's hash sets.
@@ -37,6 +41,9 @@ pub enum PlantedBug {
     DoneAtAppend,
     /// A snapshot that is offered counts as staged.
     StagedBeforeComplete,
+    /// A snapshot whose stream ends between two messages counts as complete. Made by whoever receives it.
+    #[cfg(feature = "planted-bugs")]
+    SnapshotCutAtMessage,
     /// The log is compacted above the newest durable snapshot.
     CompactionAboveSnapshot,
     /// Messages to a replica's former id are taken.
@@ -53,8 +60,8 @@ pub enum PlantedBug {
     LeaseKeptInTransfer,
     /// A restarted replica votes at once although it may have supported a lease.
     NoVoteGuardAfterBoot,
-    /// Nobody leaves a joint membership that the library forgot.
-    JointForgotten,
+    /// A snapshot forgets that a joint membership is left by itself.
+    AutoLeaveNotInSnapshot,
     /// A snapshot carries the membership that the replica started with.
     StaleSnapshotMembership,
     /// A command of a session that nobody knows is executed.
@@ -66,7 +73,7 @@ pub enum PlantedBug {
 #[cfg(feature = "planted-bugs")]
 impl PlantedBug {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::MessagesBeforeSync,
         Self::LostVote,
         Self::ReusedReadContext,
@@ -74,6 +81,7 @@ impl PlantedBug {
         Self::EarlyPersistence,
         Self::LeaseWithoutQuorum,
         Self::TruncatedMiddle,
+        Self::ConflictNotRewritten,
         Self::SkippedSessionCheck,
         Self::UnsortedMembership,
         Self::SecondPendingChange,
@@ -81,6 +89,7 @@ impl PlantedBug {
         Self::GrantBeforeOwnCommit,
         Self::DoneAtAppend,
         Self::StagedBeforeComplete,
+        Self::SnapshotCutAtMessage,
         Self::CompactionAboveSnapshot,
         Self::FormerPeerAccepted,
         Self::SplitRecord,
@@ -89,7 +98,7 @@ impl PlantedBug {
         Self::StaleSessionReply,
         Self::LeaseKeptInTransfer,
         Self::NoVoteGuardAfterBoot,
-        Self::JointForgotten,
+        Self::AutoLeaveNotInSnapshot,
         Self::StaleSnapshotMembership,
         Self::ExpiredSessionExecutes,
         Self::SessionUseNotInSnapshot,

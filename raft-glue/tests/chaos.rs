@@ -300,7 +300,7 @@ fn planted_mistakes_are_found() {
         PlantedBug::ReusedReadContext,
         PlantedBug::NoInstallGate,
         PlantedBug::EarlyPersistence,
-        PlantedBug::TruncatedMiddle,
+        PlantedBug::ConflictNotRewritten,
         PlantedBug::UnsortedMembership,
         PlantedBug::GrantBeforeOwnCommit,
         PlantedBug::DoneAtAppend,

@@ -1,7 +1,8 @@
 //! The mistakes that can be planted, to see whether the checks find them.
 //!
 //! Place in the flow: a world is told of one and plants it in every node. What they are stands beside the code that
-//! makes them, in `raft-glue`; without the feature `planted-bugs` nothing can be planted.
+//! makes them, in `raft-glue`; those of its caller are made by the nodes here. Without the feature `planted-bugs`
+//! nothing can be planted.
 
 use eyot_raft_glue::session::SessionTable;
 use eyot_raft_glue::Settings;
@@ -50,6 +51,30 @@ pub(crate) fn table_with(table: SessionTable, bug: Option<Bug>) -> SessionTable 
     {
         let _ = bug;
         table
+    }
+}
+
+/// Whether a log that is damaged in its middle is cut off there.
+pub(crate) fn cuts_damaged_log(bug: Option<Bug>) -> bool {
+    #[cfg(feature = "planted-bugs")]
+    {
+        bug == Some(Bug::TruncatedMiddle)
+    }
+    #[cfg(not(feature = "planted-bugs"))]
+    {
+        bug.is_some()
+    }
+}
+
+/// Whether a snapshot stream that ends between two messages is taken for complete.
+pub(crate) fn needs_no_foot(bug: Option<Bug>) -> bool {
+    #[cfg(feature = "planted-bugs")]
+    {
+        bug == Some(Bug::SnapshotCutAtMessage)
+    }
+    #[cfg(not(feature = "planted-bugs"))]
+    {
+        bug.is_some()
     }
 }
 

@@ -4,9 +4,11 @@
 //! number of the next seed and the sums.
 //!
 //! A broken assertion counts as a violation like any other. Where panics unwind it is caught; where they end the
-//! process (release builds) a hook prints the seed first, and the command ends with the same exit code.
+//! process (release builds) a hook prints the seed first, and the command ends with the same exit code. What ends a
+//! process without a word, `supervisor.rs` sees.
 
 use std::cell::Cell;
+use std::io::{stderr, Write as _};
 use std::panic::{catch_unwind, set_hook, take_hook, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Mutex;
@@ -48,7 +50,8 @@ pub fn print_seeds_of_panics(exit_code: Option<i32>) {
     let before = take_hook();
     set_hook(Box::new(move |panic| {
         if let Some(seed) = SEED.get() {
-            eprintln!("seed {seed}: a broken assertion; see it again with: replay --seed {seed}");
+            // A panic in here would end the process before anything is printed.
+            let _ = writeln!(stderr(), "seed {seed}: a broken assertion; see it again with: replay --seed {seed}");
         }
         before(panic);
         if let Some(code) = exit_code {
@@ -62,15 +65,38 @@ pub fn note_seed(seed: u64) {
     SEED.set(Some(seed));
 }
 
-/// Runs the worlds of the seeds `from .. from + count` on some threads, until one goes wrong. `progress` is called
-/// about once a second with the sums so far and the time it took.
-pub fn campaign(
-    from: u64,
-    count: u64,
-    threads: usize,
-    options: Options,
-    progress: impl Fn(&Counts, Duration) + Sync,
-) -> Outcome {
+/// What a campaign tells while it runs.
+#[derive(Debug, Clone, Copy)]
+pub enum Notice<'a> {
+    /// The world of this seed begins.
+    Begins(u64),
+    /// It has ended.
+    Ended(u64),
+    /// About once a second: the sums so far, and the time it took.
+    Sums(&'a Counts, Duration),
+}
+
+/// One number for the hashes of many worlds, in their order: FNV-1a, 64 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Digest(pub u64);
+
+impl Default for Digest {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Digest {
+    /// The next world's hash.
+    pub fn add(&mut self, hash: u64) {
+        for byte in hash.to_le_bytes() {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+/// Runs the worlds of the seeds `from .. from + count` on some threads, until one goes wrong.
+pub fn campaign(from: u64, count: u64, threads: usize, options: Options, tell: impl Fn(Notice<'_>) + Sync) -> Outcome {
     let next = AtomicU64::new(from);
     let is_over = AtomicBool::new(false);
     let outcome = Mutex::new(Outcome { counts: Counts::new(), found: None, hash: 0 });
@@ -78,11 +104,13 @@ pub fn campaign(
     let last_progress = Mutex::new(began);
     let work = || loop {
         let seed = next.fetch_add(1, Ordering::Relaxed);
-        if seed >= from + count || is_over.load(Ordering::Relaxed) {
+        if seed >= from.saturating_add(count) || is_over.load(Ordering::Relaxed) {
             return;
         }
         note_seed(seed);
+        tell(Notice::Begins(seed));
         let report = run_caught(Plan::of_seed(seed), options);
+        tell(Notice::Ended(seed));
         let mut outcome = outcome.lock().expect("nobody panics with it");
         outcome.counts += &report.counts;
         outcome.hash = outcome.hash.wrapping_add(report.hash ^ seed);
@@ -95,7 +123,7 @@ pub fn campaign(
         let mut last = last_progress.lock().expect("nobody panics with it");
         if last.elapsed() >= Duration::from_secs(1) {
             *last = Instant::now();
-            progress(&outcome.counts, began.elapsed());
+            tell(Notice::Sums(&outcome.counts, began.elapsed()));
         }
     };
     std::thread::scope(|scope| {
@@ -119,4 +147,36 @@ pub fn progress_line(counts: &Counts, elapsed: Duration) -> String {
         grouped(counts.of(Count::Elections)),
         grouped(counts.of(Count::ReadsChecked) + counts.of(Count::LeaseReadsChecked)),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_fnv_and_knows_the_order() {
+        let digest = |hashes: &[u64]| {
+            let mut digest = Digest::default();
+            hashes.iter().for_each(|hash| digest.add(*hash));
+            digest.0
+        };
+        // By another program that gives the published 85944171f73967e8 for "foobar".
+        assert_eq!(digest(&[u64::from_le_bytes(*b"eyot sim")]), 0x3fb5_13f1_cd3e_e3ef);
+        assert_ne!(digest(&[1, 2]), digest(&[2, 1]));
+    }
+
+    #[test]
+    fn every_world_of_a_campaign_is_announced_before_it_runs() {
+        let told = Mutex::new(Vec::new());
+        campaign(7, 5, 2, Options::default(), |notice| match notice {
+            Notice::Begins(seed) => told.lock().unwrap().push((seed, false)),
+            Notice::Ended(seed) => told.lock().unwrap().push((seed, true)),
+            Notice::Sums(..) => {}
+        });
+        let told = told.into_inner().unwrap();
+        for seed in 7..12 {
+            let of_seed: Vec<bool> = told.iter().filter(|(other, _)| *other == seed).map(|(_, ended)| *ended).collect();
+            assert_eq!(of_seed, [false, true], "seed {seed}");
+        }
+    }
 }

@@ -168,8 +168,8 @@ impl Client {
         FIRST_CLIENT + self.number as Place
     }
 
-    /// Asks something new, under a number that nobody had.
-    pub fn ask(&mut self, operation: Operation, now: Time, history: &mut History) -> Next {
+    /// Asks something new, under a number that nobody had; a read, if it is to be one and there is a session already.
+    pub fn ask(&mut self, operation: Operation, only_reads: bool, now: Time, history: &mut History) -> Next {
         let group = self.dice.below(self.sessions.len() as u64) as u32;
         let ask = match self.sessions[group as usize].id {
             None => Ask::Write(Command {
@@ -179,7 +179,7 @@ impl Client {
                 acknowledged: 0,
                 action: Action::Open,
             }),
-            Some(_) if self.dice.chance(self.reads_per_million) => {
+            Some(_) if self.dice.chance(self.reads_per_million) || only_reads => {
                 let key = self.dice.below(u64::from(self.keys)) as Key;
                 Ask::Read { operation, key, by_lease: self.uses_leases && self.dice.chance(700_000) }
             }
@@ -350,7 +350,7 @@ mod tests {
         let mut client = Client::of(&plan, 0, 3);
         client.attempts_max = attempts_max;
         let mut history = History::default();
-        let Next::Send { request, .. } = client.ask(1, 0, &mut history) else { panic!("it asks") };
+        let Next::Send { request, .. } = client.ask(1, false, 0, &mut history) else { panic!("it asks") };
         (client, history, request)
     }
 

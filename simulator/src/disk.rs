@@ -1,36 +1,32 @@
-//! A node's disk, as far as consensus is concerned: a log of records in batches, and snapshots.
+//! A node's disk, as far as consensus is concerned: a log of records, and snapshots.
 //!
-//! Place in the flow: a turn of a node gives its records to [`Disk::push`]; the world completes the write that
-//! [`Disk::begin`] has started; a start reads [`Disk::recover`].
+//! Place in the flow: a turn of a node gives its batch, with records of all its groups, to [`Disk::push`]; the world
+//! completes the write that [`Disk::begin`] has started; a start reads [`Disk::recover`].
 //!
 //! ```text
-//! durable batches | the batch that is being written | what waits for it
-//!                   a power cut keeps any of its sectors   lost
+//! durable writes | the write under way                 | what waits for it
+//!                  a power cut keeps any of its sectors   lost
 //! ```
 //!
-//! Invariants, the promises of the real log (`docs/LOG.md`):
-//! - One write at a time, and a batch begins on a sector of its own. So damage in front of a whole later batch is
-//!   damage, and not a torn tail: [`Disk::recover`] refuses it.
-//! - A record is there whole or not at all; after the first that is not, nothing of its batch is.
+//! Invariant: one write at a time. What the log promises beyond that stands in `disk/log.rs`.
 //!
-//! Deliberately not here: bytes. Records are kept as they are, and their length decides which sectors they lie on: the
-//! bytes of the log are the server's, and its provers run them on the simulated disk of `eyot-disk`.
+//! Deliberately not here: the format of the server's log; its provers run that on the simulated disk of `eyot-disk`.
+
+mod log;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use eyot_raft_glue::{GroupId, Index, PersistRecord, ReadyNumber, Recovered, SnapshotId, SnapshotMeta};
+use eyot_raft_glue::{
+    decode_batch, BatchNumber, GroupId, Index, LogBatch, PersistRecord, ReadyNumber, Recovered, SnapshotId,
+    SnapshotMeta,
+};
 
+pub use self::log::Damage;
+
+use self::log::Log;
 use crate::dice::Dice;
 use crate::machine::Machine;
-
-/// What a disk writes whole, unless it tears it.
-const SECTOR_BYTES: usize = 512;
-
-/// What a record takes besides its entries, and what an entry takes besides its payload: about what the log's format
-/// takes.
-const RECORD_BYTES: usize = 48;
-const ENTRY_BYTES: usize = 16;
 
 /// Records after which the log is rewritten without what a snapshot has made needless: few enough that a start stays
 /// short, many enough that most starts read real records.
@@ -45,26 +41,21 @@ pub struct Snapshot {
     pub machine: Machine,
 }
 
-#[derive(Debug, Clone)]
-struct Stored {
-    record: PersistRecord,
-    is_damaged: bool,
-}
-
-/// The log cannot be read: something that was synced is not as it was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Damage {
-    /// Position of the batch, from the oldest that is kept.
-    pub batch: usize,
+/// What is to be written in one piece: the batches of some turns.
+#[derive(Debug, Default)]
+struct Waiting {
+    records: Vec<PersistRecord>,
+    /// The last of the batches.
+    last: BatchNumber,
+    must_sync: bool,
 }
 
 /// One node's disk.
 #[derive(Debug, Default)]
 pub struct Disk {
-    batches: Vec<Vec<Stored>>,
-    in_flight: Option<Vec<PersistRecord>>,
-    waiting: Vec<PersistRecord>,
-    has_to_sync: bool,
+    log: Log,
+    in_flight: Option<Waiting>,
+    waiting: Waiting,
     /// Of each group, up to where the disk knows the log to be committed.
     committed: BTreeMap<GroupId, Index>,
     /// Of each group, up to where its log is needed no more.
@@ -76,51 +67,53 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// A record is to be written.
-    pub fn push(&mut self, record: PersistRecord) {
-        self.has_to_sync |= record.must_sync;
-        self.waiting.push(record);
+    /// A turn's batch is to be written. Whether it has records of more than one group.
+    pub fn push(&mut self, batch: LogBatch) -> bool {
+        let (number, records) = decode_batch(&batch.bytes.into()).expect("what a core gives out can be read");
+        assert_eq!((number, records.len()), (batch.number, batch.records), "a batch says what it holds");
+        let is_shared = records.windows(2).any(|pair| pair[0].group != pair[1].group);
+        self.wait(number, batch.must_sync, records);
+        is_shared
+    }
+
+    fn wait(&mut self, number: BatchNumber, must_sync: bool, mut records: Vec<PersistRecord>) {
+        assert!(number > self.waiting.last, "batches come in their order");
+        self.waiting.last = number;
+        self.waiting.must_sync |= must_sync;
+        self.waiting.records.append(&mut records);
     }
 
     /// Writes and syncs without delay: what stands in a new log.
-    pub fn format(&mut self, records: Vec<PersistRecord>) {
-        assert!(self.batches.is_empty() && self.in_flight.is_none(), "a new log is empty");
-        self.batches.push(records.into_iter().map(Stored::whole).collect());
+    pub fn format(&mut self, records: &[PersistRecord]) {
+        assert!(self.log.records() == 0 && self.in_flight.is_none(), "a new log is empty");
+        self.log.append(records);
     }
 
     /// Starts the next write, if none is under way and somebody waits for it. `true`: it was started.
     pub fn begin(&mut self) -> bool {
-        if self.in_flight.is_some() || !self.has_to_sync {
+        if self.in_flight.is_some() || !self.waiting.must_sync {
             return false;
         }
-        self.has_to_sync = false;
         self.in_flight = Some(std::mem::take(&mut self.waiting));
         true
     }
 
-    /// The write is durable. Tells each group the last of its records that it waits for.
-    pub fn complete(&mut self) -> Vec<(GroupId, ReadyNumber)> {
-        let records = self.in_flight.take().expect("a write is under way");
-        let mut reached: Vec<(GroupId, ReadyNumber)> = Vec::new();
-        for record in records.iter().filter(|record| record.must_sync) {
-            match reached.iter_mut().find(|(group, _)| *group == record.group) {
-                Some((_, number)) => *number = record.number,
-                None => reached.push((record.group, record.number)),
-            }
-        }
-        self.keep(records);
-        reached
+    /// The write is durable. Tells which batch was the last in it.
+    pub fn complete(&mut self) -> BatchNumber {
+        let written = self.in_flight.take().expect("a write is under way");
+        self.log.append(&written.records);
+        self.note_commits(&written.records);
+        written.last
     }
 
-    /// Records are durable.
-    fn keep(&mut self, records: Vec<PersistRecord>) {
-        for record in &records {
+    /// These records are durable.
+    fn note_commits(&mut self, records: &[PersistRecord]) {
+        for record in records {
             let state = record.hard_state.map_or(Index(0), |state| state.commit);
             let snapshot = record.snapshot.as_ref().map_or(Index(0), |meta| meta.position.index);
             let committed = self.committed.entry(record.group).or_default();
             *committed = (*committed).max(state).max(snapshot);
         }
-        self.batches.push(records.into_iter().map(Stored::whole).collect());
     }
 
     /// Up to where a start would know a group's log to be committed.
@@ -131,8 +124,9 @@ impl Disk {
 
     /// Whether a record that names a snapshot of this group is not durable yet.
     pub fn has_unwritten_snapshot(&self, group: GroupId) -> bool {
-        let unwritten = self.waiting.iter().chain(self.in_flight.iter().flatten());
-        unwritten.into_iter().any(|record| record.group == group && record.snapshot.is_some())
+        let writes = [&self.waiting].into_iter().chain(&self.in_flight);
+        let mut unwritten = writes.flat_map(|write| &write.records);
+        unwritten.any(|record| record.group == group && record.snapshot.is_some())
     }
 
     /// The process is about to end and the power stays on: mostly the system finishes the write under way.
@@ -142,40 +136,23 @@ impl Disk {
         }
     }
 
-    /// The node ends at this moment: what waits is lost, and of the write under way any sectors are. Returns how many
-    /// records were lost or torn off the write.
-    pub fn end(&mut self, dice: &mut Dice) -> usize {
-        self.waiting.clear();
-        self.has_to_sync = false;
-        let Some(mut records) = self.in_flight.take() else { return 0 };
-        let survivors = surviving(&records, dice);
-        let lost = records.len() - survivors;
-        records.truncate(survivors);
-        if !records.is_empty() {
-            self.keep(records);
-        }
-        lost
+    /// The node ends at this moment: what waits is lost, and of the write under way any sectors are. Whether any were.
+    pub fn end(&mut self, dice: &mut Dice) -> bool {
+        self.waiting = Waiting::default();
+        self.in_flight.take().is_some_and(|write| self.log.tear(&write.records, dice))
     }
 
-    /// Turns a bit in a record that a later batch proves to have been durable. `false`: there is none.
+    /// Turns a bit in what a later write proves to have been durable. `false`: there is none.
     pub fn flip(&mut self, dice: &mut Dice) -> bool {
-        let Some((_, proven)) = self.batches.split_last_mut() else { return false };
-        let count = proven.iter().map(Vec::len).sum::<usize>();
-        if count == 0 {
-            return false;
-        }
-        let victim = dice.below(count as u64) as usize;
-        let stored = proven.iter_mut().flatten().nth(victim).expect("it was counted");
-        stored.is_damaged = true;
-        true
+        self.log.flip(dice)
     }
 
-    /// What a start finds: every record, oldest first.
-    pub fn recover(&self) -> Result<Vec<PersistRecord>, Damage> {
-        if let Some(batch) = self.batches.iter().position(|batch| batch.iter().any(|stored| stored.is_damaged)) {
-            return Err(Damage { batch });
-        }
-        Ok(self.batches.iter().flatten().map(|stored| stored.record.clone()).collect())
+    /// What a start finds: every record, oldest first. `cuts_damage` is a mistake that it must not make.
+    pub fn recover(&mut self, cuts_damage: bool) -> Result<Vec<PersistRecord>, Damage> {
+        let records = self.log.recover(cuts_damage)?;
+        self.committed.clear();
+        self.note_commits(&records);
+        Ok(records)
     }
 
     /// The newest finished snapshot of a group.
@@ -200,14 +177,12 @@ impl Disk {
         *compacted = (*compacted).max(index);
     }
 
-    /// Rewrites the durable log when it is long: of each group one record stands for all, without the entries that
-    /// are needed no more. Damage stays where it is.
-    pub fn rewrite(&mut self, groups: u32, records_max: usize) {
-        let records = self.batches.iter().map(Vec::len).sum::<usize>();
-        if records <= records_max || self.batches.iter().flatten().any(|stored| stored.is_damaged) {
+    /// Rewrites the log when what a start has found in it, `all`, is much: of each group one record stands for all,
+    /// without the entries that are needed no more.
+    pub fn rewrite(&mut self, all: &[PersistRecord], groups: u32, records_max: usize) {
+        if all.len() <= records_max {
             return;
         }
-        let all = self.recover().expect("nothing is damaged");
         let mut kept = Vec::new();
         for group in (0..groups).map(GroupId) {
             let of_group = all.iter().filter(|record| record.group == group);
@@ -221,15 +196,10 @@ impl Disk {
                 }
             }
             recovered.entries.retain(|entry| entry.position.index > gone);
-            kept.push(Stored::whole(to_record(group, number, &recovered)));
+            kept.push(to_record(group, number, &recovered));
         }
-        self.batches = vec![kept];
-    }
-}
-
-impl Stored {
-    fn whole(record: PersistRecord) -> Self {
-        Self { record, is_damaged: false }
+        self.log = Log::default();
+        self.log.append(&kept);
     }
 }
 
@@ -243,47 +213,6 @@ pub fn to_record(group: GroupId, number: ReadyNumber, recovered: &Recovered) -> 
         snapshot: (recovered.snapshot.position.index.0 > 0).then(|| recovered.snapshot.clone()),
         entries: recovered.entries.clone(),
     }
-}
-
-/// How many records of an unsynced batch, from its start, are whole when the power comes back.
-fn surviving(records: &[PersistRecord], dice: &mut Dice) -> usize {
-    let length = |record: &PersistRecord| {
-        RECORD_BYTES + record.entries.iter().map(|entry| ENTRY_BYTES + entry.byte_length()).sum::<usize>()
-    };
-    let sectors = records.iter().map(length).sum::<usize>().div_ceil(SECTOR_BYTES);
-    let mut kept = fates(sectors, dice);
-    // Where a sector is torn, its first bytes are new.
-    let torn = dice.chance(300_000).then(|| (dice.below(sectors.max(1) as u64) as usize, dice.below(512) as usize));
-    if let Some((sector, _)) = torn {
-        kept[sector] = true;
-    }
-    let mut start = 0;
-    for (position, record) in records.iter().enumerate() {
-        let end = start + length(record);
-        let is_whole = (start / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES)).all(|sector| {
-            let is_torn_off = torn.is_some_and(|(at, count)| at == sector && end > sector * SECTOR_BYTES + count);
-            kept[sector] && !is_torn_off
-        });
-        if !is_whole {
-            return position;
-        }
-        start = end;
-    }
-    records.len()
-}
-
-/// Which sectors reach the disk. Errors hide where nearly all or nearly none do: so not only fair coins.
-fn fates(sectors: usize, dice: &mut Dice) -> Vec<bool> {
-    let edge = dice.below(sectors as u64 + 1) as usize;
-    let mode = dice.below(5);
-    let mut fate = |sector: usize| match mode {
-        0 => false,
-        1 => true,
-        2 => sector < edge,
-        3 => sector != edge,
-        _ => dice.chance(500_000),
-    };
-    (0..sectors.max(1)).map(&mut fate).collect()
 }
 
 #[cfg(test)]
@@ -305,51 +234,25 @@ mod tests {
         }
     }
 
-    fn numbers(disk: &Disk) -> Vec<u64> {
-        disk.recover().unwrap().iter().map(|record| record.number.0).collect()
+    fn push(disk: &mut Disk, number: u64, must_sync: bool) {
+        disk.wait(BatchNumber(number), must_sync, vec![record(number, must_sync)]);
+    }
+
+    fn numbers(disk: &mut Disk) -> Vec<u64> {
+        disk.recover(false).unwrap().iter().map(|record| record.number.0).collect()
     }
 
     #[test]
     fn what_was_completed_is_found_and_what_waited_is_lost() {
         let mut disk = Disk::default();
-        disk.push(record(1, false));
+        push(&mut disk, 1, false);
         assert!(!disk.begin(), "nobody waits for it");
-        disk.push(record(2, true));
-        disk.push(record(3, false));
+        push(&mut disk, 2, true);
+        push(&mut disk, 3, false);
         assert!(disk.begin() && !disk.begin());
-        disk.push(record(4, true));
-        assert_eq!(disk.complete(), [(GroupId(0), ReadyNumber(2))]);
+        push(&mut disk, 4, true);
+        assert_eq!(disk.complete(), BatchNumber(3));
         disk.end(&mut Dice::new(1, 1));
-        assert_eq!(numbers(&disk), [1, 2, 3]);
-    }
-
-    #[test]
-    fn of_a_write_under_way_any_prefix_of_records_may_survive_and_nothing_else() {
-        let mut seen = [0; 5];
-        for seed in 0..500 {
-            let mut disk = Disk::default();
-            (1..=4).for_each(|number| disk.push(record(number, true)));
-            assert!(disk.begin());
-            let lost = disk.end(&mut Dice::new(seed, 1));
-            let found = numbers(&disk);
-            assert_eq!(found, (1..=found.len() as u64).collect::<Vec<_>>());
-            assert_eq!(found.len() + lost, 4);
-            seen[lost] += 1;
-        }
-        assert!(seen.iter().all(|&times| times > 10), "{seen:?}");
-    }
-
-    #[test]
-    fn a_flipped_bit_is_only_planted_where_it_can_be_told_from_a_torn_tail_and_is_refused() {
-        let mut disk = Disk::default();
-        let mut dice = Dice::new(3, 3);
-        for number in 1..=2 {
-            assert!(!disk.flip(&mut dice), "nothing proves the last batch");
-            disk.push(record(number, true));
-            disk.begin();
-            disk.complete();
-        }
-        assert!(disk.flip(&mut dice));
-        assert_eq!(disk.recover(), Err(Damage { batch: 0 }));
+        assert_eq!(numbers(&mut disk), [1, 2, 3]);
     }
 }

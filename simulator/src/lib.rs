@@ -9,16 +9,16 @@
 //! | `plan` | what a seed stands for: sizes, habits, faults |
 //! | `world` | the loop, and its events |
 //! | `turn`, `streams` | a node at work: the caller's duties towards `raft-glue` |
-//! | `mischief`, `operator` | faults; membership |
+//! | `mischief`, `traps`, `operator` | faults; membership |
 //! | `clock`, `network`, `disk`, `machine`, `client` | the parts |
 //! | `truth`, `judgement`, `history` | the checks |
-//! | `trace`, `shrink`, `campaign` | replay, reduce, run many |
+//! | `trace`, `shrink`, `campaign`, `supervisor` | replay, reduce, run many, lose none |
 //!
 //! Invariants:
 //! - The same seed gives the same trace, on every machine and in every build.
 //! - Nothing of what a check knows helps the cluster.
 //!
-//! Deliberately not here: real bytes on disks and wires, which have tests of their own, and the server's code around
+//! Deliberately not here: the format of the server's log, which has tests of its own, and the server's code around
 //! consensus.
 
 #![forbid(unsafe_code)]
@@ -32,6 +32,7 @@ pub mod dice;
 pub mod history;
 pub mod plan;
 pub mod shrink;
+pub mod supervisor;
 pub mod trace;
 pub mod truth;
 pub mod world;
@@ -45,6 +46,7 @@ mod network;
 mod node;
 mod operator;
 mod streams;
+mod traps;
 mod turn;
 
 pub use bugs::Bug;

@@ -7,7 +7,11 @@
 //! - [`Machine::chain`] is a hash over all entries and answers so far, and [`Machine::content`] one over the map: two
 //!   machines at one index have the same of both, or somebody went wrong.
 
+mod wire;
+
 use std::collections::BTreeMap;
+
+pub use self::wire::boundary_before;
 
 use eyot_raft_glue::session::{Admission, SessionId, SessionTable};
 use eyot_raft_glue::{EntryBody, GroupId, Index, LogEntry, Version};

@@ -5,13 +5,15 @@
 
 #![forbid(unsafe_code)]
 
+use std::io::{stderr, stdout, Write as _};
 use std::process::{Command, ExitCode, Stdio};
 
 use clap::{Parser, Subcommand};
 use eyot_simulator::bugs::{named, CAN_PLANT};
-use eyot_simulator::campaign::{campaign, note_seed, print_seeds_of_panics, progress_line};
+use eyot_simulator::campaign::{campaign, note_seed, print_seeds_of_panics, progress_line, Digest, Notice};
 use eyot_simulator::counts::Count;
 use eyot_simulator::shrink::shrink;
+use eyot_simulator::supervisor::{supervise, Mark};
 use eyot_simulator::{run, Bug, Options, Plan};
 
 /// Whole clusters in virtual time, with every fault a seed can think of.
@@ -21,26 +23,33 @@ struct Arguments {
     what: What,
 }
 
+/// Which worlds a campaign runs, and how.
+#[derive(Debug, clap::Args)]
+struct Worlds {
+    /// How many worlds.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// How many threads, one world each.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// A mistake to plant in every world; `mutants --list` has the names.
+    #[arg(long)]
+    bug: Option<String>,
+    /// Prints nothing but what was found.
+    #[arg(long)]
+    quiet: bool,
+}
+
 #[derive(Debug, Subcommand)]
 enum What {
     /// Runs many worlds until one goes wrong.
-    Campaign {
-        /// How many worlds.
-        #[arg(long, default_value_t = 1_000)]
-        seeds: u64,
-        /// The first seed.
-        #[arg(long, default_value_t = 0)]
-        from: u64,
-        /// How many threads, one world each.
-        #[arg(long, default_value_t = 1)]
-        threads: usize,
-        /// A mistake to plant in every world; `mutants --list` has the names.
-        #[arg(long)]
-        bug: Option<String>,
-        /// Prints nothing but what was found.
-        #[arg(long)]
-        quiet: bool,
-    },
+    Campaign(Worlds),
+    /// The process that a campaign starts and watches: the same, and it says which worlds it runs.
+    #[command(hide = true)]
+    Work(Worlds),
     /// Runs one world again and prints its hash.
     Replay {
         /// Its seed.
@@ -94,7 +103,8 @@ enum What {
 fn main() -> ExitCode {
     print_seeds_of_panics(Some(1));
     let result = match Arguments::parse().what {
-        What::Campaign { seeds, from, threads, bug, quiet } => run_campaign(seeds, from, threads, bug, quiet),
+        What::Campaign(worlds) => watch_campaign(&worlds),
+        What::Work(worlds) => run_campaign(worlds),
         What::Replay { seed, trace, only, none, bug } => {
             replay(seed, trace, if none { Some(Vec::new()) } else { only }, bug)
         }
@@ -116,21 +126,45 @@ fn bug_of(name: Option<String>) -> Result<Option<Bug>, String> {
     named(&name).map(Some).ok_or_else(|| format!("there is no mistake called {name}; mutants --list has the names"))
 }
 
-fn run_campaign(seeds: u64, from: u64, threads: usize, bug: Option<String>, quiet: bool) -> Result<ExitCode, String> {
+/// Prints a line. Where nobody reads it, nothing is lost by that: what counts is the exit code.
+fn say(line: &str) {
+    if writeln!(stdout(), "{line}").is_err() {
+        let _ = writeln!(stderr(), "{line}");
+    }
+}
+
+/// A campaign in a process of its own, so that one that is killed still leaves its seeds behind.
+fn watch_campaign(worlds: &Worlds) -> Result<ExitCode, String> {
+    bug_of(worlds.bug.clone())?;
+    let program = std::env::current_exe().map_err(|error| format!("cannot find the own program: {error}"))?;
+    let mut command = Command::new(program);
+    let numbers = [worlds.seeds, worlds.from, worlds.threads as u64].map(|number| number.to_string());
+    let names = ["--seeds", "--from", "--threads"];
+    command.arg("work").args(names.iter().zip(&numbers).flat_map(|(name, number)| [*name, number.as_str()]));
+    command.args(worlds.bug.iter().flat_map(|bug| ["--bug", bug])).args(worlds.quiet.then_some("--quiet"));
+    let code = supervise(command, say).map_err(|error| format!("cannot watch the own program: {error}"))?;
+    Ok(ExitCode::from(code))
+}
+
+fn run_campaign(worlds: Worlds) -> Result<ExitCode, String> {
+    let Worlds { seeds, from, threads, bug, quiet } = worlds;
     let options = Options { bug: bug_of(bug)?, with_lines: false };
-    let outcome = campaign(from, seeds, threads, options, |counts, elapsed| {
-        if !quiet {
-            eprintln!("{}", progress_line(counts, elapsed));
+    let outcome = campaign(from, seeds, threads, options, |notice| match notice {
+        Notice::Begins(seed) => say(&Mark::Begins(seed).to_string()),
+        Notice::Ended(seed) => say(&Mark::Ended(seed).to_string()),
+        Notice::Sums(counts, elapsed) if !quiet => {
+            let _ = writeln!(stderr(), "{}", progress_line(counts, elapsed));
         }
+        Notice::Sums(..) => {}
     });
     if !quiet {
-        println!("seeds {from} to {}:\n{}", from + seeds - 1, outcome.counts);
-        println!("hash of all worlds: {:016x}", outcome.hash);
+        say(&format!("seeds {from} to {}:\n{}", from.saturating_add(seeds - 1), outcome.counts));
+        say(&format!("hash of all worlds: {:016x}", outcome.hash));
     }
     match outcome.found {
         None => Ok(ExitCode::SUCCESS),
         Some((seed, violation)) => {
-            println!("seed {seed}: {violation}\nsee it again with: replay --seed {seed} --trace");
+            say(&format!("seed {seed}: {violation}\nsee it again with: replay --seed {seed} --trace"));
             Ok(ExitCode::FAILURE)
         }
     }
@@ -176,7 +210,12 @@ fn fails(seed: u64, kept: &[usize], bug: Option<&str>) -> Result<bool, String> {
     }
     command.args(bug.iter().flat_map(|bug| ["--bug", bug])).stdout(Stdio::null()).stderr(Stdio::null());
     let status = command.status().map_err(|error| format!("cannot start the own program: {error}"))?;
-    Ok(!status.success())
+    match status.code() {
+        Some(0) => Ok(false),
+        // A process that was killed, by whatever its world made of it, failed too.
+        Some(1) | None => Ok(true),
+        Some(code) => Err(format!("replay --seed {seed} ended with {code}, which is no result")),
+    }
 }
 
 fn shrink_world(seed: u64, bug: Option<&str>) -> Result<ExitCode, String> {
@@ -186,7 +225,16 @@ fn shrink_world(seed: u64, bug: Option<&str>) -> Result<ExitCode, String> {
         println!("seed {seed} does not go wrong: there is nothing to shrink");
         return Ok(ExitCode::SUCCESS);
     }
-    let (kept, runs) = shrink(&all, |kept| fails(seed, kept, bug).unwrap_or(false));
+    let mut problem = None;
+    let (kept, runs) = shrink(&all, |kept| {
+        fails(seed, kept, bug).unwrap_or_else(|error| {
+            problem.get_or_insert(error);
+            false
+        })
+    });
+    if let Some(problem) = problem {
+        return Err(problem);
+    }
     println!("seed {seed}: {} of {} faults are enough, found in {runs} runs:", kept.len(), all.len());
     let plan = Plan::of_seed(seed);
     kept.iter().for_each(|number| println!("  {number:>3}  {}", plan.items[*number]));
@@ -197,17 +245,24 @@ fn shrink_world(seed: u64, bug: Option<&str>) -> Result<ExitCode, String> {
 }
 
 fn twice(seeds: u64, from: u64) -> ExitCode {
-    let differs = |seed: &u64| {
-        note_seed(*seed);
-        let hash = || run(Plan::of_seed(*seed), Options::default()).hash;
-        hash() != hash()
-    };
-    let different: Vec<u64> = (from..from + seeds).filter(differs).collect();
-    println!("{} of {seeds} seeds gave the same hash twice", seeds - different.len() as u64);
+    let mut digest = Digest::default();
+    let mut different = Vec::new();
+    let seeds_to_run = from..from.saturating_add(seeds);
+    for seed in seeds_to_run.clone() {
+        note_seed(seed);
+        let hash = || run(Plan::of_seed(seed), Options::default()).hash;
+        let first = hash();
+        digest.add(first);
+        if first != hash() {
+            different.push(seed);
+        }
+    }
+    say(&format!("{} of {seeds} seeds gave the same hash twice", seeds - different.len() as u64));
+    say(&format!("digest of the seeds {} up to, without, {}: {:016x}", from, seeds_to_run.end, digest.0));
     if different.is_empty() {
         return ExitCode::SUCCESS;
     }
-    println!("others: {different:?}");
+    say(&format!("others: {different:?}"));
     ExitCode::FAILURE
 }
 
@@ -235,7 +290,11 @@ fn mutants(seeds: u64, only: Option<String>, list: bool) -> Result<ExitCode, Str
         let first = printed.lines().find(|line| line.starts_with("seed ")).unwrap_or("not found").to_owned();
         let panic = printed.lines().skip_while(|line| !line.contains("panicked at")).nth(1).unwrap_or_default();
         println!("{:<24} {first} {panic}", format!("{bug:?}"));
-        missed += usize::from(output.status.success());
+        match output.status.code() {
+            Some(0) => missed += 1,
+            Some(1) if first != "not found" => {}
+            _ => return Err(format!("the search for {bug:?} ended with {} and no seed: {printed}", output.status)),
+        }
     }
     println!("{missed} were missed");
     Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -45,6 +45,8 @@ impl World {
             }
             (Kind::Membership, _) => self.change_by_chance(&mut dice),
             (Kind::Transfer, _) => self.transfer_by_chance(&mut dice),
+            (Kind::HandoverCut, _) => self.cut_at_handover(item, fault.lasts, &mut dice),
+            (Kind::LeaseTrap, _) => self.set_lease_trap(item, &mut dice),
             (_, None) => {}
             (Kind::Crash, Some(place)) => {
                 self.counts.one(Count::Crashes);
@@ -95,8 +97,8 @@ impl World {
     /// The node that leads a group, of those that think so the one with the newest term.
     pub(crate) fn leader_of(&self, group: u32) -> Option<Place> {
         let leads = |place: &Place| {
-            let replica = self.nodes[*place as usize].process.get(group as usize)?;
-            replica.group.is_leader().then(|| replica.group.term())
+            let group = self.nodes[*place as usize].core.group(GroupId(group))?;
+            group.is_leader().then(|| group.term())
         };
         let places = self.nodes.iter().map(|node| node.place);
         places.filter_map(|place| Some((leads(&place)?, place))).max().map(|(_, place)| place)
@@ -105,7 +107,7 @@ impl World {
     /// A process ends, and is started again after a while.
     pub(crate) fn end_process(&mut self, place: Place, down: Time) {
         let torn = self.nodes[place as usize].end(&mut self.disk_dice);
-        self.counts.add(Count::TornBatches, u64::from(torn > 0));
+        self.counts.add(Count::TornBatches, u64::from(torn));
         let node = &mut self.nodes[place as usize];
         (node.paused_until, node.stalled_until, node.sync_fails) = (0, 0, None);
         self.clock.after(down, Event::Start { place });

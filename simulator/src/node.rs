@@ -8,10 +8,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use eyot_raft_glue::{
-    EntryPosition, Group, GroupId, Identity, Index, LogEntry, PeerId, PersistRecord, Recovered, RecoveryError,
-    Settings, SnapshotId, SnapshotMeta,
+    Core, CoreSettings, EntryPosition, Group, GroupId, Identity, Index, LogEntry, NodeId, PeerId, Recovered,
+    RecoveryError, Settings, SnapshotId, SnapshotMeta,
 };
 
+use crate::bugs::cuts_damaged_log;
 use crate::client::Request;
 use crate::clock::Time;
 use crate::command::{Answer, Command};
@@ -43,8 +44,6 @@ pub struct Proposal {
 /// One replica in a running process.
 #[allow(clippy::struct_excessive_bools)] // Each says that an event is on its way.
 pub struct Replica {
-    /// Consensus.
-    pub group: Group,
     /// The state.
     pub machine: Machine,
     /// Given out and not applied.
@@ -74,10 +73,9 @@ pub struct Replica {
 }
 
 impl Replica {
-    fn new(group: Group, machine: Machine) -> Self {
+    fn new(machine: Machine) -> Self {
         Self {
             newest_built: machine.applied(),
-            group,
             machine,
             queue: VecDeque::new(),
             is_apply_due: false,
@@ -119,8 +117,12 @@ pub struct Node {
     pub peer: PeerId,
     /// Counts the starts of its process.
     pub incarnation: u64,
+    /// Consensus: the groups of its one core; none while the process does not run.
+    pub core: Core,
     /// Its replicas by group; none while the process does not run.
     pub process: Vec<Replica>,
+    /// Counts the connections to each machine; what an old one still had to send is gone with it.
+    pub connections: BTreeMap<Place, u64>,
     /// Its disk.
     pub disk: Disk,
     /// Until when the process stands still.
@@ -147,8 +149,10 @@ pub struct Start<'a> {
     pub recipe: Recipe,
     /// How many groups.
     pub groups: u32,
-    /// Whether records are read from their bytes.
-    pub encodes: bool,
+    /// How its core is run.
+    pub core: CoreSettings,
+    /// Where replicas live.
+    pub places: &'a BTreeMap<PeerId, Place>,
     /// Records after which the log is rewritten.
     pub records_kept_max: usize,
     /// The seed of its election timeouts.
@@ -175,7 +179,9 @@ impl Node {
             life: Life::Spare,
             peer: PeerId(0),
             incarnation: 0,
+            core: no_core(),
             process: Vec::new(),
+            connections: BTreeMap::new(),
             disk: Disk::default(),
             paused_until: 0,
             stalled_until: 0,
@@ -185,6 +191,16 @@ impl Node {
             rate: 1_000_000,
             next_read: 0,
         }
+    }
+
+    /// One of the groups of its running process, to look at.
+    pub fn group(&self, group: u32) -> &Group {
+        self.core.group(GroupId(group)).expect("a running process has all groups")
+    }
+
+    /// Does something with one of the groups of its running process.
+    pub fn with<T>(&mut self, group: u32, work: impl FnOnce(&mut Group) -> T) -> T {
+        self.core.with(GroupId(group), work).expect("a running process has all groups")
     }
 
     /// Whether its process runs.
@@ -204,21 +220,22 @@ impl Node {
 
     /// Starts the process from what the disk has.
     pub fn start(&mut self, start: &Start<'_>, dice: &mut Dice) -> Result<(), Refusal> {
-        self.disk.rewrite(start.groups, start.records_kept_max);
-        let mut records = self.disk.recover().map_err(Refusal::Damaged)?;
-        if start.encodes {
-            records.iter_mut().for_each(|record| *record = through_bytes(record));
-        }
+        let records = self.disk.recover(cuts_damaged_log(start.recipe.bug)).map_err(Refusal::Damaged)?;
+        self.disk.rewrite(&records, start.groups, start.records_kept_max);
         let mut recovered = vec![Recovered::default(); start.groups as usize];
         records.into_iter().for_each(|record| recovered[record.group.0 as usize].replay(record));
         self.incarnation += 1;
         self.next_read = 0;
+        self.core = Core::new(CoreSettings { node: NodeId(self.place.into()), ..start.core });
         let mut process = Vec::new();
         for (number, recovered) in recovered.into_iter().enumerate() {
-            process.push(self.start_replica(GroupId(number as u32), recovered, start, dice)?);
+            let group = GroupId(number as u32);
+            process.push(self.start_replica(group, recovered, start, dice)?);
+            start.places.iter().for_each(|(peer, place)| self.core.route(group, *peer, NodeId((*place).into())));
         }
         self.disk.staged.clear();
         self.process = process;
+        self.connections.clear();
         self.life = Life::Up;
         self.is_new = false;
         Ok(())
@@ -259,11 +276,13 @@ impl Node {
         if let Some(newest) = &newest {
             group.snapshot_built(newest.meta.clone());
         }
-        Ok(Replica::new(group, machine))
+        self.core.add(group);
+        Ok(Replica::new(machine))
     }
 
-    /// The process ends. Of a write under way anything may be on the disk. Returns how many records were not.
-    pub fn end(&mut self, dice: &mut Dice) -> usize {
+    /// The process ends. Of a write under way anything may be on the disk. Whether anything was lost of it.
+    pub fn end(&mut self, dice: &mut Dice) -> bool {
+        self.core = no_core();
         self.process.clear();
         self.life = Life::Down;
         self.disk.end(dice)
@@ -277,9 +296,7 @@ impl Node {
     }
 }
 
-/// A record as it comes out of its bytes.
-fn through_bytes(record: &PersistRecord) -> PersistRecord {
-    let mut bytes = Vec::new();
-    record.encode(&mut bytes);
-    PersistRecord::decode(&bytes.into()).expect("what a group writes can be read")
+/// The core of a process that does not run: it has no group.
+fn no_core() -> Core {
+    Core::new(CoreSettings::new(NodeId::default()))
 }

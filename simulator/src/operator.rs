@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use eyot_raft_glue::{EntryPosition, GroupId, Index, Membership, MembershipChange, PeerId};
+use eyot_raft_glue::{EntryPosition, GroupId, Index, Membership, MembershipChange, NodeId, PeerId};
 
 use crate::clock::{Time, MILLISECOND, SECOND};
 use crate::counts::Count;
@@ -36,7 +36,7 @@ pub struct Operator {
     /// Members that are to go although they live.
     unwanted: Vec<PeerId>,
     /// Where each replica id lives, or lived.
-    places: BTreeMap<PeerId, Place>,
+    pub(crate) places: BTreeMap<PeerId, Place>,
     /// Changes that were proposed, by group and place in the log.
     proposed: Vec<Vec<Index>>,
     /// Whether the leader that takes the next change ends at once.
@@ -119,7 +119,7 @@ impl World {
             return;
         }
         let own = node.peer;
-        let membership = node.process[group as usize].group.membership().clone();
+        let membership = node.group(group).membership().clone();
         if membership.is_joint() {
             return;
         }
@@ -182,6 +182,9 @@ impl World {
         let peer = PeerId(self.next_peer);
         self.next_peer += 1;
         self.operator.places.insert(peer, place as Place);
+        for node in &mut self.nodes {
+            (0..self.plan.groups).for_each(|group| node.core.route(GroupId(group), peer, NodeId(place as u64)));
+        }
         self.counts.one(Count::ReplicasReplaced);
         self.nodes[place].replace_disk();
         self.nodes[place].peer = peer;
@@ -192,20 +195,20 @@ impl World {
 
     /// Proposes a change, if the group could go on after it.
     fn change(&mut self, leader: Place, group: u32, changes: &[MembershipChange]) {
-        let replica = &self.nodes[leader as usize].process[group as usize];
-        let after = changed(replica.group.membership(), changes);
+        let after = changed(self.nodes[leader as usize].group(group).membership(), changes);
         if !self.survives(&after, None) {
             return;
         }
-        let replica = &mut self.nodes[leader as usize].process[group as usize];
-        let result = replica.group.change_membership(changes);
+        let result = self.nodes[leader as usize].with(group, |group| group.change_membership(changes));
         let now = self.clock.now();
         self.trace.note(now, 14, [u64::from(leader), u64::from(group), u64::from(result.is_ok())]);
         self.trace.line(now, || format!("{leader}: group {group} is asked for {changes:?}: {result:?}"));
         let Ok(position) = result else { return };
-        let before = replica.change.replace(position);
+        let node = &mut self.nodes[leader as usize];
+        let before = node.process[group as usize].change.replace(position);
+        let applied = node.process[group as usize].machine.applied();
         let is_pending = |before: &EntryPosition| {
-            before.index > replica.machine.applied() && replica.group.term_at(before.index) == Some(before.term)
+            before.index > applied && node.group(group).term_at(before.index) == Some(before.term)
         };
         if let Some(before) = before.filter(is_pending) {
             self.truth.fail(Check::SecondChange, || {
@@ -227,14 +230,14 @@ impl World {
         }
     }
 
-    fn transfer_somewhere(&mut self, leader: Place, group: u32) {
+    /// Hands a group over to any other voter.
+    pub(crate) fn transfer_somewhere(&mut self, leader: Place, group: u32) {
         let node = &mut self.nodes[leader as usize];
         let own = node.peer;
-        let replica = &mut node.process[group as usize];
-        let voters: Vec<PeerId> =
-            replica.group.membership().voters.iter().copied().filter(|peer| *peer != own).collect();
+        let voters = node.group(group).membership().voters.iter();
+        let voters: Vec<PeerId> = voters.copied().filter(|peer| *peer != own).collect();
         let Some(to) = self.operator.dice.pick(&voters).copied() else { return };
-        let result = replica.group.transfer(to);
+        let result = node.with(group, |group| group.transfer(to));
         let now = self.clock.now();
         self.trace.line(now, || format!("{leader}: group {group} is to be led by {to:?}: {result:?}"));
         self.turn(leader);

@@ -75,11 +75,15 @@ pub enum Kind {
     Transfer,
     /// Snapshot streams break.
     BrokenStream,
+    /// Leadership is handed over, and the leader cut off from the other nodes at that moment: it does not hear of it.
+    HandoverCut,
+    /// Everything that a lease must survive, one after the other; see `traps.rs`.
+    LeaseTrap,
 }
 
 impl Kind {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::Loss,
         Self::Duplicates,
         Self::Delays,
@@ -104,6 +108,8 @@ impl Kind {
         Self::Membership,
         Self::Transfer,
         Self::BrokenStream,
+        Self::HandoverCut,
+        Self::LeaseTrap,
     ];
 
     /// Whether it is a habit of the whole world, not something that happens at a time.
@@ -115,8 +121,8 @@ impl Kind {
     const fn weight(self) -> u64 {
         match self {
             Self::Crash | Self::PowerCut | Self::Partition | Self::Isolation | Self::Membership | Self::Transfer => 6,
-            Self::Pause | Self::OneWay | Self::BrokenStream => 4,
-            Self::DiskStall | Self::SyncFailure | Self::PowerCutAll => 3,
+            Self::Pause | Self::OneWay | Self::BrokenStream | Self::LeaseTrap => 4,
+            Self::DiskStall | Self::SyncFailure | Self::PowerCutAll | Self::HandoverCut => 3,
             Self::BitFlip | Self::DiskLoss => 2,
             _ => 0,
         }
@@ -126,7 +132,7 @@ impl Kind {
     const fn lasts_max(self) -> Time {
         match self {
             Self::Crash | Self::PowerCut | Self::SyncFailure => 6 * SECOND,
-            Self::PowerCutAll => 2 * SECOND,
+            Self::PowerCutAll | Self::HandoverCut => 2 * SECOND,
             Self::Pause | Self::DiskStall => 5 * SECOND,
             Self::Partition | Self::OneWay | Self::Isolation => 8 * SECOND,
             _ => 0,
@@ -197,7 +203,7 @@ impl Plan {
         let mut plan = Self {
             seed,
             voters,
-            groups: *dice.pick(&[1, 1, 1, 1, 2, 3]).expect("a choice"),
+            groups: *dice.pick(&[1, 1, 2, 3]).expect("a choice"),
             clients: dice.between(1, 6) as usize,
             keys: dice.between(1, 8) as u16,
             reads_per_million: *dice.pick(&[100_000, 400_000, 400_000, 950_000]).expect("a choice"),
@@ -207,7 +213,12 @@ impl Plan {
         };
         // One world in sixteen is calm: what is wrong without any fault shows there.
         let share = *dice.pick(&[0, 200_000, 500_000, 500_000, 500_000, 800_000]).expect("a choice");
-        let enabled: Vec<Kind> = Kind::ALL.into_iter().filter(|_| dice.chance(share)).collect();
+        let mut enabled: Vec<Kind> = Kind::ALL.into_iter().filter(|_| dice.chance(share)).collect();
+        // Traps for leases are laid mostly where there are some.
+        let is_trapped = enabled.contains(&Kind::LeaseTrap) || enabled.contains(&Kind::HandoverCut);
+        if dice.chance(500_000) && is_trapped && !enabled.contains(&Kind::Leases) {
+            enabled.push(Kind::Leases);
+        }
         for &kind in enabled.iter().filter(|kind| kind.is_habit()) {
             plan.items.push(Item { kind, at: 0, lasts: 0, hits_leader: false, dice: dice.number() });
         }

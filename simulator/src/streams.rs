@@ -5,7 +5,8 @@
 //! ```text
 //! apply far enough, or a group asks ► Built ► the group may offer it, the log is cut
 //! the group offers ► Chunk, Chunk, … ► Staged at the receiver, StreamEnded at the sender
-//!                    └ a cut link, an ended process, a fault: StreamEnded with failure, FetchFailed
+//!                    └ a cut link, an ended process, a fault: StreamEnded with failure, and the receiver looks
+//!                      at what has come: FetchFailed
 //! ```
 //!
 //! Invariants:
@@ -19,7 +20,9 @@ use eyot_raft_glue::{GroupId, Index, PeerId, SnapshotId, SnapshotMeta, Staged};
 use crate::clock::{Time, MILLISECOND, SECOND};
 use crate::counts::Count;
 use crate::disk::Snapshot;
+use crate::machine::{boundary_before, Machine};
 use crate::network::Place;
+use crate::node::Node;
 use crate::truth::{Applied, Check};
 use crate::world::{Event, World};
 
@@ -30,7 +33,11 @@ pub struct Stream {
     to: (Place, u64),
     peer: PeerId,
     snapshot: Rc<Snapshot>,
-    chunks_left: u64,
+    /// All of it, as the sender sends it.
+    bytes: Vec<u8>,
+    /// How much of it has arrived.
+    arrived: usize,
+    chunk_bytes: usize,
     chunk_takes: Time,
 }
 
@@ -39,15 +46,16 @@ impl World {
     pub(crate) fn build_snapshot(&mut self, place: Place, group: u32) {
         let node = &mut self.nodes[place as usize];
         let incarnation = node.incarnation;
-        let replica = &mut node.process[group as usize];
-        if replica.is_building || replica.installing.is_some() || replica.group.is_installing() {
+        let Node { core, process, .. } = node;
+        let (replica, consensus) = (&mut process[group as usize], core.group(GroupId(group)).expect("it runs"));
+        if replica.is_building || replica.installing.is_some() || consensus.is_installing() {
             return;
         }
-        if replica.group.last_applied() != replica.machine.applied() {
+        if consensus.last_applied() != replica.machine.applied() {
             return;
         }
         self.next_snapshot += 1;
-        let meta = replica.group.snapshot_point(SnapshotId(self.next_snapshot));
+        let meta = consensus.snapshot_point(SnapshotId(self.next_snapshot));
         replica.is_building = true;
         replica.newest_built = meta.position.index;
         let snapshot = Rc::new(Snapshot { meta, machine: replica.machine.clone() });
@@ -66,11 +74,10 @@ impl World {
         self.trace.note(self.clock.now(), 10, [u64::from(place), u64::from(group.0), index.0]);
         let kept = self.node_dice.below(self.snapshot_every + 1);
         let node = &mut self.nodes[place as usize];
-        let replica = &mut node.process[group.0 as usize];
-        replica.is_building = false;
+        node.process[group.0 as usize].is_building = false;
         node.disk.finished.insert(snapshot.meta.id, Rc::clone(snapshot));
         node.disk.drop_old_snapshots(group);
-        replica.group.snapshot_built(snapshot.meta.clone());
+        node.with(group.0, |group| group.snapshot_built(snapshot.meta.clone()));
         self.compact(place, group.0, kept);
         self.turn(place);
     }
@@ -78,9 +85,8 @@ impl World {
     /// Drops the log up to `kept` entries below what is applied, or as far as the group allows; the disk follows.
     pub(crate) fn compact(&mut self, place: Place, group: u32, kept: u64) {
         let node = &mut self.nodes[place as usize];
-        let replica = &mut node.process[group as usize];
-        let wanted = Index(replica.machine.applied().0.saturating_sub(kept));
-        let gone = replica.group.compact(wanted);
+        let wanted = Index(node.process[group as usize].machine.applied().0.saturating_sub(kept));
+        let gone = node.with(group, |group| group.compact(wanted));
         node.disk.compact(GroupId(group), gone);
     }
 
@@ -109,12 +115,16 @@ impl World {
             self.clock.after(delay, Event::StreamEnded { place, incarnation, group, to, is_ok: false });
             return;
         };
+        let bytes = snapshot.machine.to_stream();
+        let chunks = self.node_dice.between(1, 6) as usize;
         let stream = Stream {
             from: (place, incarnation),
             to: (receiver.place, receiver.incarnation),
             peer: to,
             snapshot,
-            chunks_left: self.node_dice.between(1, 6),
+            arrived: 0,
+            chunk_bytes: bytes.len().div_ceil(chunks),
+            bytes,
             chunk_takes: MILLISECOND << self.node_dice.below(8),
         };
         self.next_stream += 1;
@@ -130,31 +140,32 @@ impl World {
     /// One more part of a stream arrives.
     pub(crate) fn chunk(&mut self, number: u64) {
         let Some(stream) = self.streams.get_mut(&number) else { return };
-        stream.chunks_left -= 1;
-        let (from, to, takes, is_last) = (stream.from, stream.to, stream.chunk_takes, stream.chunks_left == 0);
+        let (from, to, takes) = (stream.from, stream.to, stream.chunk_takes);
         let is_cut = self.network.is_cut(from.0, to.0) || self.network.is_cut(to.0, from.0);
         if is_cut || !self.runs(from) || !self.runs(to) {
             self.break_stream(number);
             return;
         }
+        let stream = self.streams.get_mut(&number).expect("looked at above");
+        stream.arrived = (stream.arrived + stream.chunk_bytes).min(stream.bytes.len());
         let paused_until = self.nodes[from.0 as usize].paused_until.max(self.nodes[to.0 as usize].paused_until);
-        if !is_last {
+        if stream.arrived < stream.bytes.len() {
             let next = (self.clock.now() + takes).max(paused_until);
             self.clock.at(next, Event::Chunk { stream: number });
             return;
         }
         let stream = self.streams.remove(&number).expect("looked at above");
         self.counts.one(Count::SnapshotsStreamed);
-        let group = stream.snapshot.machine.group().0;
-        let staged = self.write_takes(to.0);
-        let snapshot = stream.snapshot;
-        self.clock.after(staged, Event::Staged { place: to.0, incarnation: to.1, snapshot });
-        let told = staged + self.node_dice.between(50, 2_000);
+        let delay = self.write_takes(to.0);
+        self.stream_arrived(&stream, stream.bytes.len(), delay);
         let (place, incarnation) = from;
+        let group = stream.snapshot.machine.group().0;
+        let told = delay + self.node_dice.between(50, 2_000);
         self.clock.after(told, Event::StreamEnded { place, incarnation, group, to: stream.peer, is_ok: true });
     }
 
-    /// A stream breaks: each end notices by itself.
+    /// A stream breaks: each end notices by itself. The receiver has got some more of it, and mostly cannot tell how it
+    /// ended: a sender that is killed between two messages leaves a stream that ends like a whole one.
     pub(crate) fn break_stream(&mut self, number: u64) {
         let Some(stream) = self.streams.remove(&number) else { return };
         self.counts.one(Count::StreamsBroken);
@@ -162,10 +173,38 @@ impl World {
         let (place, incarnation) = stream.from;
         let delay = self.node_dice.between(1, 500) * MILLISECOND;
         self.clock.after(delay, Event::StreamEnded { place, incarnation, group, to: stream.peer, is_ok: false });
-        let (place, incarnation) = stream.to;
-        let meta = Box::new(stream.snapshot.meta.clone());
+        let next = (stream.arrived + stream.chunk_bytes).min(stream.bytes.len());
+        let mut end = self.node_dice.between(stream.arrived as u64, next as u64) as usize;
+        if self.node_dice.chance(500_000) {
+            end = boundary_before(&stream.bytes, end);
+            self.counts.one(Count::StreamsCutAtMessage);
+        }
         let delay = self.node_dice.between(1, 500) * MILLISECOND;
-        self.clock.after(delay, Event::FetchFailed { place, incarnation, meta, group });
+        self.stream_arrived(&stream, end, delay);
+    }
+
+    /// So much of a stream is what its receiver has got, and nothing more will come: a state, or nothing.
+    fn stream_arrived(&mut self, stream: &Stream, end: usize, delay: Time) {
+        let Snapshot { meta, machine } = &*stream.snapshot;
+        let (group, (place, incarnation)) = (machine.group(), stream.to);
+        let received = Machine::from_stream(group, self.recipe, &stream.bytes[..end]);
+        let now = self.clock.now();
+        self.trace.note(now, 15, [u64::from(place), end as u64, u64::from(received.is_ok())]);
+        self.trace.line(now, || {
+            let (length, problem) = (stream.bytes.len(), received.as_ref().err());
+            format!("{place}: has got {end} of {length} bytes of {:?}: {problem:?}", meta.id)
+        });
+        match received {
+            Ok(machine) => {
+                let snapshot = Rc::new(Snapshot { meta: meta.clone(), machine });
+                self.clock.after(delay, Event::Staged { place, incarnation, snapshot });
+            }
+            Err(problem) => {
+                assert!(end < stream.bytes.len(), "a whole snapshot cannot be read: {problem:?}");
+                let meta = Box::new(meta.clone());
+                self.clock.after(delay, Event::FetchFailed { place, incarnation, meta, group: group.0 });
+            }
+        }
     }
 
     /// The data of a snapshot is whole and durable at the receiver.
@@ -180,7 +219,7 @@ impl World {
         node.disk.staged.insert(id, Rc::clone(snapshot));
         if replica.offered.is_some_and(|(_, offered)| offered == id) {
             replica.offered = None;
-            if replica.group.snapshot_staged(id) == Ok(Staged::NotNeeded) {
+            if node.with(group, |group| group.snapshot_staged(id)) == Ok(Staged::NotNeeded) {
                 node.disk.staged.remove(&id);
             }
         }
@@ -197,10 +236,11 @@ impl World {
         }) {
             return;
         }
-        let replica = &mut self.nodes[place as usize].process[group as usize];
+        let node = &mut self.nodes[place as usize];
+        let replica = &mut node.process[group as usize];
         if replica.offered.is_some_and(|(_, offered)| offered == meta.id) {
             replica.offered = None;
-            replica.group.snapshot_refused(meta.id);
+            node.with(group, |group| group.snapshot_refused(meta.id));
             self.turn(place);
         }
     }
@@ -208,7 +248,7 @@ impl World {
     /// The sender of a stream learns how it ended.
     pub(crate) fn stream_ended(&mut self, place: Place, incarnation: u64, group: u32, to: PeerId, is_ok: bool) {
         if self.awake(place, incarnation, || Event::StreamEnded { place, incarnation, group, to, is_ok }) {
-            self.nodes[place as usize].process[group as usize].group.snapshot_sent(to, is_ok);
+            self.nodes[place as usize].with(group, |group| group.snapshot_sent(to, is_ok));
             self.turn(place);
         }
     }
@@ -248,15 +288,16 @@ impl World {
         replica.newest_built = replica.newest_built.max(meta.position.index);
         replica.queue.retain(|entry| entry.position.index > meta.position.index);
         replica.installing = None;
-        replica.group.snapshot_installed(meta.position.index);
-        self.counts.one(Count::SnapshotInstalls);
         let index = meta.position.index;
         let state = Applied {
             term: meta.position.term,
             chain: replica.machine.chain(),
             content: replica.machine.content_from_scratch(),
         };
+        node.with(group, |group| group.snapshot_installed(index));
+        self.counts.one(Count::SnapshotInstalls);
         self.truth.applied(GroupId(group), peer, index, state);
+        self.truth.membership_as_of(GroupId(group), index, &meta.membership);
         self.trace.note(self.clock.now(), 11, [u64::from(place), u64::from(group), index.0]);
         self.trace.line(self.clock.now(), || format!("{place}: group {group} has installed {meta:?}"));
         self.turn(place);

@@ -11,6 +11,7 @@
 //! | nothing acknowledged is missing | a new leader's log is compared with what was acknowledged in earlier terms |
 //! | reads are fresh | a read is granted at no less than anybody had applied when it was asked |
 //! | exactly once | an operation is executed at one index, with one answer |
+//! | memberships agree | what takes effect at an index is noted, and every snapshot must carry it |
 //! | fates are true | what was called lost, or not applied, is never executed |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +36,7 @@ pub enum Check {
     WrongFate,
     MembershipDiffers,
     StartRefused,
+    DamageBelieved,
     SecondChange,
     TakenByStranger,
     SnapshotNotStaged,
@@ -80,7 +82,10 @@ struct GroupTruth {
     lost: BTreeSet<EntryPosition>,
     /// By the term in which it was acknowledged, the newest entry that was: entries of later leaders include it.
     acknowledged: BTreeMap<Term, EntryPosition>,
+    /// What replicas have told of, because they cannot forget it any more.
     memberships: BTreeMap<Index, Membership>,
+    /// What was applied anywhere, which is earlier.
+    decided: BTreeMap<Index, Membership>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,6 +113,7 @@ impl Truth {
         let group = || GroupTruth {
             newest: index,
             memberships: BTreeMap::from([(index, membership.clone())]),
+            decided: BTreeMap::from([(index, membership.clone())]),
             ..GroupTruth::default()
         };
         Self { groups: (0..groups).map(|_| group()).collect(), ..Self::default() }
@@ -188,6 +194,27 @@ impl Truth {
         if first != *membership {
             self.fail(Check::MembershipDiffers, || {
                 format!("{group:?}, {index:?}: {membership:?}, another replica had {first:?}")
+            });
+        }
+    }
+
+    /// A replica has applied a change of membership, and this is what came of it.
+    pub fn decides(&mut self, group: GroupId, index: Index, membership: &Membership) {
+        let first = self.group(group).decided.entry(index).or_insert_with(|| membership.clone()).clone();
+        if first != *membership {
+            self.fail(Check::MembershipDiffers, || {
+                format!("{group:?}, {index:?}: {membership:?} is applied, another replica had {first:?}")
+            });
+        }
+    }
+
+    /// A replica starts from a snapshot that stands at `index`: it must carry the membership that was decided by then.
+    pub fn membership_as_of(&mut self, group: GroupId, index: Index, membership: &Membership) {
+        let decided = self.group(group).decided.range(..=index).next_back();
+        let Some((since, decided)) = decided.map(|(since, decided)| (*since, decided.clone())) else { return };
+        if decided != *membership {
+            self.fail(Check::MembershipDiffers, || {
+                format!("{group:?}: a snapshot at {index:?} has {membership:?}, decided was {decided:?} at {since:?}")
             });
         }
     }
@@ -328,6 +355,17 @@ mod tests {
             [one, two].iter().for_each(|peer| truth.membership(GROUP, Index(9), &Membership::new([*peer], [])));
         };
         assert_eq!(found(memberships), Some(Check::MembershipDiffers));
+        let decisions = |truth: &mut Truth| {
+            [one, two].iter().for_each(|peer| truth.decides(GROUP, Index(9), &Membership::new([*peer], [])));
+        };
+        assert_eq!(found(decisions), Some(Check::MembershipDiffers));
+        let in_snapshot = |truth: &mut Truth, index, peer| {
+            truth.decides(GROUP, Index(9), &Membership::new([two], []));
+            truth.membership_as_of(GROUP, Index(index), &Membership::new([peer], []));
+        };
+        for (index, peer, expected) in [(8, one, None), (9, two, None), (9, one, Some(Check::MembershipDiffers))] {
+            assert_eq!(found(|truth| in_snapshot(truth, index, peer)), expected, "{index} {peer:?}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A node's turn: what its groups give out is carried out, until they give out nothing more.
+//! A node's turn: what its core gives out for all its groups is carried out, until it gives out nothing more.
 //!
 //! Place in the flow: after everything that reaches a node. This is the caller of `raft-glue`, and keeps its duties in
 //! the order in which they are listed there.
@@ -10,12 +10,14 @@
 
 use std::rc::Rc;
 
+use bytes::Bytes;
 use eyot_raft_glue::{
-    Apply, EntryKind, EntryPosition, Event as GroupEvent, Fate, GroupId, Index, LogEntry, MessageKind, Output,
-    PeerMessage, ProposalOutcome, ReadId, ReadKind, ReadOutcome, Role,
+    decode_frame, Apply, EntryBody, EntryKind, EntryPosition, Event as GroupEvent, Fate, Frame, GroupId, Index,
+    LogEntry, MessageKind, NodeId, PeerMessage, ProposalOutcome, ReadId, ReadKind, ReadOutcome, Role, Turn as CoreTurn,
 };
 
 use crate::client::{Ask, Reply, Request, Told};
+use crate::clock::MILLISECOND;
 use crate::command::{self, Answer};
 use crate::counts::Count;
 use crate::network::Place;
@@ -26,8 +28,17 @@ use crate::world::{Event, World, TICK};
 /// Rounds of one turn at most: each round handles what the one before gave out. Far above what is needed.
 const ROUNDS_MAX: usize = 10_000;
 
+/// What travels between two machines in one piece.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    /// The frame.
+    bytes: Bytes,
+    /// What is in it, for checks and traces alone: the receiver reads the bytes.
+    messages: Vec<PeerMessage>,
+}
+
 impl World {
-    /// Carries out what the groups of a node give out.
+    /// Carries out what the core of a node gives out.
     pub(crate) fn turn(&mut self, place: Place) {
         for round in 0.. {
             assert!(round < ROUNDS_MAX, "the groups of node {place} have something to give out without end");
@@ -36,10 +47,8 @@ impl World {
                 return;
             }
             let mut output = std::mem::take(&mut self.output);
-            for replica in &mut node.process {
-                while replica.group.poll(&mut output) {}
-            }
-            let is_done = output.is_empty();
+            let has_more = node.core.turn(&mut output);
+            let is_done = output.is_empty() && !has_more;
             if !is_done {
                 self.carry_out(place, &mut output);
                 output.clear();
@@ -52,19 +61,22 @@ impl World {
         self.write(place);
     }
 
-    fn carry_out(&mut self, place: Place, output: &mut Output) {
+    fn carry_out(&mut self, place: Place, output: &mut CoreTurn) {
         for (group, event) in output.events.drain(..) {
             self.group_event(place, group, event);
         }
         let node = &mut self.nodes[place as usize];
-        output.persist.drain(..).for_each(|record| node.disk.push(record));
+        if let Some(batch) = output.batch.take() {
+            let is_shared = node.disk.push(batch);
+            self.counts.add(Count::BatchesShared, u64::from(is_shared));
+        }
         for install in output.install.drain(..) {
             node.process[install.group.0 as usize].installing = Some(install.meta);
         }
         for Apply { group, entry } in output.apply.drain(..) {
             node.process[group.0 as usize].queue.push_back(entry);
         }
-        self.send(place, output);
+        output.frames.drain(..).for_each(|frame| self.send(place, frame));
         for outcome in output.proposals.drain(..) {
             self.proposal_ends(place, outcome);
         }
@@ -102,41 +114,57 @@ impl World {
             self.end_process(place, down);
             return;
         }
-        let reached = node.disk.complete();
-        self.trace.note(self.clock.now(), 3, [u64::from(place), reached.len() as u64, 0]);
-        for (group, number) in reached {
-            node.process[group.0 as usize].group.persisted(number);
-        }
+        let number = node.disk.complete();
+        self.trace.note(self.clock.now(), 3, [u64::from(place), number.0, 0]);
+        node.core.synced(number);
         for group in 0..self.plan.groups {
             self.prepare_install(place, group);
         }
         self.turn(place);
     }
 
-    fn send(&mut self, place: Place, output: &mut Output) {
-        let mut frames: Vec<(Place, Vec<PeerMessage>)> = Vec::new();
-        for message in output.send.drain(..) {
-            self.watch(&message);
-            let Some(to) = self.place_of(message.to()) else { continue };
-            match frames.iter_mut().find(|(place, _)| *place == to) {
-                Some((_, messages)) => messages.push(message),
-                None => frames.push((to, vec![message])),
-            }
+    /// A frame goes to another machine, and is lost, late, or there twice.
+    fn send(&mut self, place: Place, frame: Frame) {
+        let to = frame.node.0 as Place;
+        let bytes = Bytes::from(frame.bytes);
+        let (sender, messages) = decode_frame(&bytes).expect("what a core gives out can be read");
+        assert_eq!(sender.0, u64::from(place), "a frame says who sent it");
+        messages.iter().for_each(|message| self.watch(message));
+        let is_shared = messages.windows(2).any(|pair| pair[0].group() != pair[1].group());
+        self.counts.one(Count::FramesSent);
+        self.counts.add(Count::FramesShared, u64::from(is_shared));
+        self.counts.add(Count::MessagesSent, messages.len() as u64);
+        let arrivals = self.network.send(place, to);
+        let length = bytes.len();
+        let node = &mut self.nodes[place as usize];
+        if arrivals == [None, None] && self.node_dice.chance(300_000) {
+            // Sometimes the sender notices: the connection is gone, with all that waited for it.
+            *node.connections.entry(to).or_default() += 1;
+            node.core.disconnected(frame.node);
+            return;
         }
-        for (to, messages) in frames {
-            self.counts.add(Count::MessagesSent, messages.len() as u64);
-            let arrivals = self.network.send(place, to);
-            if arrivals == [None, None] && self.node_dice.chance(300_000) {
-                // Sometimes the sender notices.
-                let node = &mut self.nodes[place as usize];
-                for message in &messages {
-                    node.process[message.group().0 as usize].group.unreachable(message.to());
-                }
-            }
-            let messages = Rc::new(messages);
-            for delay in arrivals.into_iter().flatten() {
-                self.clock.after(delay, Event::Frame { from: place, to, messages: Rc::clone(&messages) });
-            }
+        if self.is_link_slow && !self.is_healed {
+            let incarnation = node.incarnation;
+            let connection = node.connections.get(&to).copied().unwrap_or_default();
+            let delay = arrivals[0].unwrap_or_else(|| self.node_dice.below(50 * MILLISECOND));
+            self.clock.after(delay, Event::Left { place, incarnation, to, connection, bytes: length });
+        } else {
+            node.core.sent(frame.node, length);
+        }
+        let frame = Rc::new(Sent { bytes, messages });
+        for delay in arrivals.into_iter().flatten() {
+            self.clock.after(delay, Event::Frame { from: place, to, frame: Rc::clone(&frame) });
+        }
+    }
+
+    /// A frame is on its way: there is room for others, if its connection is the one of now.
+    pub(crate) fn frame_left(&mut self, place: Place, incarnation: u64, to: Place, connection: u64, bytes: usize) {
+        if !self.awake(place, incarnation, || Event::Left { place, incarnation, to, connection, bytes }) {
+            return;
+        }
+        let node = &mut self.nodes[place as usize];
+        if node.connections.get(&to).copied().unwrap_or_default() == connection {
+            node.core.sent(NodeId(to.into()), bytes);
         }
     }
 
@@ -154,29 +182,32 @@ impl World {
         }
     }
 
-    /// Messages arrive at a machine.
-    pub(crate) fn frame_arrives(&mut self, from: Place, to: Place, messages: &Rc<Vec<PeerMessage>>) {
+    /// A frame arrives at a machine.
+    pub(crate) fn frame_arrives(&mut self, from: Place, to: Place, frame: &Rc<Sent>) {
         let node = &self.nodes[to as usize];
         if !node.is_up() || self.network.is_cut(from, to) {
             return;
         }
         let incarnation = node.incarnation;
-        if !self.awake(to, incarnation, || Event::Frame { from, to, messages: Rc::clone(messages) }) {
+        if !self.awake(to, incarnation, || Event::Frame { from, to, frame: Rc::clone(frame) }) {
             return;
         }
+        let Sent { bytes, messages } = &**frame;
         self.trace.note(self.clock.now(), 4, [u64::from(from), u64::from(to), messages.len() as u64]);
-        for message in messages.iter() {
+        for message in messages {
             self.trace.note(message.group().0.into(), 5, [message.kind() as u64, message.from().0, message.to().0]);
             self.trace.line(self.clock.now(), || format!("{to}: receives {message:?}"));
-            let message = if self.encodes { through_bytes(message) } else { message.clone() };
-            let node = &mut self.nodes[to as usize];
-            let (own, addressee) = (node.peer, message.to());
-            let replica = &mut node.process[message.group().0 as usize];
-            let is_taken = replica.group.receive(message).is_ok();
-            if is_taken && own != addressee {
-                // Whoever lived here before had another disk, and made other promises.
-                self.truth.fail(Check::TakenByStranger, || format!("{own:?} takes a message to {addressee:?}"));
-            }
+        }
+        let node = &mut self.nodes[to as usize];
+        let own = node.peer;
+        let report = node.core.receive(bytes).expect("what a core gives out can be read");
+        assert_eq!(report.taken + report.dropped, messages.len(), "every message is taken or dropped");
+        // Whoever lived here before had another disk, and made other promises.
+        let meant = messages.iter().filter(|message| message.to() == own).count();
+        if report.taken > meant {
+            self.truth.fail(Check::TakenByStranger, || {
+                format!("{own:?} takes {} messages of a frame with {meant} for it: {messages:?}", report.taken)
+            });
         }
         self.turn(to);
     }
@@ -189,9 +220,7 @@ impl World {
         let now = self.clock.now();
         let node = &mut self.nodes[place as usize];
         let (shown, wait) = (node.clock(now), node.real(TICK));
-        for replica in &mut node.process {
-            replica.group.tick(shown);
-        }
+        node.core.tick(shown);
         self.clock.after(wait, Event::Tick { place, incarnation });
         self.turn(place);
     }
@@ -199,15 +228,15 @@ impl World {
     fn group_event(&mut self, place: Place, group: GroupId, event: GroupEvent) {
         let now = self.clock.now();
         self.trace.line(now, || format!("{place}: {group:?}: {event:?}"));
-        let node = &mut self.nodes[place as usize];
-        let replica = &mut node.process[group.0 as usize];
+        let node = &self.nodes[place as usize];
         match event {
             GroupEvent::RoleChanged { role: Role::Leader, term } => {
                 self.counts.one(Count::Elections);
                 self.trace.note(now, 6, [u64::from(place), u64::from(group.0), term.0]);
                 self.truth.leads(group, term, node.peer);
-                let compacted = Index(replica.group.first().0 - 1);
-                self.truth.has_acknowledged(group, term, compacted, |index| replica.group.term_at(index));
+                let consensus = node.group(group.0);
+                let compacted = Index(consensus.first().0 - 1);
+                self.truth.has_acknowledged(group, term, compacted, |index| consensus.term_at(index));
             }
             GroupEvent::MembershipChanged { index, membership } => {
                 self.trace.note(now, 7, [u64::from(place), u64::from(group.0), index.0]);
@@ -240,9 +269,13 @@ impl World {
             let index = entry.position.index;
             self.apply_one(place, group, &entry);
             let node = &mut self.nodes[place as usize];
-            let replica = &mut node.process[group as usize];
-            replica.group.applied(index);
-            let since = index.0 - replica.newest_built.0.min(index.0);
+            node.with(group, |group| group.applied(index));
+            // Once a snapshot is staged, the group takes no notice of what it contains.
+            let consensus = node.group(group);
+            if matches!(entry.body, EntryBody::Membership(_)) && consensus.last_applied() == index {
+                self.truth.decides(GroupId(group), index, consensus.membership());
+            }
+            let since = index.0 - node.process[group as usize].newest_built.0.min(index.0);
             if since >= self.snapshot_every {
                 self.build_snapshot(place, group);
             } else if self.node_dice.chance(20_000) {
@@ -325,13 +358,14 @@ impl World {
     }
 
     fn answer_if_done(&mut self, place: Place, group: u32, position: EntryPosition) {
-        let replica = &mut self.nodes[place as usize].process[group as usize];
+        let node = &mut self.nodes[place as usize];
+        let term = node.group(group).term();
+        let replica = &mut node.process[group as usize];
         let is_complete = |proposal: &mut Proposal| proposal.is_done && proposal.answers.is_some();
         if !replica.proposals.get_mut(&position).is_some_and(is_complete) {
             return;
         }
         let proposal = replica.proposals.remove(&position).expect("it was there");
-        let term = replica.group.term();
         for (request, answer) in proposal.requests.into_iter().zip(proposal.answers.into_iter().flatten()) {
             match answer {
                 Answer::Stored | Answer::Swapped(_) | Answer::Sum(_) => {
@@ -382,14 +416,14 @@ impl World {
         node.next_read += 1;
         let id = node.next_read;
         let kind = if by_lease { ReadKind::Lease } else { ReadKind::Linearizable };
-        let replica = &mut node.process[request.group as usize];
-        if replica.group.read(ReadId(id), kind, shown).is_err() {
-            let leader = replica.group.leader();
+        let is_refused = node.with(request.group, |group| group.read(ReadId(id), kind, shown)).is_err();
+        if is_refused {
+            let leader = node.group(request.group).leader();
             let hint = leader.and_then(|leader| self.place_of(leader));
             self.answer(place, Reply { request, result: Told::Refused(hint) });
             return;
         }
-        replica.reads.insert(id, Asked { request, floor });
+        node.process[request.group as usize].reads.insert(id, Asked { request, floor });
         self.turn(place);
     }
 
@@ -415,7 +449,8 @@ impl World {
         if !self.awake(place, incarnation, || Event::Flush { place, incarnation, group }) {
             return;
         }
-        let replica = &mut self.nodes[place as usize].process[group as usize];
+        let node = &mut self.nodes[place as usize];
+        let replica = &mut node.process[group as usize];
         replica.is_flush_due = false;
         let mut bytes = Vec::new();
         let mut requests = Vec::new();
@@ -423,13 +458,13 @@ impl World {
             command::encode(&command, &mut bytes);
             requests.push(request);
         }
-        match replica.group.propose(EntryKind::Commands, bytes.into()) {
+        match node.with(group, |group| group.propose(EntryKind::Commands, bytes.into())) {
             Ok(position) => {
                 let proposal = Proposal { requests, answers: None, is_done: false };
-                replica.proposals.insert(position, proposal);
+                node.process[group as usize].proposals.insert(position, proposal);
             }
             Err(_) => {
-                let leader = replica.group.leader();
+                let leader = node.group(group).leader();
                 let hint = leader.and_then(|leader| self.place_of(leader)).filter(|leader| *leader != place);
                 for request in requests {
                     self.answer(place, Reply { request, result: Told::Refused(hint) });
@@ -444,11 +479,4 @@ impl World {
         let node = &self.nodes[place as usize];
         node.process.get(group as usize).map(|replica| replica.machine.applied())
     }
-}
-
-/// A message as it comes out of its bytes.
-fn through_bytes(message: &PeerMessage) -> PeerMessage {
-    let mut bytes = Vec::new();
-    message.encode(&mut bytes);
-    PeerMessage::decode(&bytes.into()).expect("what a group sends can be read")
 }

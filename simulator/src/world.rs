@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `turn` | a node's turn: messages, disk, applying, replies |
 //! | `streams` | snapshots: built, streamed, staged, installed |
-//! | `mischief` | faults begin and end |
+//! | `mischief`, `traps` | faults begin and end |
 //! | `operator` | nodes are added, removed and replaced |
 //! | `judgement` | after the faults: progress, agreement, histories |
 //!
@@ -18,7 +18,8 @@
 use std::rc::Rc;
 
 use eyot_raft_glue::{
-    GroupId, Index, LeaseSettings, Membership, Output, PeerId, PeerMessage, ReadyNumber, Recovered, Settings,
+    CoreSettings, GroupId, Index, LeaseSettings, Membership, NodeId, PeerId, PersistRecord, ReadyNumber, Recovered,
+    Settings, Turn as CoreTurn,
 };
 
 use crate::client::{Client, Next, Reply, Request};
@@ -35,11 +36,17 @@ use crate::operator::Operator;
 use crate::plan::{Kind, Plan, NODES_MAX};
 use crate::streams::Stream;
 use crate::trace::Trace;
-use crate::truth::{Truth, Violation};
+use crate::traps::Stage;
+use crate::truth::{Check, Truth, Violation};
+use crate::turn::Sent;
 use crate::Bug;
 
 /// Steps of one world at most: far above what any world takes, so one that reaches it runs in a circle.
 pub const STEPS_MAX: u64 = 3_000_000;
+
+/// Events to come of one world at most: some thousand times what a busy one has. What has more makes events out of
+/// events, and would end with the machine's memory, without a word.
+pub const EVENTS_MAX: usize = 500_000;
 
 /// How long a tick is on a clock that is right.
 pub const TICK: Time = 50 * MILLISECOND;
@@ -52,8 +59,10 @@ pub const CLIENTS_GO_ON: Time = 2 * SECOND;
 pub(crate) enum Event {
     /// A node's clock ticks.
     Tick { place: Place, incarnation: u64 },
-    /// Messages arrive, as they were sent together.
-    Frame { from: Place, to: Place, messages: Rc<Vec<PeerMessage>> },
+    /// A frame arrives.
+    Frame { from: Place, to: Place, frame: Rc<Sent> },
+    /// A frame has left the process that sent it.
+    Left { place: Place, incarnation: u64, to: Place, connection: u64, bytes: usize },
     /// A write to a disk is complete.
     Written { place: Place, incarnation: u64 },
     /// It is time to apply one more entry.
@@ -84,6 +93,8 @@ pub(crate) enum Event {
     StreamEnded { place: Place, incarnation: u64, group: u32, to: PeerId, is_ok: bool },
     /// A fault of the plan begins.
     Fault { item: usize },
+    /// The next part of a trap.
+    Trap { item: usize, stage: Stage },
     /// It ends.
     Mend { item: usize },
     /// A process starts.
@@ -138,16 +149,20 @@ pub struct World {
     pub(crate) snapshot_every: u64,
     pub(crate) is_apply_slow: bool,
     pub(crate) slow_disks: Option<Time>,
-    /// Whether messages travel as bytes in this world.
-    pub(crate) encodes: bool,
+    /// How cores are run in this world.
+    pub(crate) core_settings: CoreSettings,
+    /// Whether frames need time to leave a process, so that what waits for one node meets its bound.
+    pub(crate) is_link_slow: bool,
     pub(crate) disk_dice: Dice,
     pub(crate) node_dice: Dice,
     pub(crate) client_dice: Dice,
-    pub(crate) output: Output,
+    pub(crate) output: CoreTurn,
     pub(crate) next_peer: u64,
     pub(crate) next_operation: Operation,
     pub(crate) next_stream: u64,
     pub(crate) next_snapshot: u64,
+    /// Until when clients only read.
+    pub(crate) only_reads_until: Time,
     pub(crate) is_healed: bool,
     pub(crate) is_over: bool,
 }
@@ -158,10 +173,16 @@ pub fn run(plan: Plan, options: Options) -> Report {
     world.begin();
     let mut steps = 0;
     while !world.is_over && world.truth.violation.is_none() && steps < STEPS_MAX {
-        let Some(event) = world.clock.next_event() else { break };
+        let Some(event) = world.clock.next_event() else {
+            world.truth.fail(Check::NoProgress, || "nothing is to come, and the world is not judged".to_owned());
+            break;
+        };
         world.truth.now = world.clock.now();
         world.happen(event);
         steps += 1;
+        if world.clock.len() > EVENTS_MAX {
+            world.truth.fail(Check::NoProgress, || format!("more than {EVENTS_MAX} events are to come"));
+        }
     }
     world.counts.add(Count::Steps, steps);
     world.conclude(steps)
@@ -191,15 +212,17 @@ impl World {
             snapshot_every: if early { dice.between(3, 40) } else { dice.between(200, 1_500) },
             is_apply_slow: plan.habit(Kind::SlowApply).is_some(),
             slow_disks: habit_dice(Kind::SlowDisks).map(|mut dice| MILLISECOND << dice.below(9)),
-            encodes: dice.chance(250_000),
+            core_settings: core_settings_of(&mut dice),
+            is_link_slow: dice.chance(250_000),
             disk_dice: Dice::new(plan.seed, 4),
             node_dice: Dice::new(plan.seed, 5),
             client_dice: Dice::new(plan.seed, 6),
-            output: Output::default(),
+            output: CoreTurn::default(),
             next_peer: plan.voters as u64 + 1,
             next_operation: 1,
             next_stream: 0,
             next_snapshot: 0,
+            only_reads_until: 0,
             is_healed: false,
             is_over: false,
             plan,
@@ -212,9 +235,10 @@ impl World {
         let founding = Recovered::founding(membership);
         for place in 0..self.plan.voters {
             let groups = 0..self.plan.groups;
-            let records = groups.map(|group| to_record(GroupId(group), ReadyNumber::default(), &founding)).collect();
+            let record = |group| to_record(GroupId(group), ReadyNumber::default(), &founding);
+            let records: Vec<PersistRecord> = groups.map(record).collect();
             self.nodes[place].peer = PeerId(place as u64 + 1);
-            self.nodes[place].disk.format(records);
+            self.nodes[place].disk.format(&records);
             self.nodes[place].life = Life::Down;
             let delay = self.node_dice.below(SECOND);
             self.clock.after(delay, Event::Start { place: place as Place });
@@ -245,7 +269,10 @@ impl World {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Tick { place, incarnation } => self.ticks(place, incarnation),
-            Event::Frame { from, to, messages } => self.frame_arrives(from, to, &messages),
+            Event::Frame { from, to, frame } => self.frame_arrives(from, to, &frame),
+            Event::Left { place, incarnation, to, connection, bytes } => {
+                self.frame_left(place, incarnation, to, connection, bytes);
+            }
             Event::Written { place, incarnation } => self.written(place, incarnation),
             Event::Apply { place, incarnation, group } => self.apply_is_due(place, incarnation, group),
             Event::Install { place, incarnation, group } => self.install(place, incarnation, group),
@@ -265,6 +292,7 @@ impl World {
                 self.stream_ended(place, incarnation, group, to, is_ok);
             }
             Event::Fault { item } => self.fault_begins(item),
+            Event::Trap { item, stage } => self.trap(item, stage),
             Event::Mend { item } => self.fault_ends(item),
             Event::Start { place } => self.starts(place),
             Event::Operate => self.operate(),
@@ -299,7 +327,8 @@ impl World {
             recipe: self.recipe,
             groups: self.plan.groups,
             records_kept_max: if self.snapshot_every < 100 { 20 } else { RECORDS_KEPT_MAX },
-            encodes: self.encodes,
+            core: self.core_settings,
+            places: &self.operator.places,
             seed: self.plan.seed,
         };
         let result = node.start(&start, &mut self.node_dice);
@@ -310,6 +339,13 @@ impl World {
         if let Err(refusal) = result {
             self.refuses(place, &refusal);
             return;
+        }
+        if node.is_doomed {
+            self.truth.fail(Check::DamageBelieved, || format!("node {place} starts from a log that is damaged"));
+            return;
+        }
+        for group in node.core.groups() {
+            self.truth.membership_as_of(group.identity().group, group.last_applied(), group.membership());
         }
         let incarnation = node.incarnation;
         let first = self.node_dice.below(TICK);
@@ -324,7 +360,8 @@ impl World {
         let operation = self.next_operation;
         self.next_operation += 1;
         let now = self.clock.now();
-        let next = self.clients[client].ask(operation, now, &mut self.history);
+        let only_reads = now < self.only_reads_until;
+        let next = self.clients[client].ask(operation, only_reads, now, &mut self.history);
         self.client_does(client, next);
     }
 
@@ -400,6 +437,16 @@ impl World {
         };
         let stall = self.nodes[place as usize].stalled_until.saturating_sub(self.clock.now());
         usual + slow + stall
+    }
+}
+
+/// Small numbers here too: a turn that ends before all groups had theirs, a node for which little may wait.
+fn core_settings_of(dice: &mut Dice) -> CoreSettings {
+    let usual = CoreSettings::new(NodeId::default());
+    CoreSettings {
+        polls_per_turn_max: *dice.pick(&[1, 2, usual.polls_per_turn_max]).expect("a choice"),
+        node_bytes_max: *dice.pick(&[500, 4_000, usual.node_bytes_max]).expect("a choice"),
+        ..usual
     }
 }
 

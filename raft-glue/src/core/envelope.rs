@@ -29,6 +29,9 @@ pub const ENVELOPE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// The most items in one envelope.
 pub const ENVELOPE_ITEMS_MAX: usize = 1 << 20;
 
+/// Room that an envelope begins with: most hold a few small messages.
+const FIRST_BYTES: usize = 256;
+
 /// Where the checksum begins to count.
 const CHECKED_FROM: usize = 12;
 
@@ -65,7 +68,8 @@ pub(super) struct EnvelopeWriter {
 
 impl EnvelopeWriter {
     pub(super) fn new(kind: EnvelopeKind, tag: u64) -> Self {
-        let mut bytes = vec![0; ENVELOPE_HEADER_BYTES];
+        let mut bytes = Vec::with_capacity(FIRST_BYTES);
+        bytes.resize(ENVELOPE_HEADER_BYTES, 0);
         bytes[..4].copy_from_slice(&kind.magic());
         bytes[12..20].copy_from_slice(&tag.to_le_bytes());
         Self { bytes, item: Vec::new(), count: 0 }

@@ -251,6 +251,10 @@ impl Core {
 
     /// Polls groups that have work, and appends what comes of it to `turn`. True when groups are left that have more.
     pub fn turn(&mut self, turn: &mut Turn) -> bool {
+        // Whatever a turn gives out, groups with work gave it out in that turn: there is nothing without them.
+        if self.marked.is_empty() {
+            return false;
+        }
         let mut batch = EnvelopeWriter::new(EnvelopeKind::Batch, self.last_batch + 1);
         let mut numbers: Vec<(GroupId, ReadyNumber)> = Vec::new();
         let mut must_sync = false;

@@ -206,7 +206,7 @@ impl Group {
             && !raft.has_pending_conf()
             && raft.commit_to_current_term()
             && raft.apply_to_current_term();
-        if due && !self.settings.plants(PlantedBug::JointForgotten) && self.may_propose().is_ok() {
+        if due && self.may_propose().is_ok() {
             // Refused for a backlog, it is due again at the next tick; taken, its effect is told like any change's.
             let _ = self.append_change(&[]);
         }

@@ -209,7 +209,7 @@ impl Group {
             record.hard_state.iter_mut().for_each(|state| state.vote = None);
         }
         let last = record.entries.last().map(|entry| entry.position.index);
-        if self.settings.plants(PlantedBug::TruncatedMiddle) && record.snapshot.is_none() {
+        if self.settings.plants(PlantedBug::ConflictNotRewritten) && record.snapshot.is_none() {
             record.entries.retain(|entry| entry.position.index > self.pipeline.last_written);
         }
         let snapshot = record.snapshot.as_ref().map(|meta| meta.position.index);

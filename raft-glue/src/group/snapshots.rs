@@ -77,8 +77,9 @@ impl Group {
         let index = self.last_applied();
         let term = self.raw.raft.raft_log.term(index.0).expect("the log keeps the term of what is applied");
         let stale = self.settings.plants(PlantedBug::StaleSnapshotMembership);
-        let membership = if stale { &self.first_membership } else { &self.membership };
-        SnapshotMeta { position: EntryPosition { term: Term(term), index }, membership: membership.clone(), id }
+        let mut membership = if stale { &self.first_membership } else { &self.membership }.clone();
+        membership.auto_leave &= !self.settings.plants(PlantedBug::AutoLeaveNotInSnapshot);
+        SnapshotMeta { position: EntryPosition { term: Term(term), index }, membership, id }
     }
 
     /// A snapshot is durable on this replica: it may start again from it, offer it to others, and do without the log
