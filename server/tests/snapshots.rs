@@ -10,11 +10,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use eyot_protocol::request::{Request, SnapshotRead, SnapshotRequest};
+use eyot_protocol::response::ShardSnapshot;
 use rand::{Rng, RngCore};
 
 use support::resp::{put_command, Reply, RespClient};
 use support::servers::Subject;
-use support::{directory, files_of, wait_until, Dice};
+use support::{directory, files_of, wait_until, Answer, Client, Dice};
 
 /// No snapshot unless it is asked for.
 const NEVER: [&str; 4] = ["--snapshot-log-size", "0", "--snapshot-interval", "0"];
@@ -260,6 +262,65 @@ fn snapshots_are_made_beside_requests_and_hold_what_was_there_when_they_began() 
     let subject = Subject::start(directory.path(), &all);
     assert!(content(&mut subject.connect()) == expected);
     assert_eq!(snapshots(directory.path()).len(), 8);
+}
+
+/// Writes every key anew, and has all shards snapshotted.
+fn overwrite_and_save(client: &mut RespClient, round: u8) {
+    let mut pipeline = Vec::new();
+    for number in 0..400 {
+        put_command(&mut pipeline, &[&b"SET"[..], format!("key:{number}").as_bytes(), &[round; 4000]]);
+    }
+    put_command(&mut pipeline, &[b"SAVE"]);
+    client.send_raw(&pipeline);
+    (0..401).for_each(|_| assert_eq!(client.receive(), Reply::status("OK")));
+}
+
+/// Files are written over by newer snapshots: not while a client reads from them, through whatever core.
+#[test]
+fn what_is_read_of_a_snapshot_is_of_that_one_while_newer_ones_take_its_place() {
+    const PART: u32 = 1000;
+    let directory = directory();
+    let subject = Subject::start(directory.path(), &arguments(&["--cores", "2", "--shards", "4"]));
+    let (server, mut client) = (subject.eyot().expect("Eyot"), subject.connect());
+    overwrite_and_save(&mut client, 0);
+    let path_of = |shard: u16, index: u64| {
+        let files = snapshots(directory.path());
+        let name = format!("shard-{shard}/{index:020}.snap");
+        files.into_iter().find(|path| path.ends_with(&name))
+    };
+    let mut readers = [server.connect_to_core(0), server.connect_to_core(1)];
+    let Answer::SnapshotStatus(status) = readers[0].call(&Request::Snapshot(SnapshotRequest::Status { request: 0 }))
+    else {
+        panic!("no status")
+    };
+    assert_eq!(status.shards.len(), 4);
+    let contents: Vec<Vec<u8>> = status
+        .shards
+        .iter()
+        .map(|found| fs::read(path_of(found.shard, found.index).expect("it is there")).unwrap())
+        .collect();
+    let read = |reader: &mut Client, place: usize, offset: usize| {
+        let ShardSnapshot { shard, index, .. } = status.shards[place];
+        let read = SnapshotRead { shard, index, offset: offset as u64, length: PART };
+        reader.call(&Request::Snapshot(SnapshotRequest::Read(read)))
+    };
+    let part = |place: usize, offset: usize| contents[place][offset..offset + PART as usize].to_vec();
+    for reader in &mut readers {
+        for place in 0..4 {
+            assert_eq!(read(reader, place, 0), Answer::SnapshotBytes(part(place, 0)));
+        }
+    }
+    for round in 1..6 {
+        overwrite_and_save(&mut client, round);
+        for reader in &mut readers {
+            for place in 0..4 {
+                let offset = contents[place].len() / 8 * usize::from(round);
+                assert_eq!(read(reader, place, offset), Answer::SnapshotBytes(part(place, offset)), "round {round}");
+            }
+        }
+    }
+    let superseded = status.shards.iter().all(|found| path_of(found.shard, found.index).is_none());
+    assert!(superseded, "newer ones have taken their places");
 }
 
 #[test]

@@ -126,10 +126,10 @@ pub struct Config {
     pub enable_mmap: bool,
 
     /// Size of a log segment, 1MiB to 1GiB; a larger one is made for a larger value
-    #[arg(long, env = "EYOT_WAL_SEGMENT_SIZE", value_name = "BYTES", default_value = "16MiB", value_parser = parse_bytes)]
+    #[arg(long, env = "EYOT_WAL_SEGMENT_SIZE", value_name = "BYTES", default_value = "64MiB", value_parser = parse_bytes)]
     pub wal_segment_size: u64,
 
-    /// Snapshot a core's shards after so many bytes of log: auto (a sixteenth of its data, at least 64MiB), a size, or 0
+    /// Snapshot a core's shards after so many bytes of log: auto (a twelfth of its data, at least 64MiB), a size, or 0
     /// for never. Older log is given up: less keeps the disk emptier and starts quicker, more writes less
     #[arg(long, env = "EYOT_SNAPSHOT_LOG_SIZE", value_name = "BYTES", default_value = "auto")]
     pub snapshot_log_size: String,

@@ -12,7 +12,7 @@ use crate::error::Stop;
 /// Of the data of a core, one part in so many of log makes it time for snapshots. The disk then holds two snapshots, a
 /// third of one shard, and about twice that much log: a larger part of log would hold more, and a smaller one have
 /// everything written more often.
-const DATA_BY_LOG: u64 = 16;
+const DATA_BY_LOG: u64 = 12;
 /// Below so much log nothing is snapshotted: a start reads it in a fraction of a second.
 const LOG_BYTES_MIN: u64 = 64 << 20;
 
@@ -76,7 +76,7 @@ mod tests {
     fn the_size_follows_the_data_unless_it_is_said() {
         let auto = resolve(&[]).unwrap();
         assert_eq!(auto.log_bytes(1 << 20), Some(64 << 20));
-        assert_eq!(auto.log_bytes(16 << 30), Some(1 << 30));
+        assert_eq!(auto.log_bytes(12 << 30), Some(1 << 30));
         assert_eq!(auto.interval, Some(Duration::from_secs(3600)));
         let said = resolve(&["--snapshot-log-size", "2MiB", "--snapshot-interval", "0"]).unwrap();
         assert_eq!((said.log_bytes(8 << 30), said.interval), (Some(2 << 20), None));

@@ -136,7 +136,10 @@ impl CoreLog {
             files,
             unsynced: VecDeque::new(),
             housekeeper,
-            cut: Cut { retention: Retention::new(identity.log_id, &recovered.segments), is_due: true },
+            cut: Cut {
+                retention: Retention::new(identity.log_id, options.segment_bytes, &recovered.segments),
+                is_due: true,
+            },
             is_making: false,
             retry_at: None,
             blocked: None,

@@ -160,8 +160,6 @@ pub(crate) struct Core {
     listeners_stopped: Vec<u32>,
     /// Connections that linger, by the time at which they are closed, with slot and generation. At most one for each.
     lingering: VecDeque<(Instant, u32, u32)>,
-    /// Whether the last turn had nothing to answer.
-    is_idle: bool,
     /// Set while the node stops.
     stopping: Option<Stopping>,
 }

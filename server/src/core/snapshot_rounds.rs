@@ -19,7 +19,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// What one turn gives to a snapshot.
 const SLICE_MAX: Duration = Duration::from_micros(200);
-/// The same, while what is kept for it has outgrown its share: as long as a turn takes requests in.
+/// The same, while something outgrows it: as long as a turn takes requests in.
 const HURRIED_SLICE_MAX: Duration = Duration::from_millis(1);
 /// While there are requests: after a slice, so many times as long is theirs alone.
 const BUSY_SHARE: u32 = 3;
@@ -54,14 +54,13 @@ impl Pace {
     /// Of a round since whose beginning the log has grown by `since_bytes`, where `log_bytes_max` make it time for the
     /// next one.
     ///
-    /// The log is kept until the round is over, so a round that is slower than the writes has the disk fill up: it takes
-    /// what it needs of the core to end before the next one should begin, and at last more than the requests.
+    /// The log is kept until the round is over, so a round that is slower than the writes has the disk fill up: when the
+    /// next one is due already it takes more of the core, and later as much as the requests.
     fn of_round(since_bytes: u64, log_bytes_max: Option<u64>) -> Self {
-        let eighth = log_bytes_max.map_or(u64::MAX, |max| (max / 8).max(1));
-        match since_bytes / eighth {
+        let interval = log_bytes_max.map_or(u64::MAX, |max| max.max(1));
+        match since_bytes / interval {
             0 => Self::CALM,
             1 => Self { pause_share: 1, ..Self::CALM },
-            2 | 3 => Self { pause_share: 0, ..Self::CALM },
             _ => Self::HURRIED,
         }
     }
@@ -146,11 +145,10 @@ mod tests {
     #[test]
     fn a_round_that_the_log_outgrows_takes_more_of_the_core() {
         let pace = |since_bytes| Pace::of_round(since_bytes, Some(800));
-        assert_eq!([0, 99].map(pace), [Pace::CALM; 2]);
-        assert_eq!([100, 199].map(|since| (pace(since).pause_share, pace(since).slice_max)), [(1, SLICE_MAX); 2]);
-        assert_eq!([200, 399].map(|since| (pace(since).pause_share, pace(since).slice_max)), [(0, SLICE_MAX); 2]);
-        assert_eq!([400, u64::MAX].map(pace), [Pace::HURRIED; 2]);
+        assert_eq!([0, 799].map(pace), [Pace::CALM; 2]);
+        assert_eq!([800, 1_599].map(pace), [Pace { pause_share: 1, ..Pace::CALM }; 2]);
+        assert_eq!([1_600, u64::MAX].map(pace), [Pace::HURRIED; 2]);
         assert_eq!(Pace::of_round(u64::MAX - 1, None), Pace::CALM, "without a bound nothing is outgrown");
-        assert_eq!(Pace::of_round(3, Some(0)), Pace { pause_share: 0, ..Pace::CALM }, "every byte is an eighth of it");
+        assert_eq!(Pace::of_round(1, Some(0)), Pace { pause_share: 1, ..Pace::CALM }, "every byte makes one due");
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! Invariants:
 //! - Each job brings one answer. At most [`BUFFERS_MAX`] buffers of a snapshot and [`READS_MAX`] reads are under way.
-//! - A superseded file is written over by the next snapshot, unless a client reads from one of that shard.
+//! - A superseded file is written over by the next snapshot, unless a client reads from it, on whatever core.
 //! - The first error of a snapshot is its last: what was written is thrown away, and whatever more comes of it is taken
 //!   and forgotten.
 //!
@@ -20,7 +20,9 @@ use eyot_ring::{MappedBytes, Waker};
 use super::job_thread::{JobThread, Worker, IDLE_AFTER};
 use crate::disk::RealDisk;
 use crate::snapshot::store::spare_path;
-use crate::snapshot::{OpenSnapshot, Published, SnapshotError, SnapshotFile, Space, SpareFile, WRITE_BYTES};
+use crate::snapshot::{
+    OpenSnapshot, Published, Readers, Reading, SnapshotError, SnapshotFile, Space, SpareFile, WRITE_BYTES,
+};
 
 /// Buffers of a snapshot on their way to the disk: one that is written, and one that waits; a third is filled
 /// meanwhile.
@@ -43,6 +45,8 @@ pub(super) struct SnapshotPlan {
     pub shard_count: u16,
     /// Where snapshots are.
     pub directory: PathBuf,
+    /// Who reads which of them.
+    pub readers: Readers,
     /// Bytes of log that the start has read.
     pub recovered_bytes: u64,
     /// So long after a round the next one is made.
@@ -104,8 +108,8 @@ pub(super) type SnapshotThread = JobThread<Job, Done>;
 ///
 /// # Errors
 /// The system has no thread left.
-pub(super) fn start(core: u16, snapshots_directory: PathBuf, waker: Waker) -> std::io::Result<SnapshotThread> {
-    let worker = SnapshotWorker { core, snapshots_directory, file: None, spare: None, open: Vec::new() };
+pub(super) fn start(core: u16, plan: &SnapshotPlan, waker: Waker) -> std::io::Result<SnapshotThread> {
+    let worker = SnapshotWorker::new(core, plan.directory.clone(), plan.readers.clone());
     JobThread::start(format!("snapshot-{core}"), BUFFERS_MAX + READS_MAX + OTHER_JOBS_MAX, waker, worker)
 }
 
@@ -114,15 +118,21 @@ struct OpenFile {
     index: Index,
     snapshot: OpenSnapshot<std::fs::File>,
     used: Instant,
+    /// Dropped after the file: so it comes last.
+    _reading: Reading,
 }
 
 struct SnapshotWorker {
     core: u16,
     snapshots_directory: PathBuf,
+    readers: Readers,
     /// The one that is being written, and whose it is. `None`: there is none, or it has failed.
     file: Option<(ShardId, SnapshotFile<RealDisk>)>,
     /// What the next one is written over.
     spare: Option<SpareFile>,
+    /// Whether one could not be published: nobody knows then which names the disk has, so none is written over any more
+    /// before the next start.
+    has_failed: bool,
     open: Vec<OpenFile>,
 }
 
@@ -152,9 +162,13 @@ impl Worker for SnapshotWorker {
             }
             Job::Publish(beside) => {
                 let (shard, file) = self.file.take().expect("the core publishes what it knows to be written");
-                let spare = self.may_recycle(shard).then(|| spare_path(&self.snapshots_directory, self.core));
-                Done::Published(file.publish(beside, spare).map(|(published, spare)| {
-                    self.spare = spare.or_else(|| self.spare.take());
+                let may_recycle = self.spare.is_none() && !self.has_failed;
+                let spare = may_recycle.then(|| spare_path(&self.snapshots_directory, self.core));
+                let readers = &self.readers;
+                let published = file.publish(beside, spare, |index| readers.read(shard, index));
+                self.has_failed |= published.is_err();
+                Done::Published(published.map(|(published, spare)| {
+                    self.spare = spare;
                     published
                 }))
             }
@@ -179,17 +193,15 @@ impl Worker for SnapshotWorker {
 }
 
 impl SnapshotWorker {
+    fn new(core: u16, snapshots_directory: PathBuf, readers: Readers) -> Self {
+        let (file, spare, has_failed, open) = (None, None, false, Vec::new());
+        Self { core, snapshots_directory, readers, file, spare, has_failed, open }
+    }
+
     fn discard(&mut self) {
         if let Some((_, file)) = self.file.take() {
             file.discard();
         }
-    }
-
-    /// Whether a snapshot of `shard` that is superseded may be written over: nobody reads from one, and there is no
-    /// other file for that.
-    fn may_recycle(&mut self, shard: ShardId) -> bool {
-        self.close_unused();
-        self.spare.is_none() && self.open.iter().all(|open| open.shard != shard)
     }
 
     /// Whether there is such a snapshot: then its bytes are in `bytes`.
@@ -199,16 +211,23 @@ impl SnapshotWorker {
         let place = self.open.iter().position(|open| (open.shard, open.index) == (shard, index));
         let mut file = match place {
             Some(place) => self.open.swap_remove(place),
-            None => match OpenSnapshot::open(&RealDisk, &self.snapshots_directory, shard, index)? {
-                Some(snapshot) => OpenFile { shard, index, snapshot, used: Instant::now() },
-                None => return Ok(false),
-            },
+            None => {
+                let reading = self.readers.begin(shard, index);
+                match OpenSnapshot::open(&RealDisk, &self.snapshots_directory, shard, index)? {
+                    Some(snapshot) => OpenFile { shard, index, snapshot, used: Instant::now(), _reading: reading },
+                    None => return Ok(false),
+                }
+            }
         };
         file.snapshot.read(offset, length, bytes).map_err(|source| SnapshotError::Io {
             action: "read from the snapshots in",
             path: self.snapshots_directory.clone(),
             source,
         })?;
+        if offset.saturating_add(bytes.len() as u64) >= file.snapshot.bytes() {
+            // Who has come to the end reads no more of it.
+            return Ok(true);
+        }
         file.used = Instant::now();
         if self.open.len() >= OPEN_MAX {
             let oldest = (0..self.open.len()).min_by_key(|&place| self.open[place].used);

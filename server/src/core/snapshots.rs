@@ -12,8 +12,8 @@
 //! ```
 //!
 //! Invariants:
-//! - A slice is some hundred microseconds, and while the core has requests a quarter of its time at most, unless the log
-//!   outgrows the round ([`Pace`]).
+//! - A slice is some hundred microseconds. It comes when the core would sleep otherwise, and takes a quarter of its time
+//!   at most while it has requests all the time, unless the log or what is overwritten outgrows it ([`Pace`]).
 //! - A snapshot is published only when the log has made durable all that is in it: it never knows more than the log.
 //! - A snapshot that fails is told and tried again later; nothing else ends by it.
 //!
@@ -38,6 +38,8 @@ use crate::snapshot::{Kept, KeptSnapshots, Published, ShardSnapshot, SnapshotErr
 use crate::snapshot::{BUSY_WRITE_BYTES, WRITE_BYTES};
 use crate::wal::Sequence;
 
+/// So long without requests, and a snapshot's writes may be long.
+const QUIET_AFTER: Duration = Duration::from_millis(10);
 /// Beyond this part of a shard's data, what is kept for its snapshot makes the snapshot hurry, and where memory is
 /// short ends it.
 const KEPT_SHARE: usize = 20;
@@ -86,6 +88,8 @@ pub(super) struct Snapshots {
     /// What they are read into, while there are any.
     read_buffers: Vec<Vec<u8>>,
     next_slice_at: Instant,
+    /// When a turn had requests, or completions of their writes.
+    busy_at: Instant,
     /// The newest request of which a round was made.
     pub(super) seen_request: u64,
     /// The core's log, in bytes ever written, when the last round began.
@@ -118,7 +122,7 @@ impl Snapshots {
     /// # Errors
     /// [`StopReason::Processors`]: the system has no thread left.
     pub fn start(plan: SnapshotPlan, core: u16, kept: Vec<KeptSnapshots>, waker: Waker) -> Result<Self, Stop> {
-        let thread = snapshot_thread::start(core, plan.directory.clone(), waker).map_err(|error| {
+        let thread = snapshot_thread::start(core, &plan, waker).map_err(|error| {
             let problem = format!("the thread that writes snapshots: {error}");
             let remedy = "raise the limit of threads (ulimit -u, or the container's pids limit)";
             Stop::new(StopReason::Processors, problem, remedy)
@@ -134,6 +138,7 @@ impl Snapshots {
             readers: VecDeque::new(),
             read_buffers: Vec::new(),
             next_slice_at: now,
+            busy_at: now,
             seen_request: 0,
             log_bytes_then: 0,
             recovered_bytes: plan.recovered_bytes,
@@ -157,16 +162,16 @@ impl Snapshots {
         self.buffers_out < BUFFERS_MAX && self.current.as_ref().is_some_and(|current| current.stage == Stage::Walking)
     }
 
-    /// Whether the core should not sleep. `is_idle`: nobody has asked anything since the last turn.
+    /// Whether the core should not sleep: in the time for which it would, the snapshot goes on.
     #[inline]
-    pub fn has_work(&self, is_idle: bool, now: Instant) -> bool {
-        self.has_news() || (self.may_walk() && (is_idle || now >= self.next_slice_at))
+    pub fn has_work(&self) -> bool {
+        self.has_news() || self.may_walk()
     }
 
     /// When the core must look again even if nothing happens. `is_stopping`: no round begins any more.
     pub fn next_deadline(&self, is_stopping: bool) -> Option<Instant> {
         if self.round.is_some() {
-            return self.may_walk().then_some(self.next_slice_at);
+            return None;
         }
         if is_stopping || self.discards_out > 0 {
             return None;
@@ -242,6 +247,10 @@ impl Work {
     /// A slice of the snapshot that is under way, if it is its time.
     fn go_on_with_snapshot(&mut self, is_idle: bool) {
         let now = Instant::now();
+        if !is_idle {
+            self.snapshots.busy_at = now;
+        }
+        let is_quiet = now - self.snapshots.busy_at >= QUIET_AFTER;
         let held = self.snapshot_holds();
         let hurries = held >= 1;
         // In a hurry it is over soon, mostly before it has taken twice as much.
@@ -252,7 +261,7 @@ impl Work {
         }
         let pace = if hurries { Pace::HURRIED } else { self.snapshot_pace() };
         if self.snapshots.may_walk() && (is_idle || pace.hurries() || now >= self.snapshots.next_slice_at) {
-            let piece_bytes = if is_idle || pace.hurries() { WRITE_BYTES } else { BUSY_WRITE_BYTES };
+            let piece_bytes = if is_quiet || pace.hurries() { WRITE_BYTES } else { BUSY_WRITE_BYTES };
             self.walk_snapshot(now, pace.slice_max, piece_bytes);
             let took = now.elapsed();
             self.snapshots.next_slice_at = now + took * (1 + pace.pause_share);

@@ -25,7 +25,6 @@ use super::uploads::Uploads;
 use super::{Core, Shared, Work};
 use crate::admin::latency::LatencyEvents;
 use crate::admin::slowlog::SlowLog;
-use crate::config::Settings;
 use crate::disk::{is_full, RealDisk};
 use crate::error::{Stop, StopReason};
 use crate::memory::{BufferPool, LargeValues};
@@ -168,7 +167,7 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         settings.flush_interval,
         sleeper.waker(),
     )?;
-    let plan = snapshot_plan(&scope, settings, snapshots_directory, &recovered);
+    let plan = snapshot_plan(&scope, &shared, snapshots_directory, &recovered);
     let snapshots = Snapshots::start(plan, core, kept, sleeper.waker())?;
     let ring = Ring::new(RingOptions::default()).map_err(|error| crate::preflight::ring_stop(&error))?;
     let listeners = listeners.listen()?;
@@ -223,7 +222,6 @@ fn bring_up(start: CoreStart) -> Result<Core, Stop> {
         accept_again: None,
         listeners_stopped: Vec::new(),
         lingering: std::collections::VecDeque::new(),
-        is_idle: true,
         stopping: None,
     };
     // The core begins to accept with its first turn; the sockets listen already.
@@ -244,7 +242,7 @@ fn await_others(progress: &Sender<Result<Ready, Stop>>, done: Ready, go: &Receiv
 
 fn snapshot_plan(
     scope: &RecoveryScope,
-    settings: &Settings,
+    shared: &Shared,
     directory: std::path::PathBuf,
     recovered: &Recovered,
 ) -> SnapshotPlan {
@@ -252,8 +250,9 @@ fn snapshot_plan(
         node_uuid: scope.node_id,
         shard_count: scope.shard_count,
         directory,
+        readers: shared.snapshots.readers.clone(),
         recovered_bytes: recovered.bytes,
-        interval: settings.snapshots.interval,
+        interval: shared.settings.snapshots.interval,
     }
 }
 

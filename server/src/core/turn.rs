@@ -78,7 +78,6 @@ impl Core {
             self.keep_house();
             self.work.flush_reads();
             self.work.snapshot_slice(is_idle);
-            self.is_idle = is_idle;
             self.work.page_in(&mut self.ring);
             self.work.tell_heavy();
             self.work.mesh.flush();
@@ -129,7 +128,7 @@ impl Core {
             || !self.work.put_off.is_empty()
             || !self.work.open_shards.is_empty()
             || self.work.memory.has_work()
-            || self.work.snapshots.has_work(self.is_idle, self.work.clock.now())
+            || self.work.snapshots.has_work()
             || self.work.snapshot_was_asked_for()
             || (self.stopping.is_none() && self.work.shared.is_stopping())
     }

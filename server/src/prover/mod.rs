@@ -34,6 +34,8 @@ pub(crate) enum Planted {
     PositionNotInChecksum,
     /// A snapshot without its end is taken for a whole one.
     FooterNotChecked,
+    /// A file is written over while its old name may come back.
+    OldNameNotSynced,
 }
 
 thread_local! {

@@ -99,6 +99,8 @@ pub(super) struct Node {
     unapplied: VecDeque<(Sequence, u16)>,
     snapshot: Option<Making>,
     spare: Option<SpareFile>,
+    /// Whether a snapshot could not be published.
+    has_failed: bool,
     old_tail: Option<SegmentEnd>,
     first_sequence: Sequence,
     upload_count: u32,
@@ -140,13 +142,14 @@ impl Node {
             epoch,
             directory,
             writer,
-            retention: Retention::new(0, &recovered.segments),
+            retention: Retention::new(0, SEGMENT_BYTES, &recovered.segments),
             files,
             in_flight: Vec::new(),
             shards: hosted.collect(),
             unapplied: VecDeque::new(),
             snapshot: None,
             spare: None,
+            has_failed: false,
             old_tail: recovered.start.previous_end,
             first_sequence: recovered.start.next_sequence,
             upload_count: 0,
@@ -449,10 +452,13 @@ impl Node {
             self.keep(shard, kept);
         }
         let beside = self.shards[usize::from(shard)].kept.beside(kept.index);
-        let spare = self.spare.is_none().then(|| store::spare_path(Path::new(SNAPSHOTS), 0));
-        match file.publish(beside, spare) {
+        let may_recycle = self.spare.is_none() && !self.has_failed;
+        let spare = may_recycle.then(|| store::spare_path(Path::new(SNAPSHOTS), 0));
+        let published = file.publish(beside, spare, |_| false);
+        self.has_failed |= published.is_err();
+        match published {
             Ok((_, spare)) => {
-                self.spare = spare.or_else(|| self.spare.take());
+                self.spare = spare;
                 if !is_early {
                     self.keep(shard, kept);
                 }

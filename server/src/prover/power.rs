@@ -102,6 +102,7 @@ impl Verdict {
         let (life, acknowledged) = truth::marked(point.mark);
         let truth = &truths[life as usize];
         let image = point.image(fates);
+        complaining(|| truth::check_names(&image))?;
         if dice.gen_ratio(1, DAMAGED_OF) {
             let damaged = point.image(fates);
             if truth::damage_newest(&damaged) {
@@ -245,7 +246,7 @@ fn each_planted_bug_is_found() {
     ];
     let of_disk = lies.map(|lie| (Bug::None, Some(lie), None));
     let of_driver = bugs.map(|bug| (bug, None, None));
-    let of_code = [(Bug::None, None, Some(Planted::ChecksumNotChecked))];
+    let of_code = [Planted::ChecksumNotChecked, Planted::OldNameNotSynced].map(|bug| (Bug::None, None, Some(bug)));
     for (bug, lie, planted) in of_disk.into_iter().chain(of_driver).chain(of_code) {
         let verdict = prove(CANARY_IMAGES, (bug, lie), planted);
         plant(None);

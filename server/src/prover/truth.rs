@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use eyot_protocol::command::{Command, Condition, EntryBuilder, NewExpiry, Value};
+use eyot_protocol::snapshot::{Decoder, Event};
 use eyot_protocol::{key, tlv};
 use eyot_raft_glue::{EntryKind, EntryPosition, Index, ShardId, Term};
 use rand::rngs::StdRng;
@@ -207,6 +208,30 @@ pub(super) fn check(restored: &Restored, truth: &[Truth], acknowledged: Counts) 
                 return Err(format!("shard {number}: not what it was after {count} entries"))
             }
             Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether every file with a snapshot's name is that one, whole: a start looks at two of them only.
+pub(super) fn check_names(disk: &SimulatedDisk) -> Result<(), String> {
+    for shard in 0..SHARDS {
+        let directory = store::shard_directory(Path::new(SNAPSHOTS), ShardId(shard));
+        for found in store::list(disk, &directory).map_err(|error| error.to_string())? {
+            let path = store::snapshot_path(&directory, found.index);
+            let bytes = disk.contents(&path);
+            let (mut decoder, mut rest, mut of) = (Decoder::new(), &bytes[..], None);
+            let is_whole = loop {
+                match decoder.next(&mut rest) {
+                    Ok(Some(Event::ShardHeader(header))) => of = Some((header.shard, header.index)),
+                    Ok(Some(_)) => {}
+                    Ok(None) => break decoder.finish().is_ok(),
+                    Err(_) => break false,
+                }
+            };
+            if !is_whole || of != Some((shard, found.index.0)) {
+                return Err(format!("{} is not that snapshot", path.display()));
+            }
         }
     }
     Ok(())

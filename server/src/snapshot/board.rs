@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use eyot_raft_glue::{Index, ShardId};
 
+use super::readers::Readers;
+
 /// A shard's newest snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShardSnapshot {
@@ -98,6 +100,8 @@ pub struct SnapshotBoard {
     cores: Box<[CoreBoard]>,
     /// For each shard the index behind which its log is needed still, by the older of its two snapshots.
     needed_after: Box<[AtomicU64]>,
+    /// Who reads which file.
+    pub readers: Readers,
 }
 
 impl SnapshotBoard {
@@ -108,6 +112,7 @@ impl SnapshotBoard {
             ended: AtomicU64::new(0),
             cores: (0..core_count).map(|_| CoreBoard::default()).collect(),
             needed_after: (0..shard_count).map(|_| AtomicU64::new(0)).collect(),
+            readers: Readers::default(),
         }
     }
 

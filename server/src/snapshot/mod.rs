@@ -16,6 +16,7 @@
 //! | `board` | what the cores know of each other's snapshots |
 //! | `kept` | which of them count, and what of the log they make superfluous |
 //! | `load` | reading the newest sound one back, at start |
+//! | `readers` | which of them clients read |
 //!
 //! Invariants:
 //! - A file with a snapshot's name is whole and durable, and so is its name: written under another name, synced,
@@ -31,10 +32,12 @@
 pub mod board;
 pub mod kept;
 pub mod load;
+pub mod readers;
 pub mod store;
 
 pub use board::{ShardSnapshot, SnapshotBoard, SnapshotFigures};
 pub use kept::{Kept, KeptSnapshots};
 pub use load::{load_newest, LoadError, Loaded, Rejected};
+pub use readers::{Readers, Reading};
 pub use store::{OpenSnapshot, Published, SnapshotError, SnapshotFile, Space, SpareFile};
 pub use store::{BUSY_WRITE_BYTES, SNAPSHOTS_KEPT, WRITE_BYTES};

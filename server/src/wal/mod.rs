@@ -83,9 +83,8 @@ pub struct LogIdentity {
 
 /// Smallest segment: below it, headers, padding and the creation of files would cost more than the entries.
 pub const SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
-/// Usual segment: some are needed in part, wait, or are not full, so a node of a gibibyte of data holds a tenth more with
-/// 64 MiB; and one of superseded ones is ready so soon that short ones cost no time (both measured).
-pub const SEGMENT_BYTES_DEFAULT: u64 = 16 * 1024 * 1024;
+/// Usual segment: creating one (zeroing and syncing it) takes a disk tens of milliseconds, once per 64 MiB logged.
+pub const SEGMENT_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
 /// Usual bound of the writes in flight: a second one keeps the disk busy while the first one's completion is handled.
 pub const WRITES_IN_FLIGHT_DEFAULT: usize = 2;
 /// Most writes in flight: more do not make batches durable sooner, they only make them smaller.

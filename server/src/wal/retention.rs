@@ -72,20 +72,23 @@ pub struct Retention {
     /// What is being cut off: the first segment of this log.
     cutting: Option<u16>,
     has_failed: bool,
-    /// Superfluous segments of the own log that stay.
+    /// Size of the segments that the writer wants, but for one large entry.
+    usual_bytes: u64,
+    /// Superfluous segments of the own log that stay, of that size.
     recyclable_max: usize,
 }
 
 impl Retention {
-    /// Of the core whose log is `own_log`, with the segments that recovery found
+    /// Of the core whose log is `own_log`, with segments of `usual_bytes`, and those that recovery found
     /// ([`Recovered::segments`](super::Recovered)).
-    pub fn new(own_log: u16, recovered: &[KeptSegment]) -> Self {
+    pub fn new(own_log: u16, usual_bytes: u64, recovered: &[KeptSegment]) -> Self {
         let mut retention = Self {
             own_log,
             logs: BTreeMap::new(),
             cutting: None,
             has_failed: false,
             recyclable_max: RECYCLABLE_SEGMENTS_MIN,
+            usual_bytes,
         };
         recovered.iter().for_each(|segment| retention.keep(segment.clone()));
         retention
@@ -121,8 +124,11 @@ impl Retention {
             return None;
         }
         let log_id = *self.logs.keys().find(|log_id| {
-            let kept = if **log_id == self.own_log { self.recyclable_max } else { 0 };
-            self.superfluous(**log_id, durable, needed_after).nth(kept).is_some()
+            let mut superfluous = self.superfluous(**log_id, durable, needed_after).peekable();
+            // One of another size stands in the way of those behind it: it is of no use.
+            let is_usual = superfluous.peek().is_some_and(|oldest| oldest.bytes == self.usual_bytes);
+            let kept = if **log_id == self.own_log && is_usual { self.recyclable_max } else { 0 };
+            superfluous.nth(kept).is_some()
         })?;
         self.cutting = Some(log_id);
         Some(Removal { log_id, number: self.logs[&log_id].front()?.number })

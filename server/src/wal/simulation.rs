@@ -129,7 +129,7 @@ impl<D: Disk> Node<D> {
             files.insert(spare.number, file);
         }
         let newest = recovered.positions.iter().map(|&(shard, position)| (shard.0, position.index.0)).collect();
-        let retention = Retention::new(core, &recovered.segments);
+        let retention = Retention::new(core, self.options.segment_bytes, &recovered.segments);
         let (disk, wal) = (self.disk.clone(), self.wal.clone());
         let needed_after = BTreeMap::new();
         Core { disk, wal, directory, writer, retention, needed_after, files, in_flight: Vec::new(), newest }

@@ -16,7 +16,7 @@ fn segment(log_id: u16, number: u64, newest: &[u64]) -> KeptSegment {
 
 /// Three segments of log 0, of which entries 10, 20 and 30 of shard 0 are the newest, and shard 1 has 5 in the second.
 fn three() -> Retention {
-    Retention::new(0, &[segment(0, 1, &[10]), segment(0, 2, &[20, 5]), segment(0, 3, &[30])])
+    Retention::new(0, BYTES, &[segment(0, 1, &[10]), segment(0, 2, &[20, 5]), segment(0, 3, &[30])])
 }
 
 fn removals(retention: &mut Retention, durable: u64, needed_after: &[u64]) -> Vec<(u16, u64)> {
@@ -61,7 +61,7 @@ fn a_few_stay_to_be_recycled_and_the_oldest_of_the_others_go() {
 #[test]
 fn the_last_segment_stays_until_what_follows_it_is_durable() {
     let all = |_: ShardId| Index(u64::MAX);
-    let mut retention = Retention::new(0, &[segment(0, 1, &[10])]);
+    let mut retention = Retention::new(0, BYTES, &[segment(0, 1, &[10])]);
     assert_eq!(retention.next_recycling(REQUEST, Sequence(10), &all), None);
     assert!(retention.next_recycling(REQUEST, Sequence(11), &all).is_some());
 }
@@ -90,7 +90,7 @@ fn after_a_failure_nothing_is_cut() {
 
 #[test]
 fn of_a_core_that_is_gone_everything_goes_but_the_last() {
-    let mut retention = Retention::new(0, &[segment(0, 7, &[0, 3]), segment(2, 1, &[10]), segment(2, 2, &[11])]);
+    let mut retention = Retention::new(0, BYTES, &[segment(0, 7, &[0, 3]), segment(2, 1, &[10]), segment(2, 2, &[11])]);
     assert_eq!(removals(&mut retention, 1000, &[9, 9]), []);
     assert_eq!(removals(&mut retention, 1000, &[u64::MAX, u64::MAX]), [(2, 1)]);
     assert_eq!(retention.count(), 2);
@@ -109,7 +109,7 @@ proptest! {
         steps in proptest::collection::vec((0_u8..4, 0_u64..4, 0_u64..4), 1..80),
         recyclable in 0_usize..6,
     ) {
-        let mut retention = Retention::new(0, &[]);
+        let mut retention = Retention::new(0, BYTES, &[]);
         retention.recycle_up_to(recyclable);
         let (mut number, mut next_left, mut newest, mut covered) = (0, 1, [0; 2], [0; 2]);
         let mut tops = vec![[0; 2]];
