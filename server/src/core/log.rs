@@ -303,8 +303,7 @@ impl CoreLog {
         Some((local_shard, index))
     }
 
-    /// `bytes` of log make it time for snapshots: of what those make superfluous, half as much is used again. All of it
-    /// would add to what the log holds while the next ones are made.
+    /// `bytes` of log make it time for snapshots: of what those make superfluous, half as much is used again.
     pub fn note_snapshot_interval(&mut self, bytes: u64) {
         let segments = bytes / 2 / self.segment_bytes;
         self.cut.retention.recycle_up_to(usize::try_from(segments).unwrap_or(usize::MAX));

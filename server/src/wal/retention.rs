@@ -94,8 +94,9 @@ impl Retention {
         retention
     }
 
-    /// From now on so many superfluous segments of the own log stay, or [`RECYCLABLE_SEGMENTS_MIN`] if that is more:
-    /// about as many as are wanted until the next snapshots, so that the log holds no more than it does before those.
+    /// From now on so many superfluous segments of the own log stay, or [`RECYCLABLE_SEGMENTS_MIN`] if that is more.
+    /// They are used up before the next snapshots are there, if they are no more than are wanted until then: so the log
+    /// never holds more for them than it does at that time.
     pub fn recycle_up_to(&mut self, segments: usize) {
         self.recyclable_max = segments.max(RECYCLABLE_SEGMENTS_MIN);
     }

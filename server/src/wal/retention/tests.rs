@@ -97,6 +97,17 @@ fn of_a_core_that_is_gone_everything_goes_but_the_last() {
 }
 
 #[test]
+fn a_segment_of_another_size_does_not_stand_in_the_way_of_the_others() {
+    let odd = KeptSegment { bytes: BYTES - 4096, ..segment(0, 1, &[10]) };
+    let mut retention = Retention::new(0, BYTES, &[odd, segment(0, 2, &[20]), segment(0, 3, &[30])]);
+    retention.recycle_up_to(10);
+    let all = |_: ShardId| Index(u64::MAX);
+    assert_eq!(retention.next_recycling(REQUEST, Sequence(31), &all), None, "it is of no use");
+    assert_eq!(removals(&mut retention, 31, &[u64::MAX]), [(0, 1)], "so it goes, however many may stay");
+    assert_eq!(retention.next_recycling(REQUEST, Sequence(31), &all).map(|recycling| recycling.old), Some(2));
+}
+
+#[test]
 #[should_panic(expected = "out of order")]
 fn a_segment_out_of_order_is_a_bug() {
     three().retired(segment(0, 5, &[]));
