@@ -219,10 +219,11 @@ impl Truth {
         }
     }
 
-    /// The newest membership that took effect anywhere, and where.
+    /// The newest membership that was applied anywhere, and where: whoever leads next may need its voters, although
+    /// perhaps no replica has told of it, since none has it durably, or the one that had is gone.
     pub fn newest_membership(&self, group: GroupId) -> (Index, &Membership) {
         let (index, membership) =
-            self.groups[group.0 as usize].memberships.last_key_value().expect("the first one is there");
+            self.groups[group.0 as usize].decided.last_key_value().expect("the first one is there");
         (*index, membership)
     }
 
@@ -366,6 +367,17 @@ mod tests {
         for (index, peer, expected) in [(8, one, None), (9, two, None), (9, one, Some(Check::MembershipDiffers))] {
             assert_eq!(found(|truth| in_snapshot(truth, index, peer)), expected, "{index} {peer:?}");
         }
+    }
+
+    #[test]
+    fn the_newest_membership_is_the_one_that_was_applied_last_although_nobody_told_of_it() {
+        let mut truth = Truth::new(1, Index(1), &Membership::new([PeerId(1), PeerId(2)], []));
+        let after = Membership::new([PeerId(1)], []);
+        truth.decides(GROUP, Index(9), &after);
+        assert_eq!(truth.newest_membership(GROUP), (Index(9), &after));
+        truth.membership(GROUP, Index(9), &after);
+        assert_eq!(truth.newest_membership(GROUP), (Index(9), &after));
+        assert_eq!(truth.violation, None);
     }
 
     #[test]

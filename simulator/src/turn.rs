@@ -240,11 +240,6 @@ impl World {
             }
             GroupEvent::MembershipChanged { index, membership } => {
                 self.trace.note(now, 7, [u64::from(place), u64::from(group.0), index.0]);
-                let (newest, _) = self.truth.newest_membership(group);
-                if index > newest {
-                    self.counts.one(Count::MembershipChanges);
-                    self.counts.add(Count::JointMemberships, u64::from(membership.is_joint()));
-                }
                 self.truth.membership(group, index, &membership);
             }
             GroupEvent::SnapshotWanted { .. } => self.build_snapshot(place, group.0),
@@ -273,7 +268,12 @@ impl World {
             // Once a snapshot is staged, the group takes no notice of what it contains.
             let consensus = node.group(group);
             if matches!(entry.body, EntryBody::Membership(_)) && consensus.last_applied() == index {
-                self.truth.decides(GroupId(group), index, consensus.membership());
+                let membership = consensus.membership();
+                if index > self.truth.newest_membership(GroupId(group)).0 {
+                    self.counts.one(Count::MembershipChanges);
+                    self.counts.add(Count::JointMemberships, u64::from(membership.is_joint()));
+                }
+                self.truth.decides(GroupId(group), index, membership);
             }
             let since = index.0 - node.process[group as usize].newest_built.0.min(index.0);
             if since >= self.snapshot_every {
