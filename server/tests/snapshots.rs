@@ -313,8 +313,8 @@ fn what_is_read_of_a_snapshot_is_of_that_one_while_newer_ones_take_its_place() {
     for round in 1..6 {
         overwrite_and_save(&mut client, round);
         for reader in &mut readers {
-            for place in 0..4 {
-                let offset = contents[place].len() / 8 * usize::from(round);
+            for (place, content) in contents.iter().enumerate() {
+                let offset = content.len() / 8 * usize::from(round);
                 assert_eq!(read(reader, place, offset), Answer::SnapshotBytes(part(place, offset)), "round {round}");
             }
         }

@@ -305,8 +305,7 @@ impl CoreLog {
 
     /// `bytes` of log make it time for snapshots: of what those make superfluous, half as much is used again.
     pub fn note_snapshot_interval(&mut self, bytes: u64) {
-        let segments = bytes / 2 / self.segment_bytes;
-        self.cut.retention.recycle_up_to(usize::try_from(segments).unwrap_or(usize::MAX));
+        self.cut.retention.recycle_half_of(bytes);
     }
 
     /// Snapshots have made some of the log superfluous, perhaps.

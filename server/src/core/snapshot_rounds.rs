@@ -54,8 +54,8 @@ impl Pace {
     /// Of a round since whose beginning the log has grown by `since_bytes`, where `log_bytes_max` make it time for the
     /// next one.
     ///
-    /// The log is kept until the round is over, so a round that is slower than the writes has the disk fill up: when the
-    /// next one is due already it takes more of the core, and later as much as the requests.
+    /// The log is kept until the round is over, so a round that is slower than the writes has the disk fill up: when
+    /// the next one is due already it takes more of the core, and later as much as the requests.
     fn of_round(since_bytes: u64, log_bytes_max: Option<u64>) -> Self {
         let interval = log_bytes_max.map_or(u64::MAX, |max| max.max(1));
         match since_bytes / interval {

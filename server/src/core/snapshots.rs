@@ -12,8 +12,8 @@
 //! ```
 //!
 //! Invariants:
-//! - A slice is some hundred microseconds. It comes when the core would sleep otherwise, and takes a quarter of its time
-//!   at most while it has requests all the time, unless the log or what is overwritten outgrows it ([`Pace`]).
+//! - A slice is some hundred microseconds. It comes when the core would sleep otherwise, and takes a quarter of its
+//!   time at most while it has requests all the time, unless the log or what is overwritten outgrows it ([`Pace`]).
 //! - A snapshot is published only when the log has made durable all that is in it: it never knows more than the log.
 //! - A snapshot that fails is told and tried again later; nothing else ends by it.
 //!

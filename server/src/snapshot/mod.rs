@@ -7,7 +7,7 @@
 //! ```text
 //! <data>/snapshots/shard-<shard>/<index, 20 digits>.snap      whole, durable
 //! <data>/snapshots/shard-<shard>/<index, 20 digits>.snap.tmp  being written; removed at the next start
-//! <data>/snapshots/spare-<core>.tmp                           superseded; the next is written over it; removed likewise
+//! <data>/snapshots/spare-<core>.tmp                           superseded, for the next; removed likewise
 //! ```
 //!
 //! | file | what it holds |

@@ -315,8 +315,8 @@ impl<D: Disk> SnapshotFile<D> {
     }
 
     /// Makes the snapshot durable under its name, and gives all others up but the one at `beside`: one of them becomes
-    /// the spare file at `spare`, if that is given, and the others are removed. `is_read`, asked when the name of one is
-    /// gone, says whether somebody reads from it still: that one is removed.
+    /// the spare file at `spare`, if that is given, and the others are removed. `is_read`, asked when the name of one
+    /// is gone, says whether somebody reads from it still: that one is removed.
     ///
     /// # Errors
     /// See [`SnapshotError`].
@@ -353,8 +353,8 @@ impl<D: Disk> SnapshotFile<D> {
     }
 }
 
-/// Gives up all snapshots but those at the indexes of `kept`. The first of them becomes the `spare` file, which has lost
-/// its old name durably when this returns, unless it `is_read`.
+/// Gives up all snapshots but those at the indexes of `kept`. The first of them becomes the `spare` file, which has
+/// lost its old name durably when this returns, unless it `is_read`.
 fn prune<D: Disk>(
     disk: &D,
     shard_directory: &Path,

@@ -24,8 +24,8 @@ use eyot_raft_glue::{Index, ShardId};
 
 use super::{SegmentRequest, Sequence};
 
-/// Superfluous segments of a log that stay at least, to be recycled: one for the segment that is wanted next and one for
-/// when that comes soon.
+/// Superfluous segments of a log that stay at least, to be recycled: one for the segment that is wanted next and one
+/// for when that comes soon.
 pub const RECYCLABLE_SEGMENTS_MIN: usize = 2;
 
 /// A segment that is not written to any more.
@@ -92,6 +92,11 @@ impl Retention {
         };
         recovered.iter().for_each(|segment| retention.keep(segment.clone()));
         retention
+    }
+
+    /// [`Self::recycle_up_to`] as many segments as take half of so much log.
+    pub fn recycle_half_of(&mut self, bytes: u64) {
+        self.recycle_up_to(usize::try_from(bytes / 2 / self.usual_bytes).unwrap_or(usize::MAX));
     }
 
     /// From now on so many superfluous segments of the own log stay, or [`RECYCLABLE_SEGMENTS_MIN`] if that is more.
