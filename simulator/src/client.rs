@@ -131,6 +131,8 @@ pub struct Client {
     uses_leases: bool,
     doubles_per_million: u32,
     places: Place,
+    /// Whom it asks next, if it has no hint.
+    turn: Place,
     last_seen: i64,
     process: u32,
     /// How often it gave up without knowing.
@@ -156,6 +158,7 @@ impl Client {
             uses_leases: plan.habit(Kind::Leases).is_some(),
             doubles_per_million: plan.habit(Kind::ClientDuplicates).map_or(0, |_| 200_000),
             places,
+            turn: number as Place % places,
             last_seen: ABSENT,
             process: number as u32,
             unknown: 0,
@@ -215,9 +218,12 @@ impl Client {
         current.request.attempt = self.attempts;
         current.is_waiting = true;
         let hint = self.hints[current.request.group as usize];
-        // A client that only ever believes its hint never finds out.
-        let to = hint.filter(|_| self.dice.chance(900_000));
-        let to = to.unwrap_or_else(|| self.dice.below(u64::from(self.places)) as Place);
+        // A client that only ever believes its hint never finds out. It asks in turn: by chance it could miss the only
+        // one that lives for longer than a world may take to be well again.
+        let to = hint.filter(|_| self.dice.chance(900_000)).unwrap_or_else(|| {
+            self.turn = (self.turn + 1) % self.places;
+            self.turn
+        });
         Next::Send { request: current.request, to, patience: self.patience }
     }
 
@@ -370,6 +376,24 @@ mod tests {
         assert_eq!(second.ask, request.ask, "the same thing");
         assert_eq!(client.hears(&refused(second), 9, &mut history).1, None, "nobody knows about the first attempt");
         assert_eq!(client.unknown, 1);
+    }
+
+    #[test]
+    fn a_client_that_hears_nothing_asks_everybody_in_turn() {
+        let places = 8;
+        let mut client = Client::of(&Plan::of_seed(1), 0, places);
+        client.attempts_max = u64::MAX;
+        let mut history = History::default();
+        let mut next = client.ask(1, false, 0, &mut history);
+        let mut asked = Vec::new();
+        while asked.len() < places as usize {
+            let Next::Send { request, to, .. } = next else { panic!("it asks") };
+            asked.push(to);
+            client.times_out(&request, 5, &mut history);
+            next = client.send_again();
+        }
+        asked.sort_unstable();
+        assert_eq!(asked, (0..places).collect::<Vec<_>>());
     }
 
     #[test]

@@ -16,7 +16,7 @@ const TWICE: u64 = 150;
 /// What `twice --seeds 150` prints, in every build and on every machine. It changes with everything that the worlds or
 /// the consensus core do differently, and never otherwise: when such a change was meant, the new one is in the failure
 /// of the test, and goes here.
-const DIGEST: u64 = 0x96b9_90cd_6de3_4f7b;
+const DIGEST: u64 = 0x3876_c603_f0c4_69a5;
 
 #[test]
 fn nothing_goes_wrong_in_a_fixed_set_of_worlds() {
@@ -64,8 +64,8 @@ fn nothing_goes_wrong_in_a_fixed_set_of_worlds() {
 
 /// Seeds of worlds that went wrong, and should not have. 23350: the leader of three voters applied the removal of one
 /// and lost its disk before anybody could tell of that; the world took the group for one of three, which a majority of
-/// two survives.
-const WENT_WRONG: &[u64] = &[23_350];
+/// two survives. 26949: one machine of five was left, and a client that asked them by chance missed it for a minute.
+const WENT_WRONG: &[u64] = &[23_350, 26_949];
 
 #[test]
 fn worlds_that_went_wrong_once_go_well() {
