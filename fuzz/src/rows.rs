@@ -47,20 +47,22 @@ pub fn import_csv(input: &[u8]) {
 
 fn read_lines(text: &[u8], piece_bytes: usize) -> Told {
     let mut reader = lines::Reader::new(BufReader::with_capacity(piece_bytes, text));
-    read(|| reader.next_row())
+    read(1, || reader.next_row())
 }
 
 fn read_csv(text: &[u8], piece_bytes: usize) -> Told {
     let mut reader = csv::Reader::new(Pieces { text, piece_bytes });
-    read(|| reader.next_row())
+    // A carriage return alone ends a record and no line.
+    let lines_a_row_min = u64::from(!text.contains(&b'\r'));
+    read(lines_a_row_min, || reader.next_row())
 }
 
-fn read(mut next: impl FnMut() -> Result<Option<(u64, Row)>, RowError>) -> Told {
+fn read(lines_a_row_min: u64, mut next: impl FnMut() -> Result<Option<(u64, Row)>, RowError>) -> Told {
     let (mut rows, mut last_line) = (Vec::new(), 0);
     loop {
         match next() {
             Ok(Some((line, row))) => {
-                assert!(line > last_line, "line {line} after line {last_line}");
+                assert!(line > 0 && line >= last_line + lines_a_row_min, "line {line} after line {last_line}");
                 assert!(row.key.len() <= MAX_KEY_BYTES && row.expires_at_us.is_none_or(|at_us| at_us > 0));
                 assert!(Value::decode(&row.value).is_ok(), "a value for the wire");
                 last_line = line;

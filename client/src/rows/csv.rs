@@ -1,5 +1,5 @@
 //! Comma-separated values: a head line, then one record for each entry. Cells are quoted as RFC 4180 says, so that they
-//! may hold line breaks.
+//! may hold line breaks; a text that ends within a quote is refused.
 //!
 //! Place in the flow: one of the forms of [`super`].
 //!
@@ -31,6 +31,9 @@ const READ_BYTES: usize = 64 << 10;
 /// byte behind it. The parser looks for the mark in the first bytes that it gets and does not wait for the rest of one,
 /// and a mark alone is the end of the text to it.
 const FIRST_BYTES_MIN: usize = 4;
+/// What is put behind the text. A record without a line end gets one of the first byte; only a quote that is open takes
+/// the second as well.
+const TAIL: &[u8] = b"\n\n";
 
 /// Writes entries.
 pub struct Writer<W: Write>(csv::Writer<W>);
@@ -115,7 +118,7 @@ fn value_of(value_type: &str, text: &str) -> Result<Value, String> {
 
 /// The entries of a text.
 pub struct Reader<R> {
-    records: csv::Reader<Limited<R>>,
+    records: csv::Reader<Text<R>>,
     /// Where each of [`COLUMNS`] stands; `None` before the head line was read.
     places: Option<[Option<usize>; COLUMNS.len()]>,
     record: ByteRecord,
@@ -126,23 +129,27 @@ impl<R: Read> Reader<R> {
     pub fn new(input: R) -> Self {
         let mut builder = csv::ReaderBuilder::new();
         builder.has_headers(false).buffer_capacity(READ_BYTES);
-        let records = builder.from_reader(Limited { input, left: ROW_BYTES_MAX, has_begun: false });
+        let records =
+            builder.from_reader(Text { input, left: ROW_BYTES_MAX, given: 0, last: Vec::new(), has_ended: false });
         Self { records, places: None, record: ByteRecord::new() }
     }
 
-    /// The next entry, with its line; `None` at the end.
+    /// The next entry, with the line on which it begins; `None` at the end.
+    ///
+    /// Lines are counted by their line feeds, as `wc` counts them; a carriage return alone ends a record and no line.
     pub fn next_row(&mut self) -> Result<Option<(u64, Row)>, RowError> {
         if self.places.is_none() {
             if !self.read()? {
                 return Err(RowError::Row { line: 1, what: "there is no head line".to_owned() });
             }
-            let places = places(&self.record).map_err(|what| RowError::Row { line: 1, what })?;
+            let line = self.line();
+            let places = places(&self.record).map_err(|what| RowError::Row { line, what })?;
             self.places = Some(places);
         }
         if !self.read()? {
             return Ok(None);
         }
-        let line = self.record.position().map_or(0, csv::Position::line);
+        let line = self.line();
         let places = self.places.as_ref().expect("just read");
         let row = row(&self.record, places).map_err(|what| RowError::Row { line, what })?;
         Ok(Some((line, row)))
@@ -150,17 +157,43 @@ impl<R: Read> Reader<R> {
 
     fn read(&mut self) -> Result<bool, RowError> {
         self.records.get_mut().left = ROW_BYTES_MAX;
-        self.records.read_byte_record(&mut self.record).map_err(|error| {
-            let line = error.position().map_or_else(|| self.records.position().line(), csv::Position::line);
-            let what = error.to_string();
-            match error.into_kind() {
-                csv::ErrorKind::Io(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-                    RowError::Row { line, what: format!("longer than {ROW_BYTES_MAX} bytes; does a quote not end?") }
-                }
-                csv::ErrorKind::Io(error) => RowError::Read(error),
-                _ => RowError::Row { line, what },
+        let error = match self.records.read_byte_record(&mut self.record) {
+            Ok(found) if found && self.has_open_quote() => {
+                return Err(RowError::Row { line: self.line(), what: "the text ends within a quote".to_owned() });
             }
+            Ok(found) => return Ok(found),
+            Err(error) => error,
+        };
+        let at_end = self.records.position().line();
+        Err(match error.into_kind() {
+            csv::ErrorKind::Io(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                let what = format!("longer than {ROW_BYTES_MAX} bytes; does a quote not end?");
+                RowError::Row { line: self.record.position().map_or(at_end, csv::Position::line), what }
+            }
+            csv::ErrorKind::Io(error) => RowError::Read(error),
+            csv::ErrorKind::UnequalLengths { expected_len, len, .. } => RowError::Row {
+                line: self.line(),
+                what: format!("{len} fields where the head line has {expected_len}"),
+            },
+            other => RowError::Row { line: at_end, what: format!("{other:?}") },
         })
+    }
+
+    /// The line on which the record begins that was read last.
+    ///
+    /// The parser says where it was before: in front of empty lines, and of the line feed behind the carriage return of
+    /// the record before. So this counts from the record's end.
+    fn line(&self) -> u64 {
+        let end = self.records.position();
+        let is_ended = !self.has_open_quote() && self.records.get_ref().byte_before(end.byte()) == Some(b'\n');
+        let within = self.record.as_slice().iter().filter(|byte| **byte == b'\n').count();
+        end.line() - within as u64 - u64::from(is_ended)
+    }
+
+    /// Whether the record took all of [`TAIL`]. The parser itself lets such a record pass.
+    fn has_open_quote(&self) -> bool {
+        let text = self.records.get_ref();
+        text.has_ended && self.records.position().byte() == text.given
     }
 }
 
@@ -202,20 +235,28 @@ fn row(record: &ByteRecord, places: &[Option<usize>; COLUMNS.len()]) -> Result<R
     Ok(Row { key, value: encoded(&value_of(value_type, value)?)?, expires_at_us })
 }
 
-/// Stops a record without an end.
-struct Limited<R> {
+/// The text, and [`TAIL`] behind it. Stops a record without an end, and keeps what it gave last.
+struct Text<R> {
     input: R,
     left: u64,
-    /// Whether anything was read.
-    has_begun: bool,
+    /// How many bytes it gave.
+    given: u64,
+    /// The last of them, at most [`READ_BYTES`].
+    last: Vec<u8>,
+    has_ended: bool,
 }
 
-impl<R: Read> Read for Limited<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.left == 0 {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        let needed = if std::mem::replace(&mut self.has_begun, true) { 1 } else { FIRST_BYTES_MIN };
+impl<R> Text<R> {
+    /// The byte in front of an offset, if it was given last.
+    fn byte_before(&self, end: u64) -> Option<u8> {
+        let behind = usize::try_from(self.given.checked_sub(end)?).ok()?;
+        self.last.iter().rev().nth(behind).copied()
+    }
+}
+
+impl<R: Read> Text<R> {
+    fn read_input(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let needed = if self.given == 0 { FIRST_BYTES_MIN } else { 1 };
         let mut count = 0;
         while count < needed {
             match self.input.read(&mut buffer[count..]) {
@@ -225,6 +266,27 @@ impl<R: Read> Read for Limited<R> {
                 Err(error) => return Err(error),
             }
         }
+        Ok(count)
+    }
+}
+
+impl<R: Read> Read for Text<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.left == 0 {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        if self.has_ended {
+            return Ok(0);
+        }
+        let mut count = self.read_input(buffer)?;
+        if count == 0 {
+            self.has_ended = true;
+            count = TAIL.len();
+            buffer[..count].copy_from_slice(TAIL);
+        }
+        self.last.clear();
+        self.last.extend_from_slice(&buffer[..count]);
+        self.given += count as u64;
         self.left = self.left.saturating_sub(count as u64);
         Ok(count)
     }

@@ -231,3 +231,50 @@ fn a_table_from_elsewhere_needs_two_columns() {
     };
     assert_eq!(rows, [row("user:1", "John"), row("user:2", "a, b")]);
 }
+
+/// Found by the fuzzer and what followed from it: behind a carriage return and behind empty lines, the line before was
+/// named.
+#[test]
+fn a_record_is_said_to_be_on_the_line_where_it_begins() {
+    for (text, lines) in [
+        ("key,value\na,1\nb,2\nc,3", [2, 3, 4]),
+        ("key,value\r\na,1\r\nb,2\r\nc,3\r\n", [2, 3, 4]),
+        ("\n\nkey,value\n\na,1\n\r\n\nb,2\nc,3\n\n", [5, 8, 9]),
+        ("key,value\r\na,\"1\r\n\n\"\r\nb,\"2\n\"\r\nc,3", [2, 5, 7]),
+        ("key,value\na,1\rb,2\r\nc,\"3\n\"", [2, 2, 3]),
+        ("\u{feff}key,value\r\na,1\nb,2\nc,3", [2, 3, 4]),
+    ] {
+        for piece_bytes in [1, 4096] {
+            let input = std::io::BufReader::with_capacity(piece_bytes, text.as_bytes());
+            let mut reader = csv::Reader::new(OneBuffer(input));
+            let mut found = Vec::new();
+            while let Some((line, row)) = reader.next_row().expect("a table") {
+                assert_eq!(row.key, [b'a' + found.len() as u8]);
+                found.push(line);
+            }
+            assert_eq!(found, lines, "{text:?} in pieces of {piece_bytes}");
+        }
+    }
+    for (text, line, what) in [
+        ("key,value\r\n\r\na,1\r\nb\r\n", 4, "1 fields where the head line has 2"),
+        ("key,value\na,1\n\nb,\"2\n\n", 4, "the text ends within a quote"),
+        ("key,value\r\na,1\r\nb,\"2", 3, "the text ends within a quote"),
+        ("\n\nkey\n", 3, "the head line has no column \"value\""),
+    ] {
+        assert_eq!(from_csv(text.as_bytes()), Err((line, what.to_owned())), "{text:?}");
+    }
+}
+
+/// Gives what its buffer holds, however much is asked for.
+struct OneBuffer<R>(std::io::BufReader<R>);
+
+impl<R: std::io::Read> std::io::Read for OneBuffer<R> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        use std::io::BufRead;
+        let held = self.0.fill_buf()?;
+        let count = held.len().min(into.len());
+        into[..count].copy_from_slice(&held[..count]);
+        self.0.consume(count);
+        Ok(count)
+    }
+}
