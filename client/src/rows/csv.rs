@@ -186,7 +186,7 @@ impl<R: Read> Reader<R> {
     fn line(&self) -> u64 {
         let end = self.records.position();
         let is_ended = !self.has_open_quote() && self.records.get_ref().byte_before(end.byte()) == Some(b'\n');
-        let within = self.record.as_slice().iter().filter(|byte| **byte == b'\n').count();
+        let within = self.record.as_slice().split(|byte| *byte == b'\n').count() - 1;
         end.line() - within as u64 - u64::from(is_ended)
     }
 
