@@ -24,9 +24,9 @@ use crate::snapshot::{
     OpenSnapshot, Published, Readers, Reading, SnapshotError, SnapshotFile, Space, SpareFile, WRITE_BYTES,
 };
 
-/// Buffers of a snapshot on their way to the disk: one that is written, and one that waits; a third is filled
-/// meanwhile.
-pub const BUFFERS_MAX: usize = 2;
+/// Buffers of a snapshot on their way to the disk, a mebibyte and a half: two make one write, and four wait, so that the
+/// core goes on while a write takes longer than others; one more is filled meanwhile.
+pub const BUFFERS_MAX: usize = 6;
 /// Reads for clients under way on a core: what they bring, a mebibyte each, waits in memory to be sent.
 pub const READS_MAX: usize = 16;
 /// Beside those: the beginning and the end of a snapshot, and pages that it waits for.

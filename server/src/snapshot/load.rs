@@ -41,6 +41,22 @@ pub struct Owner {
     pub shard_count: u16,
 }
 
+impl Owner {
+    /// What tells that a snapshot with this header, in the file for `index`, is another's.
+    fn problem(&self, header: &ShardHeader, index: Index) -> Option<String> {
+        let Self { node_uuid, shard, shard_count } = *self;
+        if header.node_uuid != node_uuid {
+            Some(format!("belongs to the node {:032x}, not to {node_uuid:032x}", header.node_uuid))
+        } else if (header.shard, header.shard_count) != (shard.0, shard_count) {
+            Some(format!("is of shard {} of {}, not of {} of {shard_count}", header.shard, header.shard_count, shard.0))
+        } else if header.index != index.0 {
+            Some(format!("was taken at index {}, and is not named so", header.index))
+        } else {
+            None
+        }
+    }
+}
+
 /// Why a snapshot was not used.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -148,7 +164,7 @@ pub fn load_newest<D: Disk>(
                 let Loading { shard, header, entries, .. } = loading;
                 let older = published[place + 1..].iter().filter_map(|older| {
                     let header = read_header(disk, &snapshot_path(&directory, older.index))?;
-                    (header.index == older.index.0).then_some(header)
+                    owner.problem(&header, older.index).is_none().then_some(header)
                 });
                 let kept = header.into_iter().chain(older).map(kept_of).collect();
                 return Ok(Loaded { shard, header, entries, bytes: candidate.bytes, rejected, kept });
@@ -277,18 +293,11 @@ impl Loading {
     }
 
     fn take_header(&mut self, header: ShardHeader, index: Index) -> Result<(), Problem> {
-        let Owner { node_uuid, shard, shard_count } = self.owner;
-        let problem = if header.node_uuid != node_uuid {
-            format!("belongs to the node {:032x}, not to {node_uuid:032x}", header.node_uuid)
-        } else if (header.shard, header.shard_count) != (shard.0, shard_count) {
-            format!("is of shard {} of {}, not of {} of {shard_count}", header.shard, header.shard_count, shard.0)
-        } else if header.index != index.0 {
-            format!("was taken at index {}, and is not named so", header.index)
-        } else {
-            self.header = Some(header);
-            return Ok(());
-        };
-        Err(Problem::Foreign(problem))
+        if let Some(problem) = self.owner.problem(&header, index) {
+            return Err(Problem::Foreign(problem));
+        }
+        self.header = Some(header);
+        Ok(())
     }
 
     fn take_chunk(&mut self, mut chunk: Chunk<'_>, allocate: &mut Allocate<'_>) -> Result<(), Problem> {
@@ -324,5 +333,68 @@ impl Loading {
             self.shard.load(&key, growing.into_whole()?, version, expires_at_us, self.now_us)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use eyot_protocol::snapshot::ShardWriter;
+
+    use super::*;
+    use crate::disk::SimulatedDisk;
+    use crate::snapshot::{SnapshotFile, Space, WRITE_BYTES};
+
+    const OWNER: Owner = Owner { node_uuid: 5, shard: ShardId(1), shard_count: 2 };
+
+    /// A snapshot without entries in the file for `index`, with a header that says so of `owner`.
+    fn write(disk: &SimulatedDisk, owner: Owner, index: u64, beside: Option<Index>) {
+        let Owner { node_uuid, shard, shard_count } = owner;
+        let header = ShardHeader {
+            node_uuid,
+            shard: shard.0,
+            shard_count,
+            index,
+            term: 1,
+            needed_after: index.saturating_sub(1),
+        };
+        let mut bytes = Vec::new();
+        ShardWriter::new(header, &mut bytes).finish(&mut bytes).expect("nothing is half written");
+        let (path, any) = (Path::new("/snapshots"), Space { stream_bytes: 0, spared_bytes: 0 });
+        let mut file =
+            SnapshotFile::create(disk, path, OWNER.shard, Index(index), any, &mut None, WRITE_BYTES).unwrap();
+        file.append(&bytes).unwrap();
+        file.publish(beside, None, |_| false).unwrap();
+    }
+
+    fn load(disk: &SimulatedDisk) -> Loaded {
+        let fresh = || Shard::new(OWNER.shard, OWNER.shard_count, 1);
+        load_newest(disk, Path::new("/snapshots"), OWNER, 1, fresh, &mut |_| Ok(None)).expect("it can be read")
+    }
+
+    #[test]
+    fn an_older_snapshot_of_another_node_or_shard_does_not_count_as_kept() {
+        for (foreign, is_kept) in [
+            (OWNER, true),
+            (Owner { node_uuid: 6, ..OWNER }, false),
+            (Owner { shard: ShardId(0), ..OWNER }, false),
+            (Owner { shard_count: 3, ..OWNER }, false),
+        ] {
+            let disk = SimulatedDisk::new();
+            write(&disk, foreign, 7, None);
+            write(&disk, OWNER, 9, Some(Index(7)));
+            let kept: Vec<u64> = load(&disk).kept.iter().map(|kept| kept.index.0).collect();
+            assert_eq!(kept, if is_kept { vec![9, 7] } else { vec![9] }, "{foreign:?}");
+        }
+    }
+
+    #[test]
+    fn a_newer_snapshot_of_another_node_is_passed_over_and_told() {
+        let disk = SimulatedDisk::new();
+        write(&disk, OWNER, 7, None);
+        write(&disk, Owner { node_uuid: 6, ..OWNER }, 9, Some(Index(7)));
+        let loaded = load(&disk);
+        assert_eq!(loaded.header.map(|header| header.index), Some(7));
+        let told = loaded.rejected[0].error.to_string();
+        assert!(told.contains("belongs to the node 00000000000000000000000000000006"), "{told}");
     }
 }
