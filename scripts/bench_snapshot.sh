@@ -14,9 +14,10 @@ usage: scripts/bench_snapshot.sh [latency | save | sizes | disk | all]     defau
           exports compared
   sizes   a tenth as many entries with random values, printable ones and binary ones: the snapshot's size beside that of
           JSON lines, plain and with --compress zstd
-  disk    1 GiB of keys overwritten until 10 GiB were written: what the data directory holds at most
+  disk    1 GiB of keys overwritten until 10 GiB were written: what the data directory holds at most, with the defaults and with smaller
+          shards and segments
 
-environment: ITEMS=10000000 ROUNDS=5 SERVER_CPU=0 LOAD_CPU=1 DISK_ARGUMENTS= (more of eyot-server, for disk)
+environment: ITEMS=10000000 ROUNDS=5 SERVER_CPU=0 LOAD_CPU=1 DISK_ARGUMENTS= (eyot-server's, for disk)
 exit codes: 0 measured, 1 something failed, 2 wrong usage, 3 this machine lacks what is needed
 HELP
 }
@@ -141,19 +142,20 @@ await_free() {
     fail "port $1 is not free after $start_patience_s s"
 }
 
-# disk_rate: MB a second of one writer that passes the page cache by, as snapshots do.
-disk_rate() {
+# note_disk_rate: MB a second of one writer that passes the page cache by, as snapshots do.
+note_disk_rate() {
     local began
     began=$(now_ms)
     dd if=/dev/zero of="$work/disk_rate" bs=512K count=2048 oflag=direct status=none
-    awk -v ms="$(($(now_ms) - began))" 'BEGIN { printf "%.0f", 1073.741824 / ms * 1000 }'
+    awk -v ms="$(($(now_ms) - began))" 'BEGIN { printf "%.0f\n", 1073.741824 / ms * 1000 }' >>"$work/disk.rates"
     rm "$work/disk_rate"
 }
 
 # create NAME PORT CORES: a snapshot of all shards; its milliseconds go to $work/NAME.ms.
 create() {
-    "$bin/eyot" --address "127.0.0.1:$2" snapshot create >/dev/null 2>&1
-    last_round "$work/$1.log" "$3" >>"$work/$1.ms"
+    "$bin/eyot" --address "127.0.0.1:$2" snapshot create >"$work/$1.create" 2>&1 ||
+        fail "create failed: $(cat "$work/$1.create")"
+    last_round "$work/$1.log" "$3" >>"$work/$1.ms" || fail "node $1 tells of no round"
 }
 
 # Every shard changes, or its snapshot would be there already.
@@ -170,6 +172,7 @@ restarts() {
     for ((round = 0; round < rounds; round++)); do
         kill -KILL "$started"
         wait "$started" 2>/dev/null || true
+        pids=()
         await_free "$eyot_port"
         start_node one "$eyot_port" "$resp_port" "$server_cpu" --cores 1
         grep -o 'recovered at [0-9]* entries a second' "$work/one.log" | tail -n 1 | grep -o '[0-9]*' >>"$work/starts.txt"
@@ -203,7 +206,7 @@ cores_compared() {
     : >"$work/both.ms" && : >"$work/exported.ms" && : >"$work/of_node.ms" && : >"$work/disk.rates"
     for ((round = 0; round < rounds; round++)); do
         change_all
-        disk_rate >>"$work/disk.rates" && echo >>"$work/disk.rates"
+        note_disk_rate
         create one "$eyot_port" 1
         create two "$other_port" 2
         change_all
@@ -235,7 +238,7 @@ restart_and_cores() {
         cp -a "$work/one" "$work/$name"
     done
     start_node one "$eyot_port" "$resp_port" "$server_cpu" --cores 1
-    ln -s one.log "$work/one_of_two.log"
+    ln -sf one.log "$work/one_of_two.log"
     start_node two "$other_port" "$other_resp_port" "$server_cpu,$load_cpu" --cores 2
     start_node beside "$beside_port" "$beside_resp_port" "$load_cpu" --cores 1
     same_bytes
@@ -355,26 +358,43 @@ bench_sizes() {
     done
 }
 
-# bench_disk: the directory is looked at four times a second.
-bench_disk() {
-    local data=$((1 << 30)) most=0 now keys=$(((1 << 30) / 1036))
-    echo "== disk: 1 GiB of keys (12 bytes and 1,024), overwritten until 10 GiB were written; ${disk_arguments[*]:-the defaults}"
-    echo "machine: $(machine)"
+# disk_use ARGUMENT...: the directory is looked at four times a second.
+disk_use() {
+    local data=$((1 << 30)) now keys=$(((1 << 30) / 1036))
+    echo "eyot-server ${*:-with its defaults}"
     start "disk" "$eyot_port" env EYOT_LOG_LEVEL=warn taskset -c "$server_cpu" "$bin/eyot-server" --address "127.0.0.1:$eyot_port" \
-        --resp-address "127.0.0.1:$resp_port" --data-dir "$work/disk" --cores 1 "${disk_arguments[@]}"
+        --resp-address "127.0.0.1:$resp_port" --data-dir "$work/disk" --cores 1 "$@"
     load "$eyot_port" native --clients "$clients" --keys "$keys" --key-prefix '' --value-size 1024 --pipeline 16 --ratio 1:0 \
         --distribution sequential:0 --requests "$keys" --warmup 0s
     load "$eyot_port" native --clients "$clients" --keys "$keys" --key-prefix '' --value-size 1024 --pipeline 16 --ratio 1:0 \
         --rate 40000 --requests $((keys * 9)) --warmup 0s &
     local loading=$!
+    : >"$work/used"
     while kill -0 "$loading" 2>/dev/null; do
-        now=$(du -sb "$work/disk" 2>/dev/null | cut -f1)
-        ((now <= most)) || most=$now
+        # A file may get another name while it is looked at.
+        now=$(du -sb "$work/disk" 2>/dev/null | cut -f1) || true
+        [[ -z $now ]] || echo "$now" >>"$work/used"
         sleep 0.25
     done
     wait "$loading"
-    goal "largest data directory by the data" "$(awk -v a="$most" -v b="$data" 'BEGIN { printf "%.2f", a / b }')" "at most" 2.5
+    echo "data directory by the data, median: $(awk -v a="$(median "$work/used")" -v b="$data" 'BEGIN { printf "%.2f", a / b }')"
+    goal "largest data directory by the data" "$(awk -v a="$(sort -n "$work/used" | tail -n 1)" -v b="$data" \
+        'BEGIN { printf "%.2f", a / b }')" "at most" 2.5
     stop_all
+    await_free "$eyot_port"
+    rm -rf "$work/disk"
+}
+
+# With the defaults, and as OPERATIONS.md says where the disk is small.
+bench_disk() {
+    echo "== disk: 1 GiB of keys (12 bytes and 1,024), overwritten until 10 GiB were written"
+    echo "machine: $(machine)"
+    if ((${#disk_arguments[@]} > 0)); then
+        disk_use "${disk_arguments[@]}"
+    else
+        disk_use
+        disk_use --shards 8 --wal-segment-size 16MiB
+    fi
 }
 
 measurements=()
@@ -399,7 +419,7 @@ trap 'stop_all; rm -rf "$work" "$memory"' EXIT
 ./scripts/setup.sh --bench
 note "building"
 build
-need_disk 20
+need_disk 14
 for measurement in "${measurements[@]}"; do
     "bench_$measurement"
     echo

@@ -157,26 +157,24 @@ impl<R: Read> Reader<R> {
 
     fn read(&mut self) -> Result<bool, RowError> {
         self.records.get_mut().left = ROW_BYTES_MAX;
-        let error = match self.records.read_byte_record(&mut self.record) {
-            Ok(found) if found && self.has_open_quote() => {
-                return Err(RowError::Row { line: self.line(), what: "the text ends within a quote".to_owned() });
-            }
-            Ok(found) => return Ok(found),
-            Err(error) => error,
-        };
-        let at_end = self.records.position().line();
-        Err(match error.into_kind() {
-            csv::ErrorKind::Io(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+        let outcome = self.records.read_byte_record(&mut self.record);
+        let what = match outcome.map_err(csv::Error::into_kind) {
+            Err(csv::ErrorKind::Io(error)) if error.kind() == io::ErrorKind::FileTooLarge => {
+                // The record is not there to be counted: this is the line where the one before ends, or the next.
+                let line = self.record.position().map_or(1, csv::Position::line);
                 let what = format!("longer than {ROW_BYTES_MAX} bytes; does a quote not end?");
-                RowError::Row { line: self.record.position().map_or(at_end, csv::Position::line), what }
+                return Err(RowError::Row { line, what });
             }
-            csv::ErrorKind::Io(error) => RowError::Read(error),
-            csv::ErrorKind::UnequalLengths { expected_len, len, .. } => RowError::Row {
-                line: self.line(),
-                what: format!("{len} fields where the head line has {expected_len}"),
-            },
-            other => RowError::Row { line: at_end, what: format!("{other:?}") },
-        })
+            Err(csv::ErrorKind::Io(error)) => return Err(RowError::Read(error)),
+            Ok(false) => return Ok(false),
+            _ if self.has_open_quote() => "the text ends within a quote".to_owned(),
+            Ok(true) => return Ok(true),
+            Err(csv::ErrorKind::UnequalLengths { expected_len, len, .. }) => {
+                format!("{len} fields where the head line has {expected_len}")
+            }
+            Err(other) => format!("{other:?}"),
+        };
+        Err(RowError::Row { line: self.line(), what })
     }
 
     /// The line on which the record begins that was read last.

@@ -259,6 +259,8 @@ fn a_record_is_said_to_be_on_the_line_where_it_begins() {
         ("key,value\r\n\r\na,1\r\nb\r\n", 4, "1 fields where the head line has 2"),
         ("key,value\na,1\n\nb,\"2\n\n", 4, "the text ends within a quote"),
         ("key,value\r\na,1\r\nb,\"2", 3, "the text ends within a quote"),
+        ("key,value\n\"a,1\nb,2\n", 2, "the text ends within a quote"),
+        ("key,\"value\na,1\n", 1, "the text ends within a quote"),
         ("\n\nkey\n", 3, "the head line has no column \"value\""),
     ] {
         assert_eq!(from_csv(text.as_bytes()), Err((line, what.to_owned())), "{text:?}");

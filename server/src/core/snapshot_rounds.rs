@@ -75,6 +75,11 @@ impl Pace {
 }
 
 impl Work {
+    /// What the entries of all the core's shards take.
+    pub(super) fn data_bytes(&self) -> usize {
+        self.shards.iter().map(|driver| driver.shard().entry_bytes()).sum()
+    }
+
     /// That of the round that is under way.
     pub(super) fn snapshot_pace(&self) -> Pace {
         let log_bytes_max = self.snapshots.round.as_ref().and_then(|round| round.log_bytes_max);
@@ -85,10 +90,10 @@ impl Work {
     pub(super) fn begin_round(&mut self) {
         let asked = self.shared.snapshots.requested();
         let (now, log_bytes) = (self.clock.now(), self.metrics.log_bytes);
+        let data_bytes = self.data_bytes();
         let snapshots = &mut self.snapshots;
         let since_bytes = log_bytes - snapshots.log_bytes_then + snapshots.recovered_bytes;
         let settings = &self.shared.settings.snapshots;
-        let data_bytes: usize = self.shards.iter().map(|driver| driver.shard().entry_bytes()).sum();
         let log_bytes_max = settings.log_bytes(data_bytes as u64);
         let is_late = settings.interval.is_some_and(|interval| now - snapshots.last_round_at >= interval);
         let due = match snapshots.retry_at {

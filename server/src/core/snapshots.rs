@@ -40,9 +40,9 @@ use crate::wal::Sequence;
 
 /// So long without requests, and a snapshot's writes may be long.
 const QUIET_AFTER: Duration = Duration::from_millis(10);
-/// Beyond this part of a shard's data, what is kept for its snapshot makes the snapshot hurry, and where memory is
-/// short ends it.
-const KEPT_SHARE: usize = 20;
+/// Beyond this part of the core's data, what is kept for a snapshot makes the snapshot hurry, and beyond twice as much
+/// where memory is short ends it: a snapshot takes a twentieth of the data at most.
+const KEPT_SHARE: usize = 40;
 /// Below it, it never does.
 const KEPT_BYTES_MIN: usize = 1 << 20;
 
@@ -80,6 +80,8 @@ pub(super) struct Snapshots {
     current: Option<Current>,
     /// Buffers with the thread, and those that came back.
     buffers_out: usize,
+    /// Memory of those that are with the thread.
+    bytes_out: usize,
     /// Snapshots that were given up, of which the thread does not know yet.
     discards_out: usize,
     pub(super) spare_buffers: Vec<Vec<u8>>,
@@ -133,6 +135,7 @@ impl Snapshots {
             round: None,
             current: None,
             buffers_out: 0,
+            bytes_out: 0,
             discards_out: 0,
             spare_buffers: Vec::new(),
             readers: VecDeque::new(),
@@ -159,7 +162,12 @@ impl Snapshots {
 
     /// Whether a slice could be done, when it is its time.
     fn may_walk(&self) -> bool {
-        self.buffers_out < BUFFERS_MAX && self.current.as_ref().is_some_and(|current| current.stage == Stage::Walking)
+        self.may_fill() && self.current.as_ref().is_some_and(|current| current.stage == Stage::Walking)
+    }
+
+    /// Whether one more buffer may be on its way: of those that large values make longer there are fewer.
+    fn may_fill(&self) -> bool {
+        self.buffers_out < BUFFERS_MAX && self.bytes_out < BUFFERS_MAX * BUFFER_BYTES
     }
 
     /// Whether the core should not sleep: in the time for which it would, the snapshot goes on.
@@ -184,7 +192,7 @@ impl Snapshots {
         let spare: usize = self.spare_buffers.iter().map(Vec::capacity).sum();
         let current = self.current.as_ref().map_or(0, |current| current.encoder.memory_bytes());
         let read: usize = self.read_buffers.iter().map(Vec::capacity).sum();
-        spare + current + self.buffers_out * BUFFER_BYTES + read + self.readers.len() * MAX_SNAPSHOT_READ_BYTES
+        spare + current + self.bytes_out + read + self.readers.len() * MAX_SNAPSHOT_READ_BYTES
     }
 
     /// Has the thread throw the present file away. Until it says that it has, nothing begins: so no answer that comes
@@ -272,8 +280,8 @@ impl Work {
     /// How many times its share what was overwritten since the snapshot began, and is kept for it, has grown to.
     fn snapshot_holds(&self) -> usize {
         let Some(current) = &self.snapshots.current else { return 0 };
-        let shard = self.shards[usize::from(current.local_shard)].shard();
-        shard.snapshot_memory_bytes() / KEPT_BYTES_MIN.max(shard.entry_bytes() / KEPT_SHARE)
+        let kept_bytes = self.shards[usize::from(current.local_shard)].shard().snapshot_memory_bytes();
+        kept_bytes / KEPT_BYTES_MIN.max(self.data_bytes() / KEPT_SHARE)
     }
 
     /// Gives the snapshot that is under way up, and the round with it: the other shards would meet the same.
@@ -370,10 +378,11 @@ impl Work {
             if current.encoder.is_full() || is_encoded {
                 let full = current.encoder.take(self.snapshots.spare_buffers.pop().unwrap_or_default());
                 self.snapshots.buffers_out += 1;
+                self.snapshots.bytes_out += full.capacity();
                 self.snapshots.thread.begin(Job::Append(full, piece_bytes));
                 self.tell_progress();
             }
-            if is_encoded || self.snapshots.buffers_out >= BUFFERS_MAX || started.elapsed() >= slice_max {
+            if is_encoded || !self.snapshots.may_fill() || started.elapsed() >= slice_max {
                 return;
             }
         }
@@ -403,6 +412,7 @@ impl Work {
             Done::Begun(Err(error)) => self.snapshot_refused(&error),
             Done::Appended(mut buffer, appended) => {
                 snapshots.buffers_out -= 1;
+                snapshots.bytes_out -= buffer.capacity();
                 buffer.clear();
                 // A part of a large value may have made it longer than the others.
                 if snapshots.round.is_some() && buffer.capacity() <= 4 * BUFFER_BYTES {
