@@ -12,7 +12,8 @@
 use std::ops::{ControlFlow, Range};
 
 use eyot_protocol::snapshot::{
-    Entry, LargeValue, ShardHeader, ShardWriter, WriteError, MAX_INLINE_VALUE_BYTES, VALUE_PART_BYTES,
+    Entry, LargeValue, ShardHeader, ShardWriter, WriteError, CHUNK_CONTENT_BYTES, MAX_INLINE_VALUE_BYTES,
+    VALUE_PART_BYTES,
 };
 use eyot_ring::MappedBytes;
 
@@ -23,6 +24,10 @@ use crate::shard::SnapshotStep;
 const WALK_STEPS: usize = 500;
 /// A buffer of at least this size goes to the thread: a chunk of the stream.
 pub const BUFFER_BYTES: usize = 256 << 10;
+/// What a buffer has room for: the chunk that makes it full comes on top.
+pub const BUFFER_ROOM_BYTES: usize = 512 << 10;
+
+const _: () = assert!(BUFFER_ROOM_BYTES >= BUFFER_BYTES + CHUNK_CONTENT_BYTES);
 
 /// A large value that is copied into the stream, a part at a time.
 struct CopiedValue {

@@ -24,8 +24,8 @@ use crate::snapshot::{
     OpenSnapshot, Published, Readers, Reading, SnapshotError, SnapshotFile, Space, SpareFile, WRITE_BYTES,
 };
 
-/// Buffers of a snapshot on their way to the disk, a mebibyte and a half: two fill one write, so that the core goes on
-/// while a write takes longer than others; one more is filled meanwhile.
+/// Buffers of a snapshot on their way to the disk, some half a mebibyte each as a write is: the core goes on while one
+/// write takes longer than others. One more is filled meanwhile.
 pub const BUFFERS_MAX: usize = 6;
 /// Reads for clients under way on a core: what they bring, a mebibyte each, waits in memory to be sent.
 pub const READS_MAX: usize = 16;

@@ -27,7 +27,7 @@ use eyot_protocol::snapshot::ShardHeader;
 use eyot_raft_glue::{Index, ShardId};
 use eyot_ring::Waker;
 
-use super::snapshot_encoder::{SnapshotEncoder, BUFFER_BYTES};
+use super::snapshot_encoder::{SnapshotEncoder, BUFFER_BYTES, BUFFER_ROOM_BYTES};
 use super::snapshot_rounds::{Pace, Round};
 use super::snapshot_thread::{self, Done, Job, ReadRequest, SnapshotPlan, SnapshotThread, BUFFERS_MAX, READS_MAX};
 use super::Work;
@@ -167,7 +167,12 @@ impl Snapshots {
 
     /// Whether one more buffer may be on its way: of those that large values make longer there are fewer.
     fn may_fill(&self) -> bool {
-        self.buffers_out < BUFFERS_MAX && self.bytes_out < BUFFERS_MAX * BUFFER_BYTES
+        self.buffers_out < BUFFERS_MAX && self.bytes_out < BUFFERS_MAX * BUFFER_ROOM_BYTES
+    }
+
+    /// A buffer to be filled.
+    fn empty_buffer(&mut self) -> Vec<u8> {
+        self.spare_buffers.pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_ROOM_BYTES))
     }
 
     /// Whether the core should not sleep: in the time for which it would, the snapshot goes on.
@@ -342,7 +347,7 @@ impl Work {
             term: position.term.0,
             needed_after: needed_after.0,
         };
-        let encoder = SnapshotEncoder::new(header, self.snapshots.spare_buffers.pop().unwrap_or_default());
+        let encoder = SnapshotEncoder::new(header, self.snapshots.empty_buffer());
         let space = Space {
             stream_bytes: driver.shard().entry_bytes() as u64,
             // What the log needs before the older snapshot is gone: the segment that is ready and the one after it.
@@ -376,7 +381,9 @@ impl Work {
                 self.has_graves = true;
             }
             if current.encoder.is_full() || is_encoded {
-                let full = current.encoder.take(self.snapshots.spare_buffers.pop().unwrap_or_default());
+                let next = self.snapshots.empty_buffer();
+                let current = self.snapshots.current.as_mut().expect("just seen");
+                let full = current.encoder.take(next);
                 self.snapshots.buffers_out += 1;
                 self.snapshots.bytes_out += full.capacity();
                 self.snapshots.thread.begin(Job::Append(full, piece_bytes));
