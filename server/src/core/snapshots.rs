@@ -78,12 +78,13 @@ pub(super) struct Snapshots {
     thread: SnapshotThread,
     pub(super) round: Option<Round>,
     current: Option<Current>,
-    /// Buffers with the thread, and those that came back.
+    /// Buffers that are with the thread.
     buffers_out: usize,
-    /// Memory of those that are with the thread.
+    /// Their memory.
     bytes_out: usize,
     /// Snapshots that were given up, of which the thread does not know yet.
     discards_out: usize,
+    /// Buffers that came back, to be filled again.
     pub(super) spare_buffers: Vec<Vec<u8>>,
     /// Clients that wait for parts of published ones, in the order in which the thread reads.
     readers: VecDeque<ReplyTo>,
